@@ -1,0 +1,695 @@
+"""`sharpreel ...`: words into arguments, one call, and what came of it back into words.
+
+Progress goes to stderr, results to stdout; with --json each line of stdout is one object. Exit
+codes are those of `errors.py`. Nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import sharpreel
+from sharpreel.errors import (
+    DiskFullError,
+    InputError,
+    ResumableError,
+    SharpreelError,
+    UsageError,
+    VerificationError,
+)
+from sharpreel.models import DEFAULT_MODEL, MODELS
+
+if TYPE_CHECKING:
+    from sharpreel.plan import Estimate, Options, Plan
+    from sharpreel.upscale import Progress, Result
+
+app = typer.Typer(
+    name="sharpreel",
+    help="Turn low-resolution video into high-resolution video, with everything else in it kept.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+INTERRUPTED = 130
+
+
+class Voice:
+    """Where words go: people read stderr, programs read stdout."""
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        self.as_json, self.quiet = as_json, quiet
+
+    def event(self, event: str, **values: Any) -> None:
+        """One JSON object on stdout, with --json."""
+        if self.as_json:
+            print(json.dumps({"event": event, **values}, default=str), flush=True)
+
+    def say(self, text: str) -> None:
+        """A line for people; not with --quiet or --json."""
+        if not (self.quiet or self.as_json):
+            print(text, file=sys.stderr, flush=True)
+
+    def result(self, text: str) -> None:
+        """A line of the answer itself."""
+        if not self.as_json:
+            print(text, flush=True)
+
+    def error(self, error: BaseException, source: str | None = None) -> None:
+        self.event("error", input=source, type=type(error).__name__, message=str(error))
+        print(f"sharpreel: {error}", file=sys.stderr, flush=True)
+
+
+def seconds_of(text: str | None) -> Fraction | None:
+    """Seconds from "12.5", "1:02" or "1:02:03.25".
+
+    Raises:
+        UsageError: Not a time.
+    """
+    if text is None:
+        return None
+    try:
+        parts = [Fraction(part) for part in text.split(":")]
+    except (ValueError, ZeroDivisionError):
+        parts = []
+    if not 1 <= len(parts) <= 3 or any(p < 0 for p in parts):
+        raise UsageError(f"{text!r} is not a time; write 12.5, 1:02 or 1:02:03.25.")
+    total = Fraction(0)
+    for part in parts:
+        total = total * 60 + part
+    return total
+
+
+def size_of(text: str | None) -> tuple[int, int] | None:
+    """(width, height) from "1920x1080"."""
+    if text is None:
+        return None
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdigit() and height.isdigit()):
+        raise UsageError(f"{text!r} is not a size; write 1920x1080.")
+    return int(width), int(height)
+
+
+def clock(seconds: float | None) -> str:
+    """1:02:03, or ? when nobody knows."""
+    if seconds is None:
+        return "?"
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return (f"{hours}:{minutes:02d}" if hours else f"{minutes}") + f":{whole % 60:02d}"
+
+
+# Options that several commands share.
+Model = Annotated[
+    str, typer.Option("-m", "--model", "-n", "--model-name", help="Name, or model file.")
+]
+Scale = Annotated[int | None, typer.Option("-s", "--scale", help="Factor: 2 or 4.")]
+Height = Annotated[int | None, typer.Option("--height", help="Height of the output as shown.")]
+Size = Annotated[str | None, typer.Option("--size", help="Exact size, WIDTHxHEIGHT.")]
+Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu or cuda.")]
+EngineName = Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")]
+CodecName = Annotated[
+    str | None,
+    typer.Option("-c", "--codec", help="h264, hevc, av1, vp9, ffv1, prores, ...; default: fits."),
+]
+Crf = Annotated[
+    int | None, typer.Option("--crf", help="Quality of the encoder; less is better and larger.")
+]
+Preset = Annotated[str | None, typer.Option("--preset", help="Speed of the encoder.")]
+PixFmt = Annotated[str | None, typer.Option("--pix-fmt", help="Pixel format of the output.")]
+Start = Annotated[str | None, typer.Option("--start", help="Begin here: 12.5 or 1:02:03.")]
+End = Annotated[str | None, typer.Option("--end", help="Stop before this time.")]
+Transcode = Annotated[
+    bool,
+    typer.Option(
+        "--allow-audio-transcode", help="Re-encode audio that the output container refuses."
+    ),
+]
+Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Look into subfolders too.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", help="File or folder to make; - writes y4m to stdout."),
+]
+
+
+@app.command()
+def upscale(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="Video, folder of videos or pictures, or - for y4m on stdin."
+        ),
+    ],
+    output: Output = None,
+    model: Model = DEFAULT_MODEL,
+    scale: Scale = None,
+    height: Height = None,
+    size: Size = None,
+    device: Device = "auto",
+    engine: EngineName = "auto",
+    codec: CodecName = None,
+    crf: Crf = None,
+    preset: Preset = None,
+    pix_fmt: PixFmt = None,
+    start: Start = None,
+    end: End = None,
+    allow_audio_transcode: Transcode = False,
+    overwrite: Annotated[
+        bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")
+    ] = False,
+    no_resume: Annotated[
+        bool, typer.Option("--no-resume", help="Do not go on with an earlier run; start anew.")
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave inputs whose output exists.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first frame that does not decode.")
+    ] = False,
+    recursive: Recursive = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Upscale a video, or every video of a folder; everything else in it is kept."""
+    voice = Voice(as_json, quiet)
+    with errors_as_exit_codes(voice, debug):
+        from sharpreel.plan import Options
+
+        options = Options(
+            model=model,
+            scale=scale,
+            height=height,
+            size=size_of(size),
+            device=device,
+            engine=engine,
+            codec=codec,
+            crf=crf,
+            preset=preset,
+            pix_fmt=pix_fmt,
+            start=seconds_of(start),
+            end=seconds_of(end),
+            allow_audio_transcode=allow_audio_transcode,
+            overwrite=overwrite,
+            resume=not no_resume,
+            skip_existing=skip_existing,
+            strict=strict,
+        )
+        jobs = list_jobs(source, output, recursive)
+        if str(source) == "-" or str(output) == "-":
+            raise typer.Exit(_stream(source, output, options, voice))
+        codes = [_one(src, out, options, voice, debug, alone=len(jobs) == 1) for src, out in jobs]
+        if len(jobs) == 1:
+            raise typer.Exit(codes[0])
+        failed = sum(code != 0 for code in codes)
+        voice.event("finished", inputs=len(jobs), failed=failed)
+        voice.say(f"{len(jobs) - failed} of {len(jobs)} inputs done.")
+        raise typer.Exit(1 if failed else 0)
+
+
+def list_jobs(source: Path, output: Path | None, recursive: bool) -> list[tuple[Path, Path | None]]:
+    """The (input, output) pairs that an INPUT means.
+
+    A folder with videos means each of them, with the tree kept below the output folder; a folder
+    of pictures is one input.
+
+    Raises:
+        InputError: A folder without anything to upscale.
+        UsageError: Several videos and an output that is a file.
+    """
+    if not source.is_dir():
+        return [(source, output)]
+    from sharpreel import pictures, video
+
+    found = sorted(
+        p
+        for p in (source.rglob("*") if recursive else source.iterdir())
+        if p.suffix.lower() in video.VIDEO_SUFFIXES
+        and p.is_file()
+        and not any(part.endswith(".sharpreel") for part in p.parts)
+    )
+    if not found:
+        if pictures.picture_files(source):
+            return [(source, output)]
+        below = "" if recursive else " (subfolders are searched with --recursive)"
+        raise InputError(f"{source}: no videos and no PNG or JPEG pictures in this folder{below}.")
+    if output is None:
+        # What an earlier run made is not an input of the next one.
+        made = {f"_{name}_x{s}" for name, spec in MODELS.items() for s in spec.scales}
+        found = [p for p in found if not any(p.stem.endswith(end) for end in made)]
+        return [(p, None) for p in found]
+    if output.suffix and not output.is_dir():
+        raise UsageError(f"{output}: many videos need a folder; give -o without suffix.")
+    jobs: list[tuple[Path, Path | None]] = []
+    for path in found:
+        folder = output / path.parent.relative_to(source)
+        folder.mkdir(parents=True, exist_ok=True)
+        jobs.append((path, folder))
+    return jobs
+
+
+def _one(
+    source: Path,
+    output: Path | None,
+    options: Options,
+    voice: Voice,
+    debug: bool,
+    alone: bool,
+) -> int:
+    """Upscale one input; its exit code. Errors are reported here, so that the next one runs."""
+    from sharpreel.plan import NothingToDo
+    from sharpreel.upscale import plan_for, run
+
+    try:
+        plan = plan_for(source, output, options)
+        show_plan_briefly(plan, voice)
+        with progress_shown(plan, voice) as tell:
+            result = run(plan, tell)
+    except NothingToDo as e:
+        voice.event("skipped", input=str(source), reason=str(e))
+        voice.say(f"{source}: skipped, {e}.")
+        return 0
+    except SharpreelError as e:
+        if debug:
+            traceback.print_exc()
+        voice.error(e, str(source))
+        if isinstance(e, VerificationError):
+            for difference in e.differences:
+                voice.say(f"  {difference}")
+        if isinstance(e, DiskFullError) and not alone:
+            raise  # the next input would meet the same full disk
+        return e.exit_code
+    report_result(plan, result, voice)
+    return 1 if result.lost else 0
+
+
+def show_plan_briefly(plan: Plan, voice: Voice) -> None:
+    info, to = plan.info, plan.settings
+    voice.event("start", **plan.as_dict())
+    voice.say(
+        f"{plan.source} ({info.width}x{info.height}) -> {plan.output} ({to.width}x{to.height}, "
+        f"{to.codec}) with {plan.model.name} x{plan.model.scale}"
+    )
+    for note in plan.notes:
+        voice.say(f"  note: {note}")
+
+
+def report_result(plan: Plan, result: Result, voice: Voice) -> None:
+    voice.event(
+        "done",
+        input=str(plan.source),
+        output=str(result.output),
+        frames=result.frames,
+        lost=result.lost,
+        resumed_frames=result.resumed_frames,
+        seconds=round(result.seconds, 3),
+        fps=round(result.fps, 3),
+        engine=result.engine,
+        notes=result.notes,
+        verified=True,
+    )
+    for note in result.notes:
+        voice.say(f"  note: {note}")
+    if result.lost:
+        print(
+            f"sharpreel: {plan.source}: {result.lost} frames did not decode and are missing from "
+            f"{result.output}; {result.frames} were upscaled.",
+            file=sys.stderr,
+        )
+    voice.say(
+        f"{result.frames} frames in {clock(result.seconds)} ({result.fps:.1f} fps, "
+        f"{result.engine}), verified."
+    )
+    if not voice.quiet:
+        voice.result(str(result.output))
+
+
+@contextmanager
+def progress_shown(plan: Plan, voice: Voice) -> Iterator[Callable[[Progress], None]]:
+    """A callback that draws a bar on a terminal, prints objects with --json, else is silent."""
+    if voice.as_json:
+        yield JsonProgress(voice, str(plan.source))
+    elif voice.quiet or not sys.stderr.isatty():
+        yield lambda p: voice.say(f"  {p.note}: starting anew") if p.note else None
+    else:
+        with bar() as tell:
+            yield tell
+
+
+class JsonProgress:
+    """Progress as objects, at most four a second; segments always."""
+
+    def __init__(self, voice: Voice, source: str) -> None:
+        self._voice, self._source, self._next = voice, source, 0.0
+
+    def __call__(self, p: Progress) -> None:
+        now = time.monotonic()
+        if p.event == "progress" and now < self._next:
+            return
+        self._next = now + 0.25
+        if p.event == "start" and not (p.note or p.resumed_frames):
+            return
+        name = {"start": "resume", "segment": "segment"}.get(p.event, "progress")
+        eta = None if p.eta_seconds is None else round(p.eta_seconds, 1)
+        self._voice.event(
+            name,
+            input=self._source,
+            stage="upscale" if p.event in ("start", "progress", "segment") else p.event,
+            frames=p.frames,
+            total=p.total,
+            fps=round(p.fps, 3),
+            eta_seconds=eta,
+            segment=p.segment,
+            **({"restarted": p.note} if p.note else {}),
+        )
+
+
+@contextmanager
+def bar() -> Iterator[Callable[[Progress], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.fields[of]} frames"),
+        TextColumn("{task.fields[fps]:.1f} fps"),
+        TextColumn("segment {task.fields[segment]}"),
+        TextColumn("ETA {task.fields[eta]}"),
+    )
+    with RichProgress(*columns, console=Console(stderr=True), transient=True) as rich:
+        task = rich.add_task("upscale", total=None, of="?", fps=0.0, segment=0, eta="?")
+
+        def tell(p: Progress) -> None:
+            if p.note:
+                rich.console.print(f"  {p.note}: starting anew")
+            elif p.event == "start" and p.resumed_frames:
+                rich.console.print(f"  going on after {p.resumed_frames} frames of an earlier run")
+            stage = p.event if p.event in ("join", "verify") else "upscale"
+            rich.update(
+                task,
+                description=stage,
+                completed=p.frames,
+                total=p.total,
+                of=p.total if p.total is not None else "?",
+                fps=p.fps,
+                segment=p.segment + 1,
+                eta=clock(p.eta_seconds),
+            )
+
+        yield tell
+
+
+def _stream(source: Path, output: Path | None, options: Options, voice: Voice) -> int:
+    from sharpreel import pipes
+
+    result = pipes.run(source, output, options, sys.stdin.buffer, sys.stdout.buffer)
+    voice.say(f"{result.frames} frames, {result.fps:.1f} fps ({result.engine}).")
+    return 1 if result.lost else 0
+
+
+@app.command()
+def plan(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Video or folder of videos.")],
+    output: Output = None,
+    model: Model = DEFAULT_MODEL,
+    scale: Scale = None,
+    height: Height = None,
+    size: Size = None,
+    device: Device = "auto",
+    engine: EngineName = "auto",
+    codec: CodecName = None,
+    crf: Crf = None,
+    preset: Preset = None,
+    pix_fmt: PixFmt = None,
+    start: Start = None,
+    end: End = None,
+    allow_audio_transcode: Transcode = False,
+    overwrite: Annotated[
+        bool, typer.Option("-y", "--overwrite", help="Plan for replacing an existing output.")
+    ] = False,
+    recursive: Recursive = False,
+    no_trial: Annotated[
+        bool, typer.Option("--no-trial", help="Do not time the first seconds of the input.")
+    ] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say what `upscale` would do with these options, how long it takes and what it needs."""
+    voice = Voice(as_json, quiet=False)
+    with errors_as_exit_codes(voice, debug):
+        from sharpreel.plan import NothingToDo, Options, measure
+        from sharpreel.upscale import plan_for
+
+        options = Options(
+            model=model,
+            scale=scale,
+            height=height,
+            size=size_of(size),
+            device=device,
+            engine=engine,
+            codec=codec,
+            crf=crf,
+            preset=preset,
+            pix_fmt=pix_fmt,
+            start=seconds_of(start),
+            end=seconds_of(end),
+            allow_audio_transcode=allow_audio_transcode,
+            overwrite=overwrite,
+        )
+        code = 0
+        jobs = list_jobs(source, output, recursive)
+        for one, target in jobs:
+            try:
+                made = plan_for(one, target, options)
+                estimate = None if no_trial else measure(made)
+            except NothingToDo as e:
+                voice.event("skipped", input=str(one), reason=str(e))
+                voice.result(f"{one}: nothing to do, {e}.")
+                continue
+            except SharpreelError as e:
+                if debug:
+                    traceback.print_exc()
+                voice.error(e, str(one))
+                code = e.exit_code if len(jobs) == 1 else 1
+                continue
+            numbers = None if estimate is None else estimate.as_dict()
+            voice.event("plan", **made.as_dict(), estimate=numbers)
+            if not as_json:
+                print_plan(made, estimate)
+        raise typer.Exit(code)
+
+
+def print_plan(plan: Plan, estimate: Estimate | None) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    info, to = plan.info, plan.settings
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+
+    def row(name: str, text: str) -> None:
+        table.add_row(name, escape(text))
+
+    row("input", str(plan.source))
+    length = "" if info.duration_seconds is None else f", {clock(info.duration_seconds)}"
+    frames = "unknown number of" if plan.num_frames is None else f"about {plan.num_frames}"
+    row(
+        "",
+        f"{info.width}x{info.height} {info.codec} {info.pix_fmt}, {float(info.rate):.3f} fps, "
+        f"{frames} frames{length}",
+    )
+    row("output", str(plan.output))
+    quality = "" if to.crf is None else f" crf {to.crf}"
+    speed = "" if to.preset is None else f" preset {to.preset}"
+    row("", f"{to.width}x{to.height} {to.codec}{quality}{speed} {to.pix_fmt}")
+    row("network", f"{plan.model.name} x{plan.model.scale}: {plan.model.spec.summary}")
+    for stream in plan.streams:
+        words = [stream.kind, stream.codec, *filter(None, [stream.language, stream.title])]
+        verb = {"copy": "copied", "drop": "NOT KEPT", "transcode": "re-encoded"}.get(
+            stream.action, stream.action
+        )
+        why = f" ({stream.why})" if stream.why else ""
+        row(f"stream {stream.index}", f"{' '.join(words)}: {verb}{why}")
+    if plan.chapters:
+        row("chapters", str(plan.chapters))
+    if plan.num_segments is not None:
+        row("segments", f"about {plan.num_segments} (each can be redone alone)")
+    for note in plan.notes:
+        row("note", note)
+    if estimate is not None:
+        row("engine", estimate.engine)
+        row(
+            "speed",
+            f"{estimate.fps:.1f} fps on {estimate.frames} frames of this input (decode "
+            f"{estimate.decode_fps:.0f}, network {estimate.network_fps:.1f}, encode "
+            f"{estimate.encode_fps:.0f} fps alone)",
+        )
+        row("ETA", clock(estimate.eta_seconds))
+        row("memory", f"about {estimate.peak_memory_mb} MiB at its peak")
+        if estimate.output_mb is not None:
+            row(
+                "disk",
+                f"about {2 * estimate.output_mb:.0f} MB while it runs, {estimate.output_mb:.0f} MB "
+                f"in the end; {estimate.free_disk_mb:.0f} MB are free",
+            )
+    console.print(table)
+
+
+@app.command()
+def verify(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="The input of a run.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="What was made of it.")],
+    start: Start = None,
+    end: End = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Check that OUT holds what IN held: frames, times, streams, tags, colour; exit 5 if not."""
+    voice = Voice(as_json, quiet=False)
+    with errors_as_exit_codes(voice, debug):
+        from sharpreel import mux
+        from sharpreel import verify as checking
+
+        window = mux.Window(seconds_of(start), seconds_of(end))
+        differences = checking.verify(source, output, window)
+        voice.event(
+            "verify", input=str(source), output=str(output), ok=not differences,
+            differences=differences,
+        )  # fmt: skip
+        for difference in differences:
+            voice.result(difference)
+        if not differences:
+            voice.result(f"{output} holds all that {source} holds.")
+        raise typer.Exit(VerificationError.exit_code if differences else 0)
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """List the networks that can be named with -m."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from sharpreel import weights
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("name", "scale", "parameters", "gain over bicubic", "needs", "licence", "what"):
+        table.add_column(title, overflow="fold")
+    voice = Voice(as_json, quiet=False)
+    for name, spec in MODELS.items():
+        for scale in weights.available_scales(name):
+            card = weights.load_model(name, scale).card
+            gain = card.get("val_psnr_y", {}).get("gain_db")
+            count = card.get("parameters", 0)
+            voice.event("model", name=name, scale=scale, summary=spec.summary, card=card)
+            table.add_row(
+                f"{name}{' (default)' if name == DEFAULT_MODEL else ''}",
+                f"x{scale}",
+                f"{count:,}" if count else "-",
+                f"+{gain:.2f} dB" if gain is not None else "-",
+                "the core",
+                spec.licence,
+                spec.summary,
+            )
+    if not as_json:
+        Console().print(table)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say what this installation has: versions, devices, codecs, instruction sets."""
+    from sharpreel import diagnose
+
+    facts = diagnose.facts()
+    voice = Voice(as_json, quiet=False)
+    voice.event("doctor", **facts)
+    for name, value in facts.items():
+        words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        voice.result(f"{name:<22} {words}")
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Name of a bundled model, or a model file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for .xml and .bin.")],
+    scale: Scale = None,
+    debug: Debug = False,
+) -> None:
+    """Build a model's OpenVINO graph, which runs without torch, from its weights."""
+    with errors_as_exit_codes(Voice(False, False), debug):
+        from sharpreel import weights
+
+        print(weights.export_graph(weights.load_model(model, scale), output))
+
+
+@app.callback(invoke_without_command=True)
+def main_options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"sharpreel {sharpreel.__version__}")
+        raise typer.Exit
+
+
+@contextmanager
+def errors_as_exit_codes(voice: Voice, debug: bool) -> Iterator[None]:
+    """Turn what is raised inside into one line on stderr and the exit code of `errors.py`."""
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except SharpreelError as e:
+        if debug:
+            traceback.print_exc()
+        voice.error(e)
+        raise typer.Exit(e.exit_code) from None
+    except KeyboardInterrupt:
+        voice.event("error", type="KeyboardInterrupt", message="interrupted; resumable")
+        print("\nsharpreel: interrupted. Give the same command again to go on.", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except MemoryError:
+        voice.error(SharpreelError("out of memory; choose a smaller scale or size."))
+        raise typer.Exit(4) from None
+    except (RuntimeError, OSError, ValueError, AssertionError) as e:
+        if debug:
+            traceback.print_exc()
+        voice.error(SharpreelError(f"unexpected: {e} (use --debug to see where)"))
+        raise typer.Exit(1) from None
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise ResumableError("terminated. Give the same command again to go on.")
+
+
+def main() -> None:
+    """The `sharpreel` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Every error sharpreel raises for the world outside, and the exit code each one means.
+
+    SharpreelError           1  something failed; the base of all
+    ├── UsageError           2  the request cannot be met: unknown model, impossible size, ...
+    │   └── MissingExtra     2  an optional part is not installed
+    ├── InputError           3  an input is missing, unreadable or of a kind we do not take
+    │   └── WeightsError     3  a model file is not one, or not this one
+    ├── DeviceError          4  the device is missing or out of memory
+    ├── VerificationError    5  the output does not hold what the input held
+    └── ResumableError       6  stopped on the way; the same command goes on
+        └── DiskFullError    6  no space left for the output
+
+Ctrl-C exits with 130. A wrong argument from Python raises ValueError.
+"""
+
+from __future__ import annotations
+
+
+class SharpreelError(Exception):
+    """Base of every error about files, models, devices and results."""
+
+    exit_code = 1
+
+
+class UsageError(SharpreelError):
+    """What was asked for cannot be done; asking otherwise can."""
+
+    exit_code = 2
+
+
+class MissingExtra(UsageError):
+    """An optional part of sharpreel is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an extra part: pip install 'sharpreel[{extra}]'.")
+
+
+class InputError(SharpreelError):
+    """An input that is missing, unreadable, or of a kind sharpreel does not take."""
+
+    exit_code = 3
+
+
+class WeightsError(InputError):
+    """A model file that is not one, is damaged, or holds another network."""
+
+
+class DeviceError(SharpreelError):
+    """The device asked for is not there, or its memory does not suffice."""
+
+    exit_code = 4
+
+
+class VerificationError(SharpreelError):
+    """The output was made but does not hold what the input held.
+
+    `differences` lists every one, in words.
+    """
+
+    exit_code = 5
+
+    def __init__(self, message: str, differences: list[str]) -> None:
+        super().__init__(message)
+        self.differences = differences
+
+
+class ResumableError(SharpreelError):
+    """The run stopped; what it finished is kept and the same command goes on from there."""
+
+    exit_code = 6
+
+
+class DiskFullError(ResumableError):
+    """No space left where the output is written."""

@@ -1,0 +1,154 @@
+"""Reel: a small causal recurrent network for streaming video super-resolution.
+
+Where it comes from: the cell of RLSP (Fuoli et al., "Efficient Video Super-Resolution through
+Recurrent Latent Space Propagation", ICCV Workshops 2019; code github.com/dariofuoli/RLSP), whose
+idea is to hand the next frame a hidden state and the last output in sub-pixel form, at low
+resolution, with no optical flow. What we changed: no future frame is needed; the input can be
+pixel-unshuffled (RT4KSR, Zamfir et al. 2023) so that the convolutions run on a quarter of the
+pixels; body convolutions keep an identity path, folded into the kernel (as in QuickSRNet,
+Berger et al. 2023), which also keeps plain ReLU stacks alive at high learning rates; the residual
+is added to MATLAB's bicubic instead of a nearest-neighbour anchor; the state is clamped to
+[-1, 1], which bounds it over any number of frames and suits integers. Weights are our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sharpreel import ops
+
+
+class BicubicBase(nn.Module):
+    """MATLAB's bicubic enlargement by an integer, in sub-pixel form.
+
+    (N, 3, H, W) -> (N, 3 * scale * scale, H, W); `F.pixel_shuffle` makes the picture of it.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        phases = torch.from_numpy(ops.bicubic_phases(scale))  # (s*s, 5, 5)
+        kernel = torch.zeros(3 * scale * scale, 3, 5, 5)
+        for channel in range(3):
+            block = slice(channel * scale * scale, (channel + 1) * scale * scale)
+            kernel[block, channel] = phases
+        self.register_buffer("kernel", kernel, persistent=False)
+
+    def forward(self, frame: Tensor) -> Tensor:
+        # Mirror two pixels about each edge: c b a | a b c, as imresize does.
+        rows = torch.cat([frame[:, :, :2].flip(2), frame, frame[:, :, -2:].flip(2)], dim=2)
+        both = torch.cat([rows[..., :2].flip(3), rows, rows[..., -2:].flip(3)], dim=3)
+        return F.conv2d(both, self.kernel)
+
+
+class Bicubic(nn.Module):
+    """The honest baseline as a network: a clip enlarged frame by frame, without parameters."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.base = BicubicBase(scale)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """(N, T, 3, H, W) -> (N, T, 3, sH, sW), not clamped."""
+        n, t, c, h, w = clip.shape
+        sr = F.pixel_shuffle(self.base(clip.flatten(0, 1)), self.scale)
+        return sr.reshape(n, t, c, h * self.scale, w * self.scale)
+
+
+class Reel(nn.Module):
+    """The recurrent cell and its unrolling over a clip.
+
+    One step, at 1/unshuffle of the low resolution:
+
+        x_t, x_t-1, (residual, hidden)_t-1 -> 3x3 -> blocks * 3x3 -> 3x3 -> (residual, hidden)_t
+        sr_t = pixel_shuffle(bicubic(x_t) + residual_t)
+
+    Args:
+        scale: Integer factor.
+        channels: Width of the body and of the hidden state.
+        blocks: Body convolutions between the first and the last.
+        unshuffle: Input pixels are folded into channels by this factor in both axes; frame
+            height and width must be multiples of it.
+    """
+
+    identity: Tensor
+
+    def __init__(
+        self, scale: int = 2, channels: int = 32, blocks: int = 5, unshuffle: int = 2
+    ) -> None:
+        super().__init__()
+        self.scale, self.channels, self.unshuffle = scale, channels, unshuffle
+        self.seen = 3 * unshuffle**2  # channels of one unshuffled frame
+        self.told = 3 * (scale * unshuffle) ** 2  # channels of the residual
+        self.base = BicubicBase(scale)
+        self.head = nn.Conv2d(2 * self.seen + self.told + channels, channels, 3, padding=1)
+        convs = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(blocks)]
+        self.body = nn.ModuleList(convs)
+        self.tail = nn.Conv2d(channels, self.told + channels, 3, padding=1)
+        identity = torch.zeros(channels, channels, 3, 3)
+        nn.init.dirac_(identity)
+        self.register_buffer("identity", identity, persistent=False)
+        for conv in convs:
+            nn.init.kaiming_normal_(conv.weight)
+            conv.weight.data *= 0.3
+            conv.bias.data.zero_()  # type: ignore[union-attr]
+        # At step 0 the output is bicubic exactly and the hidden state is small.
+        nn.init.zeros_(self.tail.weight[: self.told])
+        self.tail.bias.data.zero_()  # type: ignore[union-attr]
+
+    def zero_state(self, frame: Tensor) -> Tensor:
+        """The state before a first frame (N, 3, H, W): it was seen before, nothing was told."""
+        n, _, h, w = frame.shape
+        u = self.unshuffle
+        told = frame.new_zeros(n, self.told + self.channels, h // u, w // u)
+        return torch.cat([F.pixel_unshuffle(frame, u) - 0.5, told], dim=1)
+
+    def step(self, frame: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One frame (N, 3, H, W) in [0, 1] and the state -> (N, 3, sH, sW), the next state.
+
+        The state is (N, seen + told + channels, H / unshuffle, W / unshuffle). The picture is
+        not clamped: whoever rounds it does that.
+        """
+        seen = F.pixel_unshuffle(frame, self.unshuffle) - 0.5
+        x = F.relu(self.head(torch.cat([seen, state], dim=1)))
+        for conv in cast("Iterable[nn.Conv2d]", self.body):
+            x = F.relu(F.conv2d(x, conv.weight + self.identity, conv.bias, padding=1))
+        told = self.tail(x).clamp(-1, 1)
+        residual = F.pixel_shuffle(told[:, : self.told], self.unshuffle)
+        sr = F.pixel_shuffle(self.base(frame) + residual, self.scale)
+        return sr, torch.cat([seen, told], dim=1)
+
+    def forward(self, clip: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """A clip (N, T, 3, H, W) in [0, 1] -> (N, T, 3, sH, sW), the state after its last frame."""
+        if state is None:
+            state = self.zero_state(clip[:, 0])
+        sr = []
+        for frame in clip.unbind(1):
+            picture, state = self.step(frame, state)
+            sr.append(picture)
+        return torch.stack(sr, dim=1), state
+
+
+class Step(nn.Module):
+    """A Reel as a graph takes it: frame, state, fresh -> picture, next state.
+
+    `fresh` (1,) is 1 at the first frame of a scene, where the state must be zeros; the frame then
+    stands in for the one before it, as in `Reel.zero_state`.
+    """
+
+    def __init__(self, reel: Reel) -> None:
+        super().__init__()
+        self.reel = reel
+
+    def forward(self, frame: Tensor, state: Tensor, fresh: Tensor) -> tuple[Tensor, Tensor]:
+        reel = self.reel
+        seen = F.pixel_unshuffle(frame, reel.unshuffle) - 0.5
+        before = state[:, : reel.seen] + fresh * seen
+        return reel.step(frame, torch.cat([before, state[:, reel.seen :]], dim=1))

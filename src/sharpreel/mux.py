@@ -1,0 +1,577 @@
+"""Everything in a file beside the picture: carried across, packet for packet.
+
+`plan_streams` decides, before the first frame, which streams an output can hold, by really opening
+such an output; what it cannot hold is re-encoded, moved to Matroska, or named with the reason.
+`assemble` joins the encoded segments and the copied streams to the finished file, with the exact
+timestamps of the input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import io
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.stream import AttachmentStream, Disposition, Stream
+
+from sharpreel import video
+from sharpreel.errors import InputError, SharpreelError, UsageError
+
+# Suffix -> (libavformat's muxer, seconds its timestamps are exact to: None is exact).
+CONTAINERS: dict[str, tuple[str, Fraction | None]] = {
+    ".mkv": ("matroska", Fraction(1, 1000)),
+    ".webm": ("webm", Fraction(1, 1000)),
+    ".mp4": ("mp4", None),
+    ".m4v": ("mp4", None),
+    ".mov": ("mov", None),
+    ".ts": ("mpegts", Fraction(1, 90000)),
+    ".m2ts": ("mpegts", Fraction(1, 90000)),
+    ".mts": ("mpegts", Fraction(1, 90000)),
+}
+COVER = Disposition.attached_pic
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """What becomes of one stream of the input.
+
+    `action` is one of: "upscale", "copy", "transcode", "attach" (a cover kept as an attachment),
+    "made" (the muxer writes it from a tag) and "drop".
+    """
+
+    index: int
+    kind: str
+    codec: str
+    action: str
+    why: str = ""
+    language: str | None = None
+    title: str | None = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """The stretch of the input that is kept, in seconds of its timeline; None is open."""
+
+    start: Fraction | None = None
+    end: Fraction | None = None
+
+    def holds(self, seconds: Fraction) -> bool:
+        return (self.start is None or seconds >= self.start) and (
+            self.end is None or seconds < self.end
+        )
+
+    @property
+    def shift(self) -> Fraction:
+        """What is taken from every timestamp, so that a cut starts at zero."""
+        return self.start or Fraction(0)
+
+
+WHOLE = Window()
+
+
+def codec_name(stream: Stream) -> str:
+    """The stream's codec as users know it, or what little is known."""
+    context: Any = stream.codec_context  # None for what this FFmpeg has no decoder for
+    if context is not None:
+        return str(context.codec.canonical_name)
+    if stream.type == "attachment":
+        return str(stream.metadata.get("filename", "attachment"))
+    return (getattr(stream, "name", None) if stream.type == "data" else None) or "unknown"
+
+
+def _describe(stream: Stream, action: str, why: str = "") -> StreamPlan:
+    return StreamPlan(
+        stream.index,
+        stream.type,
+        codec_name(stream),
+        action,
+        why,
+        stream.metadata.get("language"),
+        stream.metadata.get("title"),
+    )
+
+
+def is_cover(stream: Stream) -> bool:
+    """Is it a cover picture, which containers show as a video stream?"""
+    return stream.type == "video" and bool(stream.disposition & COVER)
+
+
+def plan_streams(
+    source: InputContainer,
+    picture: int,
+    settings: video.EncodeSettings,
+    suffix: str,
+    allow_transcode: bool,
+) -> list[StreamPlan]:
+    """What becomes of each stream when the output has this suffix.
+
+    Args:
+        picture: Index of the stream that is upscaled.
+        settings: The encoder's, which the container must take too.
+        allow_transcode: Re-encode audio that the container refuses to AAC (Opus in WebM).
+
+    Raises:
+        UsageError: The container does not take the video codec.
+    """
+    if not _fits(source, picture, [], settings, suffix):
+        raise UsageError(
+            f"{suffix} does not take {settings.codec} video; choose another --codec or suffix."
+        )
+    plans = []
+    for stream in source.streams:
+        if stream.index == picture:
+            plans.append(_describe(stream, "upscale"))
+            continue
+        plan = _plan_one(source, stream, picture, settings, suffix, allow_transcode)
+        plans.append(plan)
+    return plans
+
+
+def _plan_one(
+    source: InputContainer,
+    stream: Stream,
+    picture: int,
+    settings: video.EncodeSettings,
+    suffix: str,
+    allow_transcode: bool,
+) -> StreamPlan:
+    muxer = CONTAINERS[suffix][0]
+    if stream.type == "data" and muxer in ("mp4", "mov") and "timecode" in stream.metadata:
+        # The muxer writes a timecode track of its own from the tag that the video carries.
+        return _describe(stream, "made", "written anew from the timecode tag")
+    if is_cover(stream) and muxer == "matroska":
+        return _describe(stream, "attach", "kept as an attachment, as Matroska wants it")
+    copied = _describe(stream, "copy")
+    if _fits(source, picture, [copied], settings, suffix):
+        return copied
+    if stream.type == "audio" and stream.codec_context is not None and allow_transcode:
+        target = "Opus" if muxer == "webm" else "AAC"
+        return _describe(
+            stream,
+            "transcode",
+            f"{suffix} does not take {codec_name(stream)}; becomes {target}",
+        )
+    if codec_name(stream) == "unknown":
+        return _describe(stream, "drop", "its codec is not known to FFmpeg")
+    return _describe(stream, "drop", f"{suffix} does not take it")
+
+
+def _fits(
+    source: InputContainer,
+    picture: int,
+    others: Iterable[StreamPlan],
+    settings: video.EncodeSettings,
+    suffix: str,
+) -> bool:
+    """Does a file of this kind take these streams? Found by writing the header of one."""
+    muxer = CONTAINERS[suffix][0]
+    own_aspect = settings.codec in ("h264", "hevc")  # PyAV cannot tell Matroska; these can
+    if muxer in ("matroska", "webm") and settings.sample_aspect_ratio != 1 and not own_aspect:
+        return False
+    try:
+        with av.open(io.BytesIO(), "w", format=muxer) as trial:
+            video.add_video_stream(trial, settings)
+            for plan in others:
+                _add_copy(trial, source.streams[plan.index])
+            trial.start_encoding()
+    except (ValueError, av.FFmpegError, OSError):
+        return False
+    return True
+
+
+def _add_copy(out: OutputContainer, stream: Stream) -> Stream:
+    if isinstance(stream, AttachmentStream):
+        name = stream.metadata.get("filename") or stream.name or "attachment"
+        copy: Stream = out.add_attachment(
+            name, stream.mimetype or "application/octet-stream", stream.data
+        )
+    else:
+        copy = out.add_stream_from_template(stream, opaque=True)
+    copy.metadata.update(stream.metadata)
+    copy.disposition = stream.disposition
+    if out.format.name == "mpegts" and stream.container.format.name == "mpegts":
+        copy.id = stream.id
+    return copy
+
+
+def default_suffix(source: Path, container: str) -> str:
+    """The input's own kind of file where its timestamps can be exact there, else Matroska."""
+    suffix = source.suffix.lower()
+    if suffix in CONTAINERS:
+        return suffix
+    return ".mp4" if "mp4" in container else ".mkv"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One encoded stretch: its file, and the exact timestamps that belong to its packets."""
+
+    path: Path
+    pts: list[int]
+    order: list[int]
+
+
+def _picture_packets(
+    segments: list[Segment], last_duration: int, shift: int
+) -> Iterator[tuple[int, int, int, av.Packet[Any]]]:
+    """(dts, pts, duration, packet) of the joined segments, in decoding order.
+
+    dts is the display timeline read `delay` places late, so it rises and never passes pts.
+    """
+    shown = [pts - shift for segment in segments for pts in segment.pts]
+    delay = max((k - rank for s in segments for k, rank in enumerate(s.order)), default=0)
+    step = shown[1] - shown[0] if len(shown) > 1 else last_duration or 1
+    early = [shown[0] - step * k for k in range(delay, 0, -1)]
+    place = first = 0
+    for segment in segments:
+        with av.open(str(segment.path)) as file:
+            stream = file.streams.video[0]
+            packets = (p for p in file.demux(stream) if p.size)
+            for rank, packet in zip(segment.order, packets, strict=True):
+                at = first + rank
+                end = shown[at + 1] if at + 1 < len(shown) else shown[at] + last_duration
+                dts = early[place] if place < delay else shown[place - delay]
+                place += 1
+                yield dts, shown[at], end - shown[at], packet
+        first += len(segment.pts)
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """All that `assemble` needs beside the segments; `source` None: there is only the picture."""
+
+    source: Path | None
+    streams: tuple[StreamPlan, ...]
+    suffix: str
+    settings: video.EncodeSettings
+    display_matrix: tuple[int, ...] | None
+    last_duration: int  # of the last frame, in the picture's time base
+    window: Window = WHOLE
+
+
+def assemble(
+    plan: Assembly,
+    segments: list[Segment],
+    target: Path,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Write the finished file: the segments as one video, everything else as the plan says.
+
+    Raises:
+        DiskFullError: No space left.
+        SharpreelError: The muxer refused what it had taken at planning time.
+    """
+    muxer = CONTAINERS[plan.suffix][0]
+    options = {"fflags": "+bitexact"}
+    if muxer in ("mp4", "mov"):
+        # Edit lists count in the movie's time scale: with the picture's, they are exact.
+        options |= {
+            "movie_timescale": str(_timescale(plan)),
+            "movflags": "+use_metadata_tags",
+        }
+    if muxer == "mpegts":
+        options |= {"mpegts_copyts": "1"}
+    with (
+        contextlib.nullcontext() if plan.source is None else video.open_input(plan.source) as source
+    ):
+        try:
+            with av.open(str(target), "w", format=muxer, options=options) as out:
+                _Assembler(plan, segments, source, out).write(progress)
+        except OSError as e:
+            raise video.write_error(target, e) from e
+        except (ValueError, av.FFmpegError) as e:
+            raise SharpreelError(f"{target}: the {muxer} muxer failed: {e}") from e
+
+
+def _timescale(plan: Assembly) -> int:
+    ticks = plan.settings.time_base.denominator
+    while ticks < 10000:
+        ticks *= 2
+    return min(ticks, 2**31 - 1)
+
+
+Due = tuple[Fraction, int, Callable[[], None]]  # when, picture first, how to send it
+
+
+class _Assembler:
+    """The streams of one output, and their packets merged by time."""
+
+    def __init__(
+        self,
+        plan: Assembly,
+        segments: list[Segment],
+        source: InputContainer | None,
+        out: OutputContainer,
+    ) -> None:
+        self._plan, self._segments, self._source, self._out = plan, segments, source, out
+        self._copies: dict[int, Stream] = {}
+        self._transcoders: dict[int, _Transcoder] = {}
+        with av.open(str(segments[0].path)) as first:
+            encoded = first.streams.video[0]
+            if source is None:
+                self._picture = _add_picture(out, plan, encoded, None)
+                return
+            for entry in plan.streams:
+                stream = source.streams[entry.index]
+                if entry.action == "upscale":
+                    self._picture = _add_picture(out, plan, encoded, stream)
+                elif entry.action == "copy":
+                    self._copies[entry.index] = _add_copy(out, stream)
+                elif entry.action == "transcode":
+                    self._transcoders[entry.index] = _Transcoder(out, stream, plan.window)
+                elif entry.action == "attach":
+                    _attach_cover(out, source, stream)
+        out.metadata.update(
+            {k: v for k, v in source.metadata.items() if k.lower() not in CONTAINER_TAGS}
+        )
+        kept = chapters(source, plan.window)
+        if kept:
+            out.set_chapters(kept)
+
+    def write(self, progress: Callable[[float], None] | None) -> None:
+        self._out.start_encoding()
+        merged = heapq.merge(self._pictures(progress), self._others(), key=lambda due: due[:2])
+        for _, _, send in merged:
+            send()
+        for coder in self._transcoders.values():
+            coder.finish()
+
+    def _pictures(self, progress: Callable[[float], None] | None) -> Iterator[Due]:
+        unit = self._plan.settings.time_base
+        shift = round(self._plan.window.shift / unit)
+        total = sum(len(s.pts) for s in self._segments)
+        joined = _picture_packets(self._segments, self._plan.last_duration, shift)
+        for k, (dts, pts, duration, packet) in enumerate(joined):
+            packet.time_base, packet.stream = unit, self._picture
+            packet.pts, packet.dts, packet.duration = pts, dts, duration
+            if progress is not None and k % 250 == 0:
+                progress(k / total)
+            yield dts * unit, 0, partial(self._out.mux_one, packet)
+
+    def _others(self) -> Iterator[Due]:
+        source, window = self._source, self._plan.window
+        if source is None:
+            return
+        wanted = [source.streams[i] for i in (*self._copies, *self._transcoders)]
+        wanted = [s for s in wanted if s.type != "attachment"]
+        if not wanted:
+            return
+        latest = Fraction(0)
+        for packet in source.demux(wanted):
+            unit, index = packet.time_base, packet.stream_index
+            if packet.size == 0 or unit is None:
+                continue
+            at = packet.dts if packet.dts is not None else packet.pts
+            latest = latest if at is None else max(latest, at * unit)
+            shown = latest if packet.pts is None else packet.pts * unit
+            due = latest - window.shift
+            if index in self._transcoders:
+                yield due, 1, partial(self._transcoders[index].send, packet)
+            elif window.holds(shown) or is_cover(packet.stream):
+                yield due, 1, partial(self._copy, packet, self._copies[index])
+
+    def _copy(self, packet: av.Packet[Any], stream: Stream) -> None:
+        shift = round(self._plan.window.shift / packet.time_base) if packet.time_base else 0
+        packet.pts = None if packet.pts is None else packet.pts - shift
+        packet.dts = packet.pts if packet.dts is None else packet.dts - shift
+        packet.stream = stream
+        self._out.mux_one(packet)
+
+
+def _add_picture(
+    out: OutputContainer, plan: Assembly, encoded: Stream, original: Stream | None
+) -> Stream:
+    """The output's video stream, for packets that are encoded already.
+
+    PyAV gives an average rate, without which there is no timecode track and no frame rate in
+    Matroska, only to streams that have an encoder. So the stream gets the smallest one there is,
+    never used, and then the real size and codec data of the segments.
+    """
+    s = plan.settings
+    stream: Any = out.add_stream(video.CODECS[s.codec].encoder, rate=s.rate, options=s.options())
+    context = stream.codec_context
+    context.width = context.height = 64
+    context.pix_fmt, context.thread_count, context.time_base = s.pix_fmt, 1, s.time_base
+    video.set_color(context, s)
+    context.open()
+    real: Any = encoded.codec_context
+    context.width, context.height, context.extradata = real.width, real.height, real.extradata
+    context.sample_aspect_ratio = s.sample_aspect_ratio
+    if s.codec.startswith("hevc") and plan.suffix in (".mp4", ".m4v", ".mov"):
+        context.codec_tag = "hvc1"  # what Apple's players want; others take either
+    stream.time_base = s.time_base
+    if original is not None:
+        stream.metadata.update(
+            {k: v for k, v in original.metadata.items() if k.lower() not in STALE_TAGS}
+        )
+        stream.disposition = original.disposition
+    if plan.display_matrix is not None:
+        stream.set_display_matrix(plan.display_matrix)
+    return cast(Stream, stream)
+
+
+# Tags that describe the old encoding, which would be lies about the new one.
+STALE_TAGS = frozenset(
+    "encoder encoder_options duration bps number_of_frames number_of_bytes _statistics_writing_app "
+    "_statistics_writing_date_utc _statistics_tags vendor_id alpha_mode".split()
+)
+# Tags that the muxer writes itself from what it is.
+CONTAINER_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
+
+
+def chapters(source: InputContainer, window: Window) -> list[Any]:
+    """The chapters that begin or lie inside the window, moved with it."""
+    kept = []
+    for chapter in source.chapters():
+        unit = chapter["time_base"] or Fraction(1, 1000)
+        start, end = chapter["start"] * unit, chapter["end"] * unit
+        if window.start is not None:
+            start = max(start, window.start)
+        if window.end is not None:
+            end = min(end, window.end)
+        if end <= start and chapter["end"] > chapter["start"]:
+            continue
+        moved = {
+            "start": round((start - window.shift) / unit),
+            "end": round((end - window.shift) / unit),
+        }
+        kept.append({**chapter, **moved})
+    return kept
+
+
+def _attach_cover(out: OutputContainer, source: InputContainer, stream: Stream) -> None:
+    kind = codec_name(stream)
+    subtype, ending = ("png", "png") if kind == "png" else ("jpeg", "jpg")
+    with av.open(source.name) as again:
+        for packet in again.demux(again.streams[stream.index]):
+            if packet.size:
+                name = stream.metadata.get("filename") or f"cover.{ending}"
+                out.add_attachment(name, f"image/{subtype}", bytes(packet))
+                return
+
+
+class _Transcoder:
+    """One audio stream decoded and encoded again, because the container refuses its codec."""
+
+    def __init__(self, out: OutputContainer, stream: Stream, window: Window) -> None:
+        self._out, self._window = out, window
+        context: Any = stream.codec_context
+        encoder = "libopus" if out.format.name == "webm" else "aac"
+        rate = 48000 if encoder == "libopus" else min(context.sample_rate, 96000)
+        make: Any = out.add_stream
+        self._stream: Any = make(encoder, rate=rate)
+        self._stream.codec_context.layout = context.layout
+        self._stream.codec_context.bit_rate = 96000 * max(context.layout.nb_channels, 1)
+        self._stream.metadata.update(
+            {k: v for k, v in stream.metadata.items() if k.lower() not in STALE_TAGS}
+        )
+        self._stream.disposition = stream.disposition
+        self._resampler: Any = av.AudioResampler(self._stream.format, context.layout, rate)
+
+    def send(self, packet: av.Packet[Any]) -> None:
+        try:
+            frames: list[Any] = packet.decode()
+        except av.FFmpegError:
+            return
+        for frame in frames:
+            if frame.pts is not None and frame.time_base is not None:
+                if not self._window.holds(frame.pts * frame.time_base):
+                    continue
+                frame.pts -= round(self._window.shift / frame.time_base)
+            for piece in self._resampler.resample(frame):
+                self._out.mux(self._stream.encode(piece))
+
+    def finish(self) -> None:
+        for piece in self._resampler.resample(None):
+            self._out.mux(self._stream.encode(piece))
+        self._out.mux(self._stream.encode(None))
+
+
+def choose_suffix(
+    source: InputContainer,
+    info: video.VideoInfo,
+    settings_for: Callable[[str], video.EncodeSettings],
+    wanted: str | None,
+    allow_transcode: bool,
+) -> tuple[str, list[StreamPlan], str]:
+    """The output's suffix, what becomes of each stream there, and why it is not the input's.
+
+    A suffix the user wrote is kept, and what it cannot hold is an error for audio and subtitles
+    (they would be missed); otherwise the container becomes Matroska, or QuickTime where only that
+    holds everything.
+
+    Raises:
+        UsageError: `wanted` is not a container we write, or cannot hold a stream.
+    """
+    if wanted is not None:
+        if wanted not in CONTAINERS:
+            raise UsageError(
+                f"{wanted or 'no suffix'}: sharpreel writes {', '.join(CONTAINERS)}; "
+                "name the output accordingly."
+            )
+        plans = plan_streams(
+            source, info.stream_index, settings_for(wanted), wanted, allow_transcode
+        )
+        missed = [p for p in plans if _missed(p)]
+        if missed:
+            what = ", ".join(f"{p.kind} stream {p.index} ({p.codec})" for p in missed)
+            raise UsageError(
+                f"{wanted} cannot hold {what} of {info.path}. Name the output .mkv"
+                + (", or give --allow-audio-transcode" if missed[0].kind == "audio" else "")
+                + "."
+            )
+        return wanted, plans, ""
+    own = default_suffix(Path(info.path), info.container)
+    why = ""
+    if own != Path(info.path).suffix.lower():
+        why = f"{Path(info.path).suffix or 'this kind of file'} cannot keep exact timestamps"
+    best: tuple[int, str, list[StreamPlan]] | None = None
+    for suffix in dict.fromkeys((own, ".mkv", ".mov")):
+        try:
+            plans = plan_streams(
+                source, info.stream_index, settings_for(suffix), suffix, allow_transcode
+            )
+        except UsageError:
+            continue
+        missing = sum(_missed(p) for p in plans)
+        if best is None or missing < best[0]:
+            best = (missing, suffix, plans)
+        if missing == 0:
+            break
+    if best is None:
+        raise UsageError(f"{info.path}: no container takes the chosen --codec.")
+    _, suffix, plans = best
+    if suffix != own:
+        own_plans = plan_streams(
+            source, info.stream_index, settings_for(own), own, allow_transcode
+        ) if _fits(source, info.stream_index, [], settings_for(own), own) else []  # fmt: skip
+        refused = [f"{p.codec} {p.kind}" for p in own_plans if _missed(p)]
+        why = f"{own} does not take {', '.join(refused) or settings_for(own).codec}"
+    return suffix, [_final_word(p, suffix) for p in plans], why
+
+
+def _missed(plan: StreamPlan) -> bool:
+    return plan.action == "drop" and plan.kind in ("audio", "subtitle", "attachment")
+
+
+def _final_word(plan: StreamPlan, suffix: str) -> StreamPlan:
+    if plan.action == "drop" and not plan.why:
+        return replace(plan, why=f"{suffix} does not take it")
+    return plan
+
+
+def check_input_has(info: video.VideoInfo, window: Window) -> None:
+    """Raise InputError when the window lies behind the end of the input."""
+    seconds = info.duration_seconds
+    if window.start is not None and seconds is not None and window.start >= seconds:
+        raise InputError(
+            f"{info.path}: --start {float(window.start):.2f} s is behind its end ({seconds:.2f} s)."
+        )

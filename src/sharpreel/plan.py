@@ -1,0 +1,562 @@
+"""What a run will do, decided before its first frame.
+
+`Options` is what the user asked for, `make_plan` turns it into what will happen: which network at
+which size, which encoder, what becomes of every stream, and what must be said (`notes`). Whatever
+cannot work is refused here, not after five days. `measure` times a few seconds of the real input.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from av.video.format import VideoFormat
+
+import sharpreel
+from sharpreel import engine, journal, mux, verify, video, weights, windows
+from sharpreel.errors import InputError, UsageError, VerificationError
+from sharpreel.models import DEFAULT_MODEL, MODELS
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user may choose; each field is an option of `sharpreel upscale`.
+
+    `scale` None means: the factor that --height or --size needs, else 2. `size` is (width, height)
+    and `height` the height as shown, after rotation. Times are seconds of the input's timeline.
+    """
+
+    model: str = DEFAULT_MODEL
+    scale: int | None = None
+    height: int | None = None
+    size: tuple[int, int] | None = None
+    device: str = "auto"
+    engine: str = "auto"
+    codec: str | None = None
+    crf: int | None = None
+    preset: str | None = None
+    pix_fmt: str | None = None
+    start: Fraction | None = None
+    end: Fraction | None = None
+    allow_audio_transcode: bool = False
+    overwrite: bool = False
+    resume: bool = True
+    skip_existing: bool = False
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One video's run, ready to be done."""
+
+    source: Path
+    output: Path
+    options: Options
+    info: video.VideoInfo
+    model: weights.Model
+    settings: video.EncodeSettings
+    streams: tuple[mux.StreamPlan, ...]
+    suffix: str
+    chapters: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def window(self) -> mux.Window:
+        return mux.Window(self.options.start, self.options.end)
+
+    @property
+    def num_frames(self) -> int | None:
+        """Frames that will be made, as far as the container tells."""
+        info, window = self.info, self.window
+        if info.num_frames is None or info.duration_seconds is None:
+            return info.num_frames
+        length = info.duration_seconds
+        begin = float(window.start or 0)
+        end = length if window.end is None else min(float(window.end), length)
+        return max(round(info.num_frames * max(end - begin, 0) / length), 1)
+
+    @property
+    def num_segments(self) -> int | None:
+        if self.num_frames is None:
+            return None
+        return max(round(self.num_frames / self.info.rate / windows.SEGMENT_SECONDS), 1)
+
+    @property
+    def engine_size(self) -> tuple[int, int]:
+        """(width, height) the network makes, before any resize to the exact size."""
+        return self.info.width * self.model.scale, self.info.height * self.model.scale
+
+    def journal_settings(self) -> dict[str, Any]:
+        """All that the output's bytes depend on."""
+        settings = asdict(self.settings)
+        return {
+            "sharpreel": sharpreel.__version__,
+            "input": journal.identify(self.source),
+            "model": {"name": self.model.name, "sha256": self.model.sha256},
+            "scale": self.model.scale,
+            "device": [self.options.device, self.options.engine],
+            "time": [str(self.options.start), str(self.options.end)],
+            "encoder": {key: str(value) for key, value in settings.items()},
+            "suffix": self.suffix,
+            "streams": [asdict(s) for s in self.streams],
+        }
+
+    def reader(self, start_pts: int | None = None) -> Any:
+        """The input's frames, from the first of at least this pts; its `report` tells of losses."""
+        return video.VideoReader(self.info, start_pts, self.options.strict)
+
+    def frames(self, start_pts: int | None = None) -> tuple[Iterator[video.Frame], Any]:
+        """The frames of the window from `start_pts` on, and the reader's report."""
+        unit, window = self.info.time_base, self.window
+        if start_pts is None and window.start is not None:
+            start_pts = -int(-window.start // unit)  # the first tick at or behind it
+        reader = self.reader(start_pts)
+        inside = itertools.takewhile(
+            lambda f: window.end is None or f.pts * unit < window.end, reader
+        )
+        return inside, reader.report
+
+    def segment_name(self, number: int) -> str:
+        return f"seg-{number:05d}.mkv"
+
+    def sink(self, part: Path) -> Any:
+        """What takes one segment's pictures and makes `part` of them."""
+        return video.VideoEncoder(part, self.settings)
+
+    def finish(self, work: journal.Journal, tell: Callable[[float], None]) -> Path:
+        """Join the journalled segments and everything else to one file in the work folder."""
+        target = work.path(f"finished{self.suffix}")
+        mux.assemble(
+            mux.Assembly(
+                source=self.source,
+                streams=self.streams,
+                suffix=self.suffix,
+                settings=self.settings,
+                display_matrix=self.info.display_matrix,
+                last_duration=work.entries[-1].last_duration,
+                window=self.window,
+            ),
+            [mux.Segment(work.path(e.name), e.pts, e.order) for e in work.entries],
+            target,
+            tell,
+        )
+        journal.sync(target)
+        return target
+
+    def check(self, finished: Path, work: journal.Journal) -> None:
+        """Raise VerificationError unless the finished file holds what the input held."""
+        differences = verify.verify(
+            self.source,
+            finished,
+            self.window,
+            verify.Expected(
+                pts=[p for e in work.entries for p in e.pts],
+                streams=self.streams,
+                aspect=self.settings.sample_aspect_ratio,
+                color=self.settings.color,
+            ),
+        )
+        if differences:
+            raise VerificationError(
+                f"{self.output}: not written, because it would not hold what {self.source} holds: "
+                f"{'; '.join(differences[:3])}. The file is {finished}.",
+                differences,
+            )
+
+    def place(self, finished: Path) -> None:
+        """Give the finished file its name."""
+        os.replace(finished, self.output)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON-able data, for `--json`."""
+        info, s = self.info, self.settings
+        return {
+            "input": str(self.source),
+            "output": str(self.output),
+            "model": self.model.name,
+            "scale": self.model.scale,
+            "from": {
+                "width": info.width,
+                "height": info.height,
+                "codec": info.codec,
+                "pix_fmt": info.pix_fmt,
+                "rate": str(info.rate),
+                "seconds": info.duration_seconds,
+                "frames": info.num_frames,
+            },
+            "to": {
+                "width": s.width,
+                "height": s.height,
+                "codec": s.codec,
+                "pix_fmt": s.pix_fmt,
+                "crf": s.crf,
+                "preset": s.preset,
+                "sample_aspect_ratio": str(s.sample_aspect_ratio),
+            },
+            "segments": self.num_segments,
+            "streams": [asdict(stream) for stream in self.streams],
+            "chapters": self.chapters,
+            "notes": list(self.notes),
+        }
+
+
+class NothingToDo(Exception):
+    """The input is as large as asked already, or its output exists and --skip-existing is given."""
+
+
+def output_name(source: Path, model: str, scale: int, suffix: str) -> Path:
+    """`<stem>_<model>_x<scale>.<ext>` beside the input."""
+    return source.with_name(f"{source.stem}_{model}_x{scale}{suffix}")
+
+
+def choose_scale(options: Options, width: int, height: int) -> int:
+    """The network's factor: as asked, or the smallest that reaches the target size.
+
+    Args:
+        width, height: Of the input as shown.
+
+    Raises:
+        NothingToDo: The input is that large already.
+    """
+    if options.scale is not None:
+        return options.scale
+    if options.height is None and options.size is None:
+        return 2 if options.model in MODELS else weights.load_model(options.model).scale
+    wanted_w, wanted_h = options.size or (0, options.height or 0)
+    factor = max(wanted_w / width, wanted_h / height)
+    if factor <= 1:
+        target = f"{wanted_w}x{wanted_h}" if options.size else f"{wanted_h} lines"
+        raise NothingToDo(
+            f"already {width}x{height}, at least {target}; give -s 2 to enlarge it anyway"
+        )
+    if options.model not in MODELS:
+        return weights.load_model(options.model).scale
+    scales = weights.available_scales(options.model) or MODELS[options.model].scales
+    return next((s for s in scales if s >= factor), max(scales))
+
+
+def target_size(options: Options, info: video.VideoInfo, scale: int) -> tuple[int, int]:
+    """Stored (width, height) of the output."""
+    width, height = info.width * scale, info.height * scale
+    if options.size is not None:
+        width, height = options.size
+        if info.sideways:
+            width, height = height, width
+    elif options.height is not None:
+        if info.sideways:  # the height that is seen is the width that is stored
+            width, height = (
+                options.height,
+                round(info.height * options.height / info.width / 2) * 2,
+            )
+        else:
+            width, height = (
+                round(info.width * options.height / info.height / 2) * 2,
+                options.height,
+            )
+    return width, height
+
+
+def check_options(options: Options) -> None:
+    """Raise UsageError for sizes and times that contradict themselves."""
+    for value in (
+        *(options.size or ()),
+        *((options.height,) if options.height is not None else ()),
+    ):
+        if not 16 <= value <= video.MAX_SIDE:
+            raise UsageError(
+                f"A side of {value} pixels cannot be made; choose between 16 and {video.MAX_SIDE}."
+            )
+    if options.height is not None and options.size is not None:
+        raise UsageError("Give --height or --size, not both.")
+    start, end = options.start, options.end
+    if (start is not None and start < 0) or (end is not None and end <= (start or 0)):
+        raise UsageError("--start must be 0 or more and --end behind it.")
+
+
+def default_codec(info: video.VideoInfo, suffix: str) -> str:
+    """H.264 where it can hold the picture, HEVC above 8 bits, VP9 or AV1 in WebM."""
+    if suffix == ".webm":
+        return "av1" if info.codec == "av1" or info.bits > 8 else "vp9"
+    return "hevc" if info.bits > 8 else "h264"
+
+
+def encode_settings(
+    options: Options, info: video.VideoInfo, size: tuple[int, int], suffix: str
+) -> video.EncodeSettings:
+    """What the encoder will be told, for an output of this size (width, height) and suffix.
+
+    Raises:
+        UsageError: The codec, pixel format and size do not go together.
+    """
+    codec = options.codec or default_codec(info, suffix)
+    key = video.codec_named(codec)
+    chosen = video.CODECS[key]
+    color = info.color
+    pix_fmt = video.output_pixel_format(info, key, options.pix_fmt)
+    if color.matrix == video.RGB and not pix_fmt.startswith("gbr"):
+        matrix = video.default_matrix(size[1])
+        color = replace(color, matrix=matrix, full_range=False)
+    width, height = size
+    if options.size is None:
+        aspect = info.sample_aspect_ratio
+    else:  # the exact pixels asked for, shown in the input's proportions
+        aspect = info.sample_aspect_ratio * Fraction(info.width * height, info.height * width)
+        aspect = aspect.limit_denominator(4095)
+    narrow = VideoFormat(pix_fmt)
+    if width % (2 if narrow.chroma_width(2) == 1 else 1) or height % (
+        2 if narrow.chroma_height(2) == 1 else 1
+    ):
+        raise UsageError(
+            f"{width}x{height} is odd, which {pix_fmt} cannot store. "
+            "Choose an even size, or --pix-fmt yuv444p."
+        )
+    return video.EncodeSettings(
+        codec=key,
+        pix_fmt=pix_fmt,
+        width=width,
+        height=height,
+        crf=options.crf if options.crf is not None else chosen.crf,
+        preset=options.preset or chosen.preset,
+        color=color,
+        sample_aspect_ratio=aspect,
+        rate=info.rate.limit_denominator(1_000_000),
+        time_base=info.time_base,
+        hdr10=info.hdr10,
+    )
+
+
+def make_plan(source: Path, output: Path | None, options: Options) -> Plan:
+    """Decide everything about one video's run.
+
+    Args:
+        output: None: `output_name` beside the input. Its suffix names the container.
+
+    Raises:
+        InputError: The input cannot be read or is of a kind we do not take.
+        UsageError: What is asked for cannot be done.
+        NothingToDo: There is nothing to do.
+    """
+    check_options(options)
+    info = video.probe(source)
+    if info.alpha:
+        raise InputError(video.transparent(str(source)))
+    scale = choose_scale(options, *info.shown_size)
+    model = weights.load_model(options.model, scale)
+    mux.check_input_has(info, mux.Window(options.start, options.end))
+    size = target_size(options, info, scale)
+    check_sides(source, info, size, scale)
+    folder = output if output is not None and output.is_dir() else None
+    with video.open_input(source) as container:
+
+        def settings_for(suffix: str) -> video.EncodeSettings:
+            return encode_settings(options, info, size, suffix)
+
+        wanted = None if output is None or folder else output.suffix.lower()
+        suffix, streams, moved = mux.choose_suffix(
+            container, info, settings_for, wanted, options.allow_audio_transcode
+        )
+        settings = settings_for(suffix)
+        chapters = len(container.chapters())
+    if output is None or folder is not None:
+        name = output_name(source, model.name, scale, suffix)
+        output = name if folder is None else folder / name.name
+    engine_size = (info.width * scale, info.height * scale)
+    notes = _notes(info, settings, streams, suffix, moved, engine_size)
+    plan = Plan(
+        source,
+        output,
+        options,
+        info,
+        model,
+        settings,
+        tuple(streams),
+        suffix,
+        chapters,
+        notes,
+    )
+    check_output(plan.source, plan.output, options)
+    return plan
+
+
+def check_sides(source: Path, info: video.VideoInfo, size: tuple[int, int], scale: int) -> None:
+    """Raise UsageError when the network's picture or the output would be absurdly large."""
+    for width, height in (size, (info.width * scale, info.height * scale)):
+        if max(width, height) > video.MAX_SIDE:
+            raise UsageError(
+                f"{source}: {info.width}x{info.height} enlarged to {width}x{height} is more than "
+                f"{video.MAX_SIDE} pixels a side. Choose a smaller scale or size."
+            )
+
+
+def check_output(source: Path, output: Path, options: Options) -> None:
+    """Refuse an output that would overwrite something or cannot be written.
+
+    Raises:
+        UsageError: It exists, is the input, or its folder is not there or not writable.
+        NothingToDo: It exists and `skip_existing` is set.
+    """
+    if output.exists() and source.exists() and output.samefile(source):
+        raise UsageError(f"{output}: the output is the input. Choose another name with -o.")
+    if output.exists() and options.skip_existing:
+        raise NothingToDo(f"{output} exists")
+    if output.exists() and not options.overwrite:
+        raise UsageError(f"{output} exists. Give --overwrite, --skip-existing or another -o.")
+    folder = output.parent
+    if not folder.is_dir():
+        raise UsageError(f"{output}: the folder {folder} does not exist.")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as e:
+        raise UsageError(f"{output}: {folder} cannot be written to ({e.strerror}).") from e
+
+
+def _notes(
+    info: video.VideoInfo,
+    settings: video.EncodeSettings,
+    streams: list[mux.StreamPlan],
+    suffix: str,
+    moved: str,
+    engine_size: tuple[int, int],
+) -> tuple[str, ...]:
+    """What must be said before the run, in plain words."""
+    notes = _picture_notes(info, settings)
+    if (settings.width, settings.height) != engine_size:
+        notes.append(
+            f"the network makes {engine_size[0]}x{engine_size[1]}, resized once to "
+            f"{settings.width}x{settings.height}"
+        )
+    if moved:
+        notes.append(f"the output is {suffix}: {moved}")
+    unit = mux.CONTAINERS[suffix][1]
+    if unit is not None and (info.time_base / unit).denominator != 1:
+        notes.append(f"{suffix} stores times in steps of 1/{unit.denominator} s: rounded to that")
+    for s in streams:
+        if s.action in ("drop", "transcode"):
+            verb = "cannot be kept" if s.action == "drop" else "is re-encoded"
+            notes.append(f"{s.kind} stream {s.index} ({s.codec}) {verb}: {s.why}")
+    return tuple(notes)
+
+
+def _picture_notes(info: video.VideoInfo, settings: video.EncodeSettings) -> list[str]:
+    """What happens to colour, depth, fields and rotation."""
+    notes = []
+    color, was_rgb = settings.color, info.color.matrix == video.RGB
+    if info.color.guessed:
+        notes.append(
+            f"colour matrix not stated: taken for {info.color.matrix_name}, "
+            "as players do for this size; the output states it"
+        )
+    if info.color.hdr:
+        notes.append(f"HDR ({info.color.hdr}) is kept, with its metadata")
+    if settings.hdr10 is not None and settings.codec not in ("hevc", "av1"):
+        notes.append(f"{settings.codec} cannot carry HDR10 static metadata: it is lost")
+    if info.hdr10_plus:
+        notes.append("HDR10+ dynamic metadata cannot be re-encoded: only the static part is kept")
+    if info.interlaced:
+        notes.append("interlaced: deinterlaced with bwdif, one frame for each frame")
+    if info.rotation:
+        notes.append(f"shown turned by {info.rotation} degrees: the rotation tag is kept")
+    source, target = VideoFormat(info.pix_fmt), VideoFormat(settings.pix_fmt)
+    bits = max(c.bits for c in target.components)
+    if bits < info.bits:
+        notes.append(f"{info.bits} bits become {bits}: {settings.codec} takes no more")
+    if was_rgb and color.matrix != video.RGB:
+        notes.append(f"RGB is stored as {settings.pix_fmt}, {color.matrix_name}")
+    elif not was_rgb and len(source.components) >= 3:
+        before = (source.chroma_width(64), source.chroma_height(64))
+        if (target.chroma_width(64), target.chroma_height(64)) < before:
+            notes.append(f"chroma is reduced: {info.pix_fmt} becomes {settings.pix_fmt}")
+    return notes
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a short trial on the real input tells of the whole run.
+
+    Rates are frames a second of each stage alone; `fps` is the trial's own, all stages together.
+    """
+
+    engine: str
+    frames: int
+    fps: float
+    decode_fps: float
+    network_fps: float
+    encode_fps: float
+    eta_seconds: float | None
+    peak_memory_mb: int
+    output_mb: float | None
+    free_disk_mb: float
+    shares: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(plan: Plan, seconds: float = 2.5) -> Estimate:
+    """Run the first seconds of the input through decoder, network and encoder, and time them."""
+    runner = engine.choose_engine(plan.model, plan.options.device, plan.options.engine)
+    info = plan.info
+    wanted = max(min(round(seconds * float(info.rate)), 120), 3)
+    spent = {"decode": 0.0, "network": 0.0, "encode": 0.0}
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = video.VideoEncoder(Path(folder) / "trial.mkv", plan.settings)
+        frames, _ = plan.frames()
+        count = 0
+        budget = time.perf_counter() + 20  # a slow network on a large frame: a few frames do
+        while count < wanted and (count < 3 or time.perf_counter() < budget):
+            began = time.perf_counter()
+            frame = next(frames, None)
+            if frame is None:
+                break
+            decoded = time.perf_counter()
+            pixels = runner.run(frame.pixels)
+            made = time.perf_counter()
+            encoder.write(video.Frame(pixels, frame.pts))
+            stored = time.perf_counter()
+            if count:  # the first frame compiles the graph
+                spent["decode"] += decoded - began
+                spent["network"] += made - decoded
+                spent["encode"] += stored - made
+            count += 1
+        began = time.perf_counter()
+        encoder.close()
+        spent["encode"] += time.perf_counter() - began
+        size = (Path(folder) / "trial.mkv").stat().st_size
+    if count == 0:
+        raise InputError(f"{plan.source}: no frame decodes.")
+    timed = max(count - 1, 1)
+    total = sum(spent.values())
+    # Stages overlap, but share the processor: the truth lies at their sum when it is full.
+    fps = timed / total if total else 0.0
+    frames_in_all = plan.num_frames
+    rate = {key: timed / value if value else 0.0 for key, value in spent.items()}
+    return Estimate(
+        engine=runner.name,
+        frames=count,
+        fps=fps,
+        decode_fps=rate["decode"],
+        network_fps=rate["network"],
+        encode_fps=rate["encode"],
+        eta_seconds=None if frames_in_all is None or not fps else frames_in_all / fps,
+        peak_memory_mb=peak_memory_mb(),
+        output_mb=None if frames_in_all is None else size / count * frames_in_all / 1e6,
+        free_disk_mb=shutil.disk_usage(plan.output.parent).free / 1e6,
+        shares={key: value / total if total else 0.0 for key, value in spent.items()},
+    )
+
+
+def peak_memory_mb() -> int:
+    """The most memory this process has held, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))

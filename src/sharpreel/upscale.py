@@ -1,0 +1,390 @@
+"""THE MAIN PATH: video -> cues -> network -> pictures -> video.
+
+    file ──VideoReader──> frames ──cue──> cues ──sharpen──> pictures ──encoder──> segments ──> file
+          decoding thread ........................│ network thread ......│ this thread
+
+Each arrow is a generator; `ahead` lets the part before it run in a thread of its own, a few frames
+ahead, so decoder, network and encoder overlap while memory stays what a few frames need, however
+long the film. What is finished is journalled segment by segment, so a run that was killed goes on
+and ends in the same bytes; the output gets its name when it has been verified.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from sharpreel import journal, ops, pictures, video
+from sharpreel.engine import Engine, choose_engine
+from sharpreel.errors import InputError
+from sharpreel.journal import Entry, Journal
+from sharpreel.models import DEFAULT_MODEL
+from sharpreel.ops import Frame as Pixels
+from sharpreel.plan import Options, Plan, make_plan
+from sharpreel.video import Frame
+from sharpreel.weights import load_model
+from sharpreel.windows import Cue, cue
+
+T = TypeVar("T")
+AHEAD = 4  # frames that wait between two threads
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An enlarged frame on its way to the encoder, with the input frame it came from."""
+
+    segment: int
+    sr: Frame
+    lr: Frame
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is; handed to the progress callback.
+
+    `event` is "start", "progress", "segment" (one more is on the disk), "join" or "verify".
+    """
+
+    event: str
+    frames: int
+    total: int | None
+    fps: float
+    segment: int
+    resumed_frames: int = 0
+    note: str = ""
+
+    @property
+    def eta_seconds(self) -> float | None:
+        if self.total is None or self.fps <= 0:
+            return None
+        return max(self.total - self.frames, 0) / self.fps
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run made.
+
+    `lost` frames of the input did not decode and are not in the output; `resumed_frames` came from
+    an earlier run; `fps` counts the frames of this one.
+    """
+
+    output: Path
+    frames: int
+    lost: int
+    seconds: float
+    fps: float
+    engine: str
+    resumed_frames: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+class Sink(Protocol):
+    """Takes the pictures of one segment; `video.VideoEncoder` and `pictures.PngWriter` are ones."""
+
+    pts: list[int]
+    order: list[int]
+
+    def write(self, frame: Frame) -> None: ...
+    def close(self) -> None: ...
+    def abandon(self) -> None: ...
+
+
+def upscale_video(
+    source: str | Path,
+    output: str | Path | None = None,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    **options: Any,
+) -> Result:
+    """Upscale a whole video file, or a folder of pictures, with everything else in it kept.
+
+    Args:
+        source: A video file, or a folder of PNG or JPEG pictures.
+        output: The file to make (its suffix names the container), or a folder for pictures; by
+            default `<stem>_<model>_x<scale>.<ext>` beside the input.
+        on_progress: Called now and then from this thread; what it raises stops the run.
+        options: Fields of `plan.Options`: model, scale, height, size, device, codec, crf, ...
+
+    Returns:
+        What was made; `lost` is not 0 when the input was damaged.
+
+    Raises:
+        SharpreelError: See `errors.py` for the tree. Whatever was finished is kept, and the same
+            call goes on from there.
+        plan.NothingToDo: The input is as large as asked already.
+    """
+    target = None if output is None else Path(output)
+    return run(plan_for(Path(source), target, Options(**options)), on_progress)
+
+
+def plan_for(source: Path, output: Path | None, options: Options) -> Plan:
+    """The plan of one run: of a video, or of a folder of pictures."""
+    if source.is_dir() or (output is not None and pictures.means_folder(output)):
+        return pictures.make_plan(source, output, options)
+    return make_plan(source, output, options)
+
+
+def upscale_frames(
+    frames: Iterable[Pixels],
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    scale: int | None = None,
+    device: str = "auto",
+    engine: str = "auto",
+) -> Iterator[Pixels]:
+    """Upscale frames as they come: one picture out for each one in, in constant memory.
+
+    Args:
+        frames: RGB arrays (H, W, 3), uint8 or uint16, all of one size.
+        model: A name of `sharpreel models`, or a model file.
+        scale: Integer factor, 2 by default.
+
+    Yields:
+        RGB arrays (scale * H, scale * W, 3) of the same type.
+    """
+    loaded = load_model(model, scale)
+    runner = choose_engine(loaded, device, engine)
+    stream = (Frame(pixels, index) for index, pixels in enumerate(frames))
+    # One endless segment: nothing is ever redone, only scene cuts reset the state.
+    cues = cue(stream, Fraction(0), warm_up=0, max_frames=None)
+    return (picture.sr.pixels for picture in sharpen(cues, runner))
+
+
+def sharpen(cues: Iterable[Cue], engine: Engine) -> Iterator[Picture]:
+    """Run the network on each cue and yield the pictures that are to be shown."""
+    for one in cues:
+        if one.fresh:
+            engine.reset()
+        lr = one.frame
+        pixels = engine.run(lr.pixels)
+        if not one.shown:
+            continue
+        alpha = lr.alpha
+        if alpha is not None:
+            alpha = ops.resize(alpha, *pixels.shape[:2])
+        yield Picture(one.segment, replace(lr, pixels=pixels, alpha=alpha), lr)
+
+
+def ahead(items: Iterable[T], size: int = AHEAD) -> Generator[T]:
+    """The same items, produced in a thread of their own, at most `size` before they are wanted.
+
+    An exception in the thread is raised here; closing this generator stops the thread.
+    """
+    waiting: queue.Queue[tuple[str, Any]] = queue.Queue(size)
+    stop = threading.Event()
+
+    def offer(kind: str, value: Any) -> bool:
+        while not stop.is_set():
+            try:
+                waiting.put((kind, value), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def produce() -> None:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                if not offer("item", item):
+                    return
+            offer("end", None)
+        except BaseException as e:
+            offer("error", e)
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+
+    thread = threading.Thread(target=produce, daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = waiting.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise value
+            yield value
+    finally:
+        stop.set()
+        thread.join()
+
+
+def run(plan: Plan, on_progress: Callable[[Progress], None] | None = None) -> Result:
+    """Do what a plan says; see `upscale_video`."""
+    tell = on_progress or (lambda progress: None)
+    engine = choose_engine(plan.model, plan.options.device, plan.options.engine)
+    work = Journal(plan.output, plan.journal_settings(), plan.options.resume)
+    try:
+        result = _make_segments(plan, work, engine, tell)
+        if result.frames == 0:
+            work.remove()
+            raise InputError(f"{plan.source}: no frame lies between --start and --end.")
+        at = Progress("join", result.frames, result.frames, result.fps, len(work.entries))
+        tell(at)
+        finished = plan.finish(work, lambda share: tell(at))
+        tell(replace(at, event="verify"))
+        plan.check(finished, work)
+        plan.place(finished)
+        journal.sync(plan.output.parent)
+        work.remove()
+    finally:
+        work.close()
+    return result
+
+
+def _make_segments(
+    plan: Plan, work: Journal, engine: Engine, tell: Callable[[Progress], None]
+) -> Result:
+    """Make and journal every segment that an earlier run has not."""
+    frames, report = _frames_left(plan, work)
+    entries = work.entries
+    done_until = entries[-1].pts[-1] if entries else None
+    resumed = sum(len(e.pts) for e in entries)
+    lost_before = sum(e.lost for e in entries)
+    progress = Progress("start", resumed, plan.num_frames, 0.0, len(entries), resumed)
+    tell(replace(progress, note=work.restarted))
+    cues = cue(
+        ahead(frames),
+        plan.info.time_base,
+        plan.model.spec.warm_up,
+        len(entries),
+        done_until,
+    )
+    began = time.perf_counter()
+    segment: _OpenSegment | None = None
+    with closing(ahead(sharpen(cues, engine))) as made:
+        try:
+            for picture in made:
+                if segment is None or segment.number != picture.segment:
+                    if segment is not None:
+                        segment.commit(report)
+                        tell(replace(progress, event="segment"))
+                    segment = _OpenSegment(plan, work, picture.segment)
+                segment.write(picture)
+                count = progress.frames + 1
+                fps = (count - resumed) / (time.perf_counter() - began)
+                progress = replace(
+                    progress,
+                    event="progress",
+                    frames=count,
+                    fps=fps,
+                    segment=picture.segment,
+                )
+                tell(progress)
+            if segment is not None:
+                segment.commit(report)
+                tell(replace(progress, event="segment"))
+        except BaseException:
+            if segment is not None:
+                segment.abandon()
+            raise
+    new = [e for e in report.errors if done_until is None or e[0] > done_until]
+    return Result(
+        output=plan.output,
+        frames=progress.frames,
+        lost=lost_before + len(new) + report.missing,
+        seconds=time.perf_counter() - began,
+        fps=progress.fps,
+        engine=engine.name,
+        resumed_frames=resumed,
+        notes=_afterwards(report),
+    )
+
+
+class _OpenSegment:
+    """The segment that is being encoded, until it is in the journal."""
+
+    def __init__(self, plan: Plan, work: Journal, number: int) -> None:
+        self.number = number
+        self._work, self._name = work, plan.segment_name(number)
+        self._part = work.path(f"part-{self._name}")
+        self._sink: Sink = plan.sink(self._part)
+        self._tail: deque[Frame] = deque(maxlen=_tail_length(plan))
+
+    def write(self, picture: Picture) -> None:
+        self._sink.write(picture.sr)
+        self._tail.append(picture.lr)
+
+    def commit(self, report: video.ReadReport) -> None:
+        self._sink.close()
+        pts = self._sink.pts
+        before = self._work.entries[-1].pts[-1] if self._work.entries else None
+        entry = Entry(
+            name=self._name,
+            size=0,
+            pts=pts,
+            order=self._sink.order,
+            tail=journal.digest(self._tail),
+            lost=sum(at <= pts[-1] and (before is None or at > before) for at, _ in report.errors),
+            last_duration=self._tail[-1].duration,
+        )
+        self._work.commit(self._part, entry)
+
+    def abandon(self) -> None:
+        self._sink.abandon()
+
+
+def _tail_length(plan: Plan) -> int:
+    return max(plan.model.spec.warm_up, 1)
+
+
+def _frames_left(plan: Plan, work: Journal) -> tuple[Iterator[Frame], video.ReadReport]:
+    """The frames that an earlier run did not finish, with the warm-up frames before them.
+
+    The place is found by seeking and proved by the digest of the last finished frames; where the
+    proof fails, the input is read from its beginning; where that disagrees too, all is made anew.
+    """
+    if not work.entries:
+        return plan.frames()
+    last = work.entries[-1]
+    place = last.pts[-_tail_length(plan) :]
+    frames, report = plan.frames(place[0])
+    seen = list(itertools.islice(frames, len(place)))
+    if [f.pts for f in seen] == place and journal.digest(seen) == last.tail:
+        return itertools.chain(seen, frames), report
+    _close(frames)
+    frames, report = plan.frames()
+    recent: deque[Frame] = deque(maxlen=_tail_length(plan))
+    known = itertools.chain.from_iterable(e.pts for e in work.entries)
+    for pts in known:
+        frame = next(frames, None)
+        if frame is None or frame.pts != pts:
+            break
+        recent.append(frame)
+    tail = [f for f in recent if f.pts in place]
+    if [f.pts for f in tail] == place and journal.digest(tail) == last.tail:
+        return itertools.chain(recent, frames), report
+    _close(frames)
+    work.forget("the input no longer decodes to the same frames")
+    return plan.frames()
+
+
+def _close(frames: Iterator[Frame]) -> None:
+    close = getattr(frames, "close", None)
+    if close is not None:
+        close()
+
+
+def _afterwards(report: video.ReadReport) -> list[str]:
+    """What the input turned out to be like, in words."""
+    notes = [f"{reason} ({count} times)" for reason, count in Counter(
+        reason for _, reason in report.errors
+    ).items()]  # fmt: skip
+    if report.missing:
+        notes.append(f"the file ends {report.missing} frames before its index does")
+    if report.damaged:
+        notes.append(f"{report.damaged} frames are damaged but were decoded")
+    if report.retimed:
+        notes.append(f"{report.retimed} frames had no timestamp of their own and were given one")
+    return notes

@@ -1,0 +1,319 @@
+"""Does the output hold what the input held?
+
+Compares two files by what a player would be given: every frame's timestamp, the other streams'
+packets byte for byte, languages, tags, chapters, colour, aspect and rotation. It is the last step
+of every run, and `sharpreel verify IN OUT` for any two files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.stream import Stream
+
+from sharpreel import mux, video
+from sharpreel.mux import CONTAINER_TAGS, COVER, STALE_TAGS, WHOLE, StreamPlan, Window
+
+MAX_LISTED = 5
+
+
+@dataclass
+class Track:
+    """What the packets of one copied stream amount to, in file order."""
+
+    count: int = 0
+    digest: str = ""
+    times: list[Fraction] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a run knows of its own output beyond the two files.
+
+    Attributes:
+        pts: Timestamps of the frames that were made, in the input's time base; None: decode the
+            input for them.
+        streams: What was planned for each stream; None: everything must be there.
+        aspect: Sample aspect ratio the output should have; None: the input's.
+        color: Colour description the output should have; None: the input's.
+    """
+
+    pts: Sequence[int] | None = None
+    streams: Sequence[StreamPlan] | None = None
+    aspect: Fraction | None = None
+    color: video.ColorInfo | None = None
+
+
+def verify(
+    source: Path, output: Path, window: Window = WHOLE, expected: Expected | None = None
+) -> list[str]:
+    """Every difference between input and output that matters, in words; empty when faithful.
+
+    Args:
+        window: The stretch of the input that the output should hold.
+        expected: Given by a run about itself; without it both files are decoded.
+
+    Raises:
+        InputError: One of the files cannot be read.
+    """
+    plan = expected or Expected()
+    before, after = video.probe(source), video.probe(output)
+    unit = _unit(output)
+    differences: list[str] = []
+    wanted = plan.pts if plan.pts is not None else _decoded_pts(before, window)
+    have = _packet_pts(after) if plan.pts is not None else _decoded_pts(after, WHOLE)
+    shift = window.shift
+    differences += _compare_times(
+        [p * before.time_base - shift for p in wanted],
+        [p * after.time_base for p in have],
+        unit,
+    )
+    differences += _compare_picture(before, after, plan)
+    with video.open_input(source) as one, video.open_input(output) as two:
+        differences += _compare_streams(one, two, before, after, window, plan, unit)
+        differences += _compare_tags("the file", one.metadata, two.metadata)
+        differences += _compare_chapters(mux.chapters(one, window), two.chapters())
+    return differences
+
+
+def _unit(output: Path) -> Fraction:
+    """How far a timestamp may be from its exact value: half a step of the container's clock."""
+    step = mux.CONTAINERS.get(output.suffix.lower(), ("", Fraction(1, 1000)))[1]
+    return (step or Fraction(0)) / 2
+
+
+def _decoded_pts(info: video.VideoInfo, window: Window) -> list[int]:
+    reader = video.VideoReader(info)
+    return [f.pts for f in reader if window.holds(f.pts * info.time_base)]
+
+
+def _packet_pts(info: video.VideoInfo) -> list[int]:
+    with video.open_input(info.path) as container:
+        stream = container.streams[info.stream_index]
+        packets = (p for p in container.demux(stream) if p.size and not p.is_discard)
+        return sorted(p.pts for p in packets if p.pts is not None)
+
+
+def _compare_times(wanted: list[Fraction], have: list[Fraction], unit: Fraction) -> list[str]:
+    found = []
+    if len(wanted) != len(have):
+        found.append(f"{len(wanted)} frames went in, {len(have)} came out")
+    late = [
+        (k, a, b) for k, (a, b) in enumerate(zip(wanted, have, strict=False)) if abs(a - b) > unit
+    ]
+    for k, a, b in late[:MAX_LISTED]:
+        found.append(f"frame {k} should be shown at {float(a):.6f} s, is at {float(b):.6f} s")
+    if len(late) > MAX_LISTED:
+        found.append(f"... and {len(late) - MAX_LISTED} more frames are at another time")
+    return found
+
+
+def _compare_picture(before: video.VideoInfo, after: video.VideoInfo, plan: Expected) -> list[str]:
+    found = []
+    aspect = before.sample_aspect_ratio if plan.aspect is None else plan.aspect
+    if aspect != after.sample_aspect_ratio:
+        found.append(f"sample aspect ratio {aspect} became {after.sample_aspect_ratio}")
+    if before.rotation != after.rotation:
+        found.append(f"rotation {before.rotation} became {after.rotation}")
+    color = plan.color or before.color
+    if plan.color is not None or video.RGB not in (color.matrix, after.color.matrix):
+        if color.matrix_name != after.color.matrix_name:
+            found.append(f"colour matrix {color.matrix_name} became {after.color.matrix_name}")
+        if color.full_range != after.color.full_range:
+            words = {True: "full", False: "limited"}
+            found.append(
+                f"colour range {words[color.full_range]} became {words[after.color.full_range]}"
+            )
+    for what in ("primaries", "transfer"):
+        a, b = getattr(color, what), getattr(after.color, what)
+        if a not in (video.UNSPECIFIED, 0) and a != b:
+            found.append(f"colour {what} {a} became {b}")
+    if before.bits > 8 >= after.bits:
+        found.append(f"{before.bits} bits became {after.bits}")
+    if before.hdr10 is not None and not _same_light(before.hdr10, after.hdr10):
+        found.append(f"HDR10 metadata {before.hdr10} became {after.hdr10}")
+    return found
+
+
+def _same_light(before: video.Hdr10, after: video.Hdr10 | None) -> bool:
+    if after is None:
+        return False
+    if (before.max_cll, before.max_fall) != (after.max_cll, after.max_fall):
+        return False
+    pairs = zip(
+        [x for pair in before.primaries for x in pair],
+        [x for pair in after.primaries for x in pair],
+        strict=False,
+    )
+    near = len(before.primaries) == len(after.primaries) and all(
+        abs(a - b) <= Fraction(1, 25000) for a, b in pairs
+    )
+    return near and abs(before.max_luminance - after.max_luminance) <= 1
+
+
+def _compare_streams(
+    one: InputContainer,
+    two: InputContainer,
+    before: video.VideoInfo,
+    after: video.VideoInfo,
+    window: Window,
+    plan: Expected,
+    unit: Fraction,
+) -> list[str]:
+    found = []
+    planned = {p.index: p for p in plan.streams or ()}
+    candidates: dict[str, list[Stream]] = {}
+    for stream in two.streams:
+        if stream.index != after.stream_index:
+            candidates.setdefault(_kind(stream), []).append(stream)
+    pairs: list[tuple[Stream, Stream]] = []
+    for stream in one.streams:
+        entry = planned.get(stream.index)
+        if stream.index == before.stream_index or (entry and entry.action == "drop"):
+            continue
+        rest = candidates.get(_kind(stream), [])
+        if entry and entry.action == "transcode":
+            if not rest or rest.pop(0).type != "audio":
+                found.append(f"{_label(stream)} is missing")
+            continue
+        if not rest:
+            found.append(f"{_label(stream)} is missing")
+            continue
+        other = rest.pop(0)
+        if entry is None or entry.action == "copy":
+            pairs.append((stream, other))
+    first, second = one.streams[before.stream_index], two.streams[after.stream_index]
+    found += _compare_tags("the video", first.metadata, second.metadata)
+    for a, b in pairs:
+        found += _compare_stream_headers(a, b)
+    comparable = [(a, b) for a, b in pairs if a.type != "attachment" and not mux.is_cover(a)]
+    if comparable:
+        left = _read_tracks(one, [a for a, _ in comparable], window)
+        right = _read_tracks(two, [b for _, b in comparable], WHOLE)
+        for a, b in comparable:
+            found += _compare_tracks(
+                a, left[a.index], right[b.index], max(unit, _step(a) / 2), window
+            )
+    return found
+
+
+def _step(stream: Stream) -> Fraction:
+    return stream.time_base or Fraction(1, 1000)
+
+
+def _kind(stream: Stream) -> str:
+    """Streams of a kind are compared in order."""
+    return "cover" if stream.disposition & COVER else stream.type
+
+
+def _label(stream: Stream) -> str:
+    language = stream.metadata.get("language")
+    return f"{stream.type} stream {stream.index} ({mux.codec_name(stream)}" + (
+        f", {language})" if language else ")"
+    )
+
+
+def _compare_stream_headers(a: Stream, b: Stream) -> list[str]:
+    found = []
+    if a.type != "attachment" and mux.codec_name(a) != mux.codec_name(b):
+        found.append(f"{_label(a)} became {mux.codec_name(b)}")
+    if a.type == "attachment" and _attachment(a) != _attachment(b):
+        found.append(f"{_label(a)} changed its bytes")
+    keep = ~int(av.stream.Disposition.default)  # muxers set "default" where nobody did
+    if int(a.disposition) & keep != int(b.disposition) & keep:
+        found.append(f"{_label(a)}: disposition {a.disposition!r} became {b.disposition!r}")
+    return found + _compare_tags(_label(a), a.metadata, b.metadata)
+
+
+def _attachment(stream: Stream) -> bytes:
+    data: bytes = getattr(stream, "data", b"")
+    return data
+
+
+def _read_tracks(
+    container: InputContainer, streams: list[Stream], window: Window
+) -> dict[int, Track]:
+    tracks = {s.index: Track() for s in streams}
+    sums = {s.index: hashlib.sha256() for s in streams}
+    for packet in container.demux(streams):
+        if packet.size == 0 or packet.time_base is None:
+            continue
+        at = packet.pts if packet.pts is not None else packet.dts
+        seconds = Fraction(0) if at is None else at * packet.time_base
+        if not window.holds(seconds):
+            continue
+        track = tracks[packet.stream_index]
+        track.count += 1
+        track.times.append(seconds - window.shift)
+        sums[packet.stream_index].update(_payload(packet))
+    for index, total in sums.items():
+        tracks[index].digest = total.hexdigest()
+    return tracks
+
+
+def _payload(packet: av.Packet[Any]) -> bytes:
+    """The packet's bytes without ADTS headers, which exist in some containers only."""
+    data = bytes(packet)
+    context = packet.stream.codec_context
+    adts = len(data) > 9 and data[0] == 0xFF and data[1] & 0xF6 == 0xF0
+    if context is not None and context.name == "aac" and adts:
+        return data[7 if data[1] & 1 else 9 :]
+    return data
+
+
+def _compare_tracks(
+    stream: Stream, a: Track, b: Track, unit: Fraction, window: Window
+) -> list[str]:
+    found = []
+    label = _label(stream)
+    pcm = mux.codec_name(stream).startswith("pcm_")
+    rewrapped = stream.type == "video"  # start codes here, lengths there
+    if a.digest != b.digest and not rewrapped:
+        found.append(f"{label}: its packets' bytes changed ({a.count} packets, {b.count} now)")
+    elif a.count != b.count and not pcm:
+        found.append(f"{label}: {a.count} packets became {b.count}")
+    elif not pcm:
+        moved = [(x, y) for x, y in zip(a.times, b.times, strict=False) if abs(x - y) > unit]
+        if moved:
+            x, y = moved[0]
+            found.append(
+                f"{label}: {len(moved)} packets moved, the first from {float(x):.6f} s "
+                f"to {float(y):.6f} s"
+            )
+    elif a.times and b.times and abs(a.times[0] - b.times[0]) > unit:
+        found.append(f"{label}: begins at {float(b.times[0]):.6f} s, was {float(a.times[0]):.6f} s")
+    return found
+
+
+def _compare_tags(where: str, before: dict[str, str], after: dict[str, str]) -> list[str]:
+    have = {key.lower(): value for key, value in after.items()}
+    found = []
+    for key, value in before.items():
+        name = key.lower()
+        if name in STALE_TAGS or name in CONTAINER_TAGS or (name, value) == ("language", "und"):
+            continue
+        if have.get(name) != value:
+            found.append(f"{where}: tag {key}={value!r} became {have.get(name)!r}")
+    return found
+
+
+def _compare_chapters(before: list[Any], after: list[Any]) -> list[str]:
+    if len(before) != len(after):
+        return [f"{len(before)} chapters became {len(after)}"]
+    found = []
+    for k, (a, b) in enumerate(zip(before, after, strict=True)):
+        start, start_now = (c["start"] * (c["time_base"] or Fraction(1, 1000)) for c in (a, b))
+        title, title_now = a["metadata"].get("title"), b["metadata"].get("title")
+        if abs(start - start_now) > Fraction(1, 1000) or title != title_now:
+            found.append(
+                f"chapter {k} ({title!r} at {float(start):.3f} s) became "
+                f"{title_now!r} at {float(start_now):.3f} s"
+            )
+    return found

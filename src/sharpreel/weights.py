@@ -1,0 +1,237 @@
+"""From a name or a path to a network that an engine can run.
+
+A bundled network is two things side by side in `weights/`: `<name>_x<scale>.safetensors`, the
+trained numbers with a header that tells their story, and `<name>_x<scale>.xml` + `.bin`, the
+OpenVINO graph built from them by `sharpreel export`, which runs without torch. Nothing unpickles.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from sharpreel.errors import MissingExtra, UsageError, WeightsError
+from sharpreel.models import DEFAULT_MODEL, MODELS, ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BUNDLED = Path(__file__).parent / "weights"
+FORMAT = "sharpreel-1"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network that can be run: its row of the table, its factor, and where its numbers are.
+
+    Attributes:
+        name: As the user gave it, or the file's stem.
+        card: The header of the weights: arguments, data, steps, quality, licence.
+        graph: The saved OpenVINO graph, None when there is none.
+        tensors: The safetensors file, None for a network without parameters.
+        sha256: Of the graph's or the tensors' bytes; names the network in journals.
+    """
+
+    name: str
+    spec: ModelSpec
+    scale: int
+    card: Mapping[str, Any]
+    graph: Path | None
+    tensors: Path | None
+    sha256: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        arguments = self.card.get("arguments")
+        return dict(arguments) if arguments else {"scale": self.scale}
+
+    def module(self) -> nn.Module:
+        """The torch network with its weights, in eval mode.
+
+        Raises:
+            MissingExtra: torch is not installed.
+            WeightsError: The tensors do not fit the network.
+        """
+        try:
+            import safetensors.torch
+        except ImportError as e:
+            raise MissingExtra(f"Running {self.name} as a torch network", "torch") from e
+        module = self.spec.build(self.arguments)
+        if self.tensors is not None:
+            state = safetensors.torch.load_file(self.tensors)
+            try:
+                module.load_state_dict(state)
+            except RuntimeError as e:
+                first = str(e).strip().splitlines()[-1].strip()
+                raise WeightsError(f"{self.tensors}: does not hold {self.name}: {first}") from e
+        return module.eval()
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=32)
+def read_card(path: Path) -> dict[str, Any]:
+    """The header of one of our safetensors files.
+
+    Raises:
+        WeightsError: Not a safetensors file, or not one of ours.
+    """
+    try:
+        with path.open("rb") as file:
+            (size,) = struct.unpack("<Q", file.read(8))
+            if size > 2**24:
+                raise ValueError("its header is too long")
+            header = json.loads(file.read(size))
+        card = json.loads(header["__metadata__"]["sharpreel"])
+    except (OSError, ValueError, KeyError, TypeError, struct.error) as e:
+        raise WeightsError(
+            f"{path}: not a model file of sharpreel (a .safetensors with its header)."
+        ) from e
+    if card.get("format") != FORMAT or card.get("model") not in MODELS:
+        raise WeightsError(f"{path}: made for another sharpreel (model {card.get('model')!r}).")
+    return dict(card)
+
+
+def available_scales(name: str) -> tuple[int, ...]:
+    """Factors a bundled network is really there for."""
+    return tuple(s for s in MODELS[name].scales if (BUNDLED / f"{name}_x{s}.xml").is_file())
+
+
+def load_model(name_or_path: str | Path = DEFAULT_MODEL, scale: int | None = None) -> Model:
+    """Find a network by its name in `MODELS`, or open a .safetensors file of ours.
+
+    Args:
+        scale: Integer factor; a bundled network defaults to 2, a file to its own.
+
+    Raises:
+        UsageError: No such model, or not at this scale.
+        WeightsError: The file is not a model.
+    """
+    name = str(name_or_path)
+    if name in MODELS:
+        return _bundled(name, 2 if scale is None else scale)
+    path = Path(name_or_path)
+    if not path.exists():
+        near = difflib.get_close_matches(name, MODELS, 1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UsageError(
+            f"No model or file is called {name}.{hint} Known models: {', '.join(MODELS)}."
+        )
+    card = read_card(path)
+    if scale is not None and scale != card["arguments"]["scale"]:
+        raise UsageError(f"{path} enlarges {card['arguments']['scale']} times, not {scale}.")
+    graph = path.with_suffix(".xml")
+    return Model(
+        name=path.stem,
+        spec=MODELS[card["model"]],
+        scale=int(card["arguments"]["scale"]),
+        card=card,
+        graph=graph if graph.is_file() else None,
+        tensors=path,
+        sha256=file_sha256(path),
+    )
+
+
+def _bundled(name: str, scale: int) -> Model:
+    spec = MODELS[name]
+    if scale not in spec.scales:
+        raise UsageError(
+            f"{name} enlarges {' or '.join(map(str, spec.scales))} times, not {scale}."
+        )
+    stem = BUNDLED / f"{name}_x{scale}"
+    tensors, graph = stem.with_suffix(".safetensors"), stem.with_suffix(".xml")
+    if not graph.is_file():
+        raise WeightsError(f"{graph}: missing from this installation. Install sharpreel again.")
+    return Model(
+        name=name,
+        spec=spec,
+        scale=scale,
+        card=read_card(tensors) if tensors.is_file() else {},
+        graph=graph,
+        tensors=tensors if tensors.is_file() else None,
+        sha256=file_sha256(graph.with_suffix(".bin")),
+    )
+
+
+def save_weights(path: Path, tensors: Mapping[str, Any], card: Mapping[str, Any]) -> None:
+    """Write a model file: torch tensors, and the card as JSON in the header.
+
+    The card must hold `model` (a key of MODELS) and `arguments`; `tensors_sha256` is added.
+    """
+    import safetensors.torch
+
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        digest.update(key.encode() + tensors[key].contiguous().numpy().tobytes())
+    full = {"format": FORMAT, **card, "tensors_sha256": digest.hexdigest()}
+    contiguous = {key: value.contiguous() for key, value in tensors.items()}
+    safetensors.torch.save_file(contiguous, path, {"sharpreel": json.dumps(full, sort_keys=True)})
+
+
+def export_graph(model: Model, folder: Path) -> Path:
+    """Build the OpenVINO graph of a network: `<name>_x<scale>.xml` and `.bin` in `folder`.
+
+    The graph has float inputs `frame` (1, 3, H, W) in [0, 1] and, when the network is recurrent,
+    `state` and `fresh` (1,), which is 1 at a first frame, where the state is zeros; its outputs
+    are `sr` (1, 3, sH, sW), not clamped, and the next `state`. H and W are free.
+
+    Raises:
+        MissingExtra: torch is not installed.
+    """
+    import openvino as ov
+
+    try:
+        import torch
+    except ImportError as e:
+        raise MissingExtra("Building a graph", "torch") from e
+    from sharpreel.models.reel import Reel, Step
+
+    folder.mkdir(parents=True, exist_ok=True)
+    module = model.module()
+    frame = torch.zeros(1, 3, 32, 48)
+    if model.spec.recurrent is None:
+        graph = ov.convert_model(_single(module), example_input=frame)
+        graph.inputs[0].set_names({"frame"})
+        graph.outputs[0].set_names({"sr"})
+    else:
+        reel = cast(Reel, module)
+        step, state = Step(reel), torch.zeros_like(reel.zero_state(frame))
+        graph = ov.convert_model(step, example_input=(frame, state, torch.ones(1)))
+        for port, name in zip(graph.inputs, ("frame", "state", "fresh"), strict=True):
+            port.set_names({name})
+        for port, name in zip(graph.outputs, ("sr", "state_out"), strict=True):
+            port.set_names({name})
+    free = {"frame": ov.PartialShape([1, 3, -1, -1])}
+    if model.spec.recurrent is not None:
+        free["state"] = ov.PartialShape([1, int(state.shape[1]), -1, -1])
+        free["fresh"] = ov.PartialShape([1])
+    graph.reshape(free)
+    target = folder / f"{model.name}_x{model.scale}.xml"
+    ov.save_model(graph, target, compress_to_fp16=False)
+    return target
+
+
+def _single(module: nn.Module) -> nn.Module:
+    """A clip network seen as one that takes a single frame (1, 3, H, W)."""
+    import torch
+
+    class Single(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.clip = module
+
+        def forward(self, frame: torch.Tensor) -> torch.Tensor:
+            sr: torch.Tensor = self.clip(frame[:, None])
+            return sr[:, 0]
+
+    return Single().eval()

@@ -1,0 +1,112 @@
+"""A stream of frames cut in time: segments that can be redone alone, and scenes that stay apart.
+
+A recurrent network carries a state from frame to frame. Where a segment begins inside a scene the
+state is built anew from the `warm_up` frames before it, in every run, interrupted or not; that is
+why a resumed run, or one spread over machines, gives the same bytes as an uncut one.
+
+    frames     f f f f f f f f|f f f f f f        | segment border
+    segment 0  s s s s s s s s                    s shown, w warm-up (run, not shown)
+    segment 1            w w w s s s s s s        with warm_up = 3
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from sharpreel.ops import Frame as Pixels
+from sharpreel.video import Frame
+
+SEGMENT_SECONDS = 10
+SEGMENT_FRAMES = 1200  # a bound for high frame rates and broken clocks
+
+
+@dataclass(frozen=True)
+class Cue:
+    """One run of the network: which frame, for which segment, and what to do about the state."""
+
+    segment: int
+    frame: Frame
+    fresh: bool  # forget the state before this frame
+    shown: bool  # False for warm-up
+
+
+class SceneCut:
+    """Finds the first frame of each new scene from the frames seen so far.
+
+    The score of FFmpeg's scdet: the mean absolute difference of neighbouring frames, in percent of
+    the full range, or how much it differs from the difference before, whichever is less; so a cut
+    stands out while steady motion does not.
+    """
+
+    def __init__(self, threshold: float = 10.0) -> None:
+        self.threshold = threshold
+        self._before: npt.NDArray[np.float32] | None = None
+        self._difference = 0.0
+
+    def __call__(self, pixels: Pixels) -> bool:
+        """Does this frame begin a new scene? The first frame does not."""
+        small = pixels[::4, ::4].astype(np.float32).mean(axis=2)
+        small *= 100.0 / np.iinfo(pixels.dtype).max
+        before, self._before = self._before, small
+        if before is None:
+            return False
+        difference = float(np.abs(small - before).mean())
+        score = min(difference, abs(difference - self._difference))
+        self._difference = difference
+        return score >= self.threshold
+
+
+def cue(
+    frames: Iterable[Frame],
+    time_base: Fraction,
+    warm_up: int,
+    first_segment: int = 0,
+    done_until: int | None = None,
+    segment_seconds: float = SEGMENT_SECONDS,
+    max_frames: int | None = SEGMENT_FRAMES,
+) -> Iterator[Cue]:
+    """What to run, in order: every frame shown once, in segments of about `segment_seconds`.
+
+    A segment ends at the first key frame or scene cut after its time is over, and at half as much
+    again at the latest. What is decided depends only on the frames, so it is the same each time.
+
+    Args:
+        frames: In display order.
+        warm_up: Frames that are run before a segment which does not begin at a cut.
+        first_segment: Number of the first segment made.
+        done_until: Frames up to this pts belong to segments made before: they only warm up.
+        max_frames: A segment has no more; None: no bound.
+    """
+    recent: deque[Frame] = deque(maxlen=warm_up)
+    find_cut = SceneCut()
+    segment = first_segment - 1
+    begun: int | None = None
+    count = 0
+    for frame in frames:
+        if done_until is not None and frame.pts <= done_until:
+            recent.append(frame)
+            continue
+        is_cut = find_cut(frame.pixels)
+        seconds = 0.0 if begun is None else float((frame.pts - begun) * time_base)
+        due = seconds >= segment_seconds and (frame.key or is_cut)
+        late = seconds >= 1.5 * segment_seconds or count == max_frames
+        if begun is None or due or late:
+            segment, begun, count = segment + 1, frame.pts, 0
+            # The detector starts anew too: a resumed run has seen no more than this.
+            find_cut = SceneCut()
+            scene = [*recent, frame]
+            cuts = [find_cut(f.pixels) for f in scene]
+            start = max((k for k, cut in enumerate(cuts) if cut), default=0)
+            for k, warm in enumerate(scene[start:-1]):
+                yield Cue(segment, warm, fresh=k == 0, shown=False)
+            yield Cue(segment, frame, fresh=start == len(scene) - 1, shown=True)
+        else:
+            yield Cue(segment, frame, fresh=is_cut, shown=True)
+        count += 1
+        recent.append(frame)
