@@ -24,8 +24,8 @@ import sharpreel
 from sharpreel.errors import (
     DiskFullError,
     InputError,
-    ResumableError,
     SharpreelError,
+    Terminated,
     UsageError,
     VerificationError,
 )
@@ -138,6 +138,12 @@ Transcode = Annotated[
     ),
 ]
 Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Look into subfolders too.")]
+SegmentSeconds = Annotated[
+    float,
+    typer.Option(
+        "--segment-seconds", help="About how much video is finished at a time and never redone."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -181,6 +187,7 @@ def upscale(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first frame that does not decode.")
     ] = False,
+    segment_seconds: SegmentSeconds = 10.0,
     recursive: Recursive = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -209,6 +216,7 @@ def upscale(
             resume=not no_resume,
             skip_existing=skip_existing,
             strict=strict,
+            segment_seconds=segment_seconds,
         )
         jobs = list_jobs(source, output, recursive)
         if str(source) == "-" or str(output) == "-":
@@ -285,14 +293,14 @@ def _one(
         voice.say(f"{source}: skipped, {e}.")
         return 0
     except SharpreelError as e:
+        if isinstance(e, DiskFullError | Terminated) and not alone:
+            raise  # the next input would meet the same full disk, or is not wanted
         if debug:
             traceback.print_exc()
         voice.error(e, str(source))
         if isinstance(e, VerificationError):
             for difference in e.differences:
                 voice.say(f"  {difference}")
-        if isinstance(e, DiskFullError) and not alone:
-            raise  # the next input would meet the same full disk
         return e.exit_code
     report_result(plan, result, voice)
     return 1 if result.lost else 0
@@ -359,11 +367,11 @@ class JsonProgress:
 
     def __call__(self, p: Progress) -> None:
         now = time.monotonic()
-        if p.event == "progress" and now < self._next:
+        if p.event in ("progress", "join") and now < self._next:
             return
-        self._next = now + 0.25
         if p.event == "start" and not (p.note or p.resumed_frames):
-            return
+            return  # nothing to tell yet: the first frame is told at once
+        self._next = now + 0.25
         name = {"start": "resume", "segment": "segment"}.get(p.event, "progress")
         eta = None if p.eta_seconds is None else round(p.eta_seconds, 1)
         self._voice.event(
@@ -444,6 +452,7 @@ def plan(
     overwrite: Annotated[
         bool, typer.Option("-y", "--overwrite", help="Plan for replacing an existing output.")
     ] = False,
+    segment_seconds: SegmentSeconds = 10.0,
     recursive: Recursive = False,
     no_trial: Annotated[
         bool, typer.Option("--no-trial", help="Do not time the first seconds of the input.")
@@ -472,6 +481,7 @@ def plan(
             end=seconds_of(end),
             allow_audio_transcode=allow_audio_transcode,
             overwrite=overwrite,
+            segment_seconds=segment_seconds,
         )
         code = 0
         jobs = list_jobs(source, output, recursive)
@@ -545,7 +555,8 @@ def print_plan(plan: Plan, estimate: Estimate | None) -> None:
             f"{estimate.encode_fps:.0f} fps alone)",
         )
         row("ETA", clock(estimate.eta_seconds))
-        row("memory", f"about {estimate.peak_memory_mb} MiB at its peak")
+        if estimate.peak_memory_mb is not None:
+            row("memory", f"about {estimate.peak_memory_mb} MiB at its peak")
         if estimate.output_mb is not None:
             row(
                 "disk",
@@ -683,7 +694,7 @@ def errors_as_exit_codes(voice: Voice, debug: bool) -> Iterator[None]:
 
 
 def _terminate(number: int, frame: Any) -> None:
-    raise ResumableError("terminated. Give the same command again to go on.")
+    raise Terminated("terminated. Give the same command again to go on.")
 
 
 def main() -> None:

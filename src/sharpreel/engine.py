@@ -21,6 +21,7 @@ from sharpreel.weights import Model
 
 if TYPE_CHECKING:
     import openvino as ov
+    from torch import nn
 
 
 class Engine(Protocol):
@@ -170,12 +171,15 @@ def _state_fold(graph: ov.Model) -> int:
 class TorchEngine:
     """Any network of the table by torch, float32: on a CPU the reference, on a GPU the fast one.
 
+    Args:
+        module: The network, when it is not the one in the model's file (in training).
+
     Raises:
         MissingExtra: torch is not installed.
         DeviceError: CUDA is asked for and not there.
     """
 
-    def __init__(self, model: Model, device: str = "cpu") -> None:
+    def __init__(self, model: Model, device: str = "cpu", module: nn.Module | None = None) -> None:
         try:
             import torch
         except ImportError as e:
@@ -188,7 +192,7 @@ class TorchEngine:
             model.spec.multiple_of,
             model.spec.recurrent is not None,
         )
-        self._module: Any = model.module().to(self._device)
+        self._module: Any = (module or model.module()).to(self._device)
         if device == "cpu":
             torch.set_num_threads(usable_cpus())
         self._state: Any = None

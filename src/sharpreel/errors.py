@@ -8,6 +8,7 @@
     ├── DeviceError          4  the device is missing or out of memory
     ├── VerificationError    5  the output does not hold what the input held
     └── ResumableError       6  stopped on the way; the same command goes on
+        ├── Terminated       6  told to end, by SIGTERM
         └── DiskFullError    6  no space left for the output
 
 Ctrl-C exits with 130. A wrong argument from Python raises ValueError.
@@ -68,6 +69,10 @@ class ResumableError(SharpreelError):
     """The run stopped; what it finished is kept and the same command goes on from there."""
 
     exit_code = 6
+
+
+class Terminated(ResumableError):
+    """The process was told to end."""
 
 
 class DiskFullError(ResumableError):

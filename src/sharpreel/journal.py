@@ -53,8 +53,15 @@ def digest(frames: Iterable[Frame]) -> str:
 
 
 def identify(path: Path) -> dict[str, Any]:
-    """What tells one input from another without reading all of it: size, mtime, its first MiB."""
+    """What tells one input from another without reading all of it: size, mtime, its first MiB.
+
+    Of a folder: the names, sizes and times of its files.
+    """
     status = path.stat()
+    if path.is_dir():
+        files = sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in path.iterdir())
+        names = json.dumps(files).encode()
+        return {"files": len(files), "names_sha256": hashlib.sha256(names).hexdigest()}
     with path.open("rb") as file:
         head = hashlib.sha256(file.read(HEAD_BYTES)).hexdigest()
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "head_sha256": head}
@@ -77,22 +84,24 @@ class Journal:
         self.folder = output.with_name(output.name + ".sharpreel")
         self.entries: list[Entry] = []
         self.restarted = ""
+        self._lock: Any = None
         text = json.dumps(settings, sort_keys=True, indent=1)
         try:
             self.folder.mkdir(exist_ok=True)
             self._lock = _lock(self.folder / "lock")
             stored = self._stored()
-            if stored is not None and not resume:
+            if stored is None or not resume:  # None: nothing yet, or clearing was cut short
                 self._clear()
-            elif stored is not None and stored != json.loads(text):
+            elif stored != json.loads(text):
                 self.restarted = _what_changed(stored, json.loads(text))
                 self._clear()
             self._settings = self.folder / "settings.json"
             if not self._settings.exists():
                 write_atomically(self._settings, text)
+            self._read()
         except OSError as e:
+            self.close()
             raise write_error(self.folder, e) from e
-        self._read()
 
     def _stored(self) -> Any | None:
         try:
@@ -110,7 +119,7 @@ class Journal:
 
     def _read(self) -> None:
         try:
-            lines = (self.folder / "journal.jsonl").read_text().splitlines()
+            lines = (self.folder / "journal.jsonl").read_bytes().splitlines()
         except FileNotFoundError:
             return
         for line in lines:
@@ -154,7 +163,8 @@ class Journal:
 
     def close(self) -> None:
         """Let another run use the folder."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def remove(self) -> None:
         """Delete the work folder; the output has its name now."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import heapq
 import io
+import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -63,10 +65,10 @@ class Window:
     start: Fraction | None = None
     end: Fraction | None = None
 
-    def holds(self, seconds: Fraction) -> bool:
-        return (self.start is None or seconds >= self.start) and (
-            self.end is None or seconds < self.end
-        )
+    def holds(self, seconds: Fraction, lasts: Fraction = Fraction(0)) -> bool:
+        """Is what begins at `seconds`, and is still there `lasts` later, inside?"""
+        inside = self.start is None or seconds >= self.start or seconds + lasts > self.start
+        return inside and (self.end is None or seconds < self.end)
 
     @property
     def shift(self) -> Fraction:
@@ -95,13 +97,32 @@ def _describe(stream: Stream, action: str, why: str = "") -> StreamPlan:
         action,
         why,
         stream.metadata.get("language"),
-        stream.metadata.get("title"),
+        stream_tags(stream).get("title"),
     )
+
+
+def stream_tags(stream: Stream) -> dict[str, str]:
+    """A stream's tags; what MP4 reads as "name" and writes from "title" is "title" in both."""
+    tags = dict(stream.metadata)
+    if "mp4" in stream.container.format.name and "name" in tags:
+        tags.setdefault("title", tags.pop("name"))
+    return tags
 
 
 def is_cover(stream: Stream) -> bool:
     """Is it a cover picture, which containers show as a video stream?"""
     return stream.type == "video" and bool(stream.disposition & COVER)
+
+
+def is_chapter_list(stream: Stream) -> bool:
+    """Is it the text track in which MP4 and QuickTime keep their chapters?"""
+    container = stream.container
+    return (
+        stream.type == "data"
+        and "mp4" in container.format.name
+        and codec_name(stream) == "bin_data"
+        and bool(container.chapters())
+    )
 
 
 def plan_streams(
@@ -147,10 +168,13 @@ def _plan_one(
     if stream.type == "data" and muxer in ("mp4", "mov") and "timecode" in stream.metadata:
         # The muxer writes a timecode track of its own from the tag that the video carries.
         return _describe(stream, "made", "written anew from the timecode tag")
+    if is_chapter_list(stream):
+        return _describe(stream, "made", "written anew from the chapters")
     if is_cover(stream) and muxer == "matroska":
         return _describe(stream, "attach", "kept as an attachment, as Matroska wants it")
+    refusal = _refuses_cover(source, suffix) if is_cover(stream) else ""
     copied = _describe(stream, "copy")
-    if _fits(source, picture, [copied], settings, suffix):
+    if not refusal and _fits(source, picture, [copied], settings, suffix):
         return copied
     if stream.type == "audio" and stream.codec_context is not None and allow_transcode:
         target = "Opus" if muxer == "webm" else "AAC"
@@ -159,9 +183,19 @@ def _plan_one(
             "transcode",
             f"{suffix} does not take {codec_name(stream)}; becomes {target}",
         )
-    if codec_name(stream) == "unknown":
-        return _describe(stream, "drop", "its codec is not known to FFmpeg")
-    return _describe(stream, "drop", f"{suffix} does not take it")
+    unknown = "its codec is not known to FFmpeg" if codec_name(stream) == "unknown" else ""
+    return _describe(stream, "drop", refusal or unknown or f"{suffix} does not take it")
+
+
+def _refuses_cover(source: InputContainer, suffix: str) -> str:
+    """Why a file of this kind would lose its cover picture; "" when it would not."""
+    muxer = CONTAINERS[suffix][0]
+    if muxer == "mov":
+        return f"FFmpeg writes no cover pictures into {suffix}"
+    beside = {key.lower() for key in source.metadata} - CONTAINER_TAGS - ITUNES_TAGS
+    if muxer == "mp4" and beside:
+        return f"{suffix} holds it or the tags {', '.join(sorted(beside))}, not both"
+    return ""
 
 
 def _fits(
@@ -176,6 +210,8 @@ def _fits(
     own_aspect = settings.codec in ("h264", "hevc")  # PyAV cannot tell Matroska; these can
     if muxer in ("matroska", "webm") and settings.sample_aspect_ratio != 1 and not own_aspect:
         return False
+    if muxer == "mpegts" and not settings.codec.startswith(("h264", "hevc")):
+        return False  # FFmpeg writes it as private data, which nothing reads
     try:
         with av.open(io.BytesIO(), "w", format=muxer) as trial:
             video.add_video_stream(trial, settings)
@@ -195,7 +231,7 @@ def _add_copy(out: OutputContainer, stream: Stream) -> Stream:
         )
     else:
         copy = out.add_stream_from_template(stream, opaque=True)
-    copy.metadata.update(stream.metadata)
+    copy.metadata.update(stream_tags(stream))
     copy.disposition = stream.disposition
     if out.format.name == "mpegts" and stream.container.format.name == "mpegts":
         copy.id = stream.id
@@ -232,7 +268,7 @@ def _picture_packets(
     early = [shown[0] - step * k for k in range(delay, 0, -1)]
     place = first = 0
     for segment in segments:
-        with av.open(str(segment.path)) as file:
+        with av.open(os.path.abspath(segment.path)) as file:
             stream = file.streams.video[0]
             packets = (p for p in file.demux(stream) if p.size)
             for rank, packet in zip(segment.order, packets, strict=True):
@@ -271,19 +307,21 @@ def assemble(
     """
     muxer = CONTAINERS[plan.suffix][0]
     options = {"fflags": "+bitexact"}
-    if muxer in ("mp4", "mov"):
-        # Edit lists count in the movie's time scale: with the picture's, they are exact.
-        options |= {
-            "movie_timescale": str(_timescale(plan)),
-            "movflags": "+use_metadata_tags",
-        }
     if muxer == "mpegts":
         options |= {"mpegts_copyts": "1"}
+    if muxer in ("matroska", "webm"):
+        # Audio often begins a little before zero; FFmpeg would move everything instead.
+        options |= {"avoid_negative_ts": "disabled"}
     with (
         contextlib.nullcontext() if plan.source is None else video.open_input(plan.source) as source
     ):
+        if muxer in ("mp4", "mov"):
+            # Edit lists count in the movie's time scale: with one for all streams they are exact.
+            options |= {"movie_timescale": str(_timescale(plan, source))}
+            if not _copies_cover(plan, source):
+                options |= {"movflags": "+use_metadata_tags"}
         try:
-            with av.open(str(target), "w", format=muxer, options=options) as out:
+            with av.open(os.path.abspath(target), "w", format=muxer, options=options) as out:
                 _Assembler(plan, segments, source, out).write(progress)
         except OSError as e:
             raise video.write_error(target, e) from e
@@ -291,10 +329,23 @@ def assemble(
             raise SharpreelError(f"{target}: the {muxer} muxer failed: {e}") from e
 
 
-def _timescale(plan: Assembly) -> int:
+def _copies_cover(plan: Assembly, source: InputContainer | None) -> bool:
+    """Is a cover picture copied? MP4 has a list of tags that holds one, and one of free keys."""
+    return source is not None and any(
+        p.action == "copy" and is_cover(source.streams[p.index]) for p in plan.streams
+    )
+
+
+def _timescale(plan: Assembly, source: InputContainer | None) -> int:
+    """Ticks a second that give the picture, and the other streams where possible, exact starts."""
     ticks = plan.settings.time_base.denominator
     while ticks < 10000:
         ticks *= 2
+    for entry in plan.streams:
+        unit = None if source is None else source.streams[entry.index].time_base
+        if entry.action == "copy" and unit is not None:
+            both = math.lcm(ticks, unit.denominator)
+            ticks = both if both < 2**31 else ticks
     return min(ticks, 2**31 - 1)
 
 
@@ -314,7 +365,7 @@ class _Assembler:
         self._plan, self._segments, self._source, self._out = plan, segments, source, out
         self._copies: dict[int, Stream] = {}
         self._transcoders: dict[int, _Transcoder] = {}
-        with av.open(str(segments[0].path)) as first:
+        with av.open(os.path.abspath(segments[0].path)) as first:
             encoded = first.streams.video[0]
             if source is None:
                 self._picture = _add_picture(out, plan, encoded, None)
@@ -375,15 +426,25 @@ class _Assembler:
             due = latest - window.shift
             if index in self._transcoders:
                 yield due, 1, partial(self._transcoders[index].send, packet)
-            elif window.holds(shown) or is_cover(packet.stream):
+            elif window.holds(shown, subtitle_length(packet)) or is_cover(packet.stream):
                 yield due, 1, partial(self._copy, packet, self._copies[index])
 
     def _copy(self, packet: av.Packet[Any], stream: Stream) -> None:
         shift = round(self._plan.window.shift / packet.time_base) if packet.time_base else 0
         packet.pts = None if packet.pts is None else packet.pts - shift
         packet.dts = packet.pts if packet.dts is None else packet.dts - shift
+        if packet.stream.type == "subtitle" and shift and packet.pts is not None and packet.pts < 0:
+            packet.duration = (packet.duration or 0) + packet.pts  # begun before the cut
+            packet.pts = packet.dts = 0
         packet.stream = stream
         self._out.mux_one(packet)
+
+
+def subtitle_length(packet: av.Packet[Any]) -> Fraction:
+    """For how many seconds a subtitle stays on the screen; 0 for other packets."""
+    if packet.stream.type != "subtitle" or packet.time_base is None:
+        return Fraction(0)
+    return (packet.duration or 0) * packet.time_base
 
 
 def _add_picture(
@@ -410,7 +471,7 @@ def _add_picture(
     stream.time_base = s.time_base
     if original is not None:
         stream.metadata.update(
-            {k: v for k, v in original.metadata.items() if k.lower() not in STALE_TAGS}
+            {k: v for k, v in stream_tags(original).items() if k.lower() not in STALE_TAGS}
         )
         stream.disposition = original.disposition
     if plan.display_matrix is not None:
@@ -425,6 +486,12 @@ STALE_TAGS = frozenset(
 )
 # Tags that the muxer writes itself from what it is.
 CONTAINER_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
+# Tags that MP4 can hold beside a cover picture.
+ITUNES_TAGS = frozenset(
+    "title artist album_artist composer album date comment genre copyright grouping lyrics "
+    "description synopsis show episode_id network keywords episode_sort season_number media_type "
+    "hd_video gapless_playback compilation track disc tmpo creation_time".split()
+)
 
 
 def chapters(source: InputContainer, window: Window) -> list[Any]:
@@ -471,7 +538,7 @@ class _Transcoder:
         self._stream.codec_context.layout = context.layout
         self._stream.codec_context.bit_rate = 96000 * max(context.layout.nb_channels, 1)
         self._stream.metadata.update(
-            {k: v for k, v in stream.metadata.items() if k.lower() not in STALE_TAGS}
+            {k: v for k, v in stream_tags(stream).items() if k.lower() not in STALE_TAGS}
         )
         self._stream.disposition = stream.disposition
         self._resampler: Any = av.AudioResampler(self._stream.format, context.layout, rate)
@@ -524,7 +591,8 @@ def choose_suffix(
         if missed:
             what = ", ".join(f"{p.kind} stream {p.index} ({p.codec})" for p in missed)
             raise UsageError(
-                f"{wanted} cannot hold {what} of {info.path}. Name the output .mkv"
+                f"{wanted} cannot hold {what} of {info.path}. Name the output "
+                + (".mkv" if wanted != ".mkv" else default_suffix(Path(info.path), info.container))
                 + (", or give --allow-audio-transcode" if missed[0].kind == "audio" else "")
                 + "."
             )
@@ -534,12 +602,14 @@ def choose_suffix(
     if own != Path(info.path).suffix.lower():
         why = f"{Path(info.path).suffix or 'this kind of file'} cannot keep exact timestamps"
     best: tuple[int, str, list[StreamPlan]] | None = None
+    refusals: list[UsageError] = []
     for suffix in dict.fromkeys((own, ".mkv", ".mov")):
         try:
             plans = plan_streams(
                 source, info.stream_index, settings_for(suffix), suffix, allow_transcode
             )
-        except UsageError:
+        except UsageError as e:
+            refusals.append(e)
             continue
         missing = sum(_missed(p) for p in plans)
         if best is None or missing < best[0]:
@@ -547,7 +617,7 @@ def choose_suffix(
         if missing == 0:
             break
     if best is None:
-        raise UsageError(f"{info.path}: no container takes the chosen --codec.")
+        raise refusals[0]
     _, suffix, plans = best
     if suffix != own:
         own_plans = plan_streams(

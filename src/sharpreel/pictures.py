@@ -6,6 +6,7 @@ network sees their colours, the alpha is enlarged bicubically.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -55,9 +56,9 @@ def read_picture(path: Path) -> VideoFrame:
         InputError: Not a picture.
     """
     try:
-        with av.open(str(path)) as file:
+        with av.open(io.BytesIO(path.read_bytes()), "r") as file:
             frame = next(file.decode(video=0), None)
-    except (av.FFmpegError, IndexError) as e:
+    except (av.FFmpegError, OSError, IndexError) as e:
         raise InputError(f"{path}: not a readable picture.") from e
     if frame is None:
         raise InputError(f"{path}: holds no picture.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import resource
 import shutil
 import sys
 import tempfile
@@ -34,6 +33,7 @@ class Options:
 
     `scale` None means: the factor that --height or --size needs, else 2. `size` is (width, height)
     and `height` the height as shown, after rotation. Times are seconds of the input's timeline.
+    A crash costs at most about `segment_seconds` of work; each segment begins with a key frame.
     """
 
     model: str = DEFAULT_MODEL
@@ -53,6 +53,13 @@ class Options:
     resume: bool = True
     skip_existing: bool = False
     strict: bool = False
+    segment_seconds: float = windows.SEGMENT_SECONDS
+
+    def __post_init__(self) -> None:
+        for name in ("start", "end"):  # plain numbers are welcome; exact ones are kept
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, Fraction(value))
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,8 @@ class Plan:
     def num_segments(self) -> int | None:
         if self.num_frames is None:
             return None
-        return max(round(self.num_frames / self.info.rate / windows.SEGMENT_SECONDS), 1)
+        seconds = float(self.num_frames / self.info.rate)
+        return max(round(seconds / self.options.segment_seconds), 1)
 
     @property
     def engine_size(self) -> tuple[int, int]:
@@ -106,6 +114,7 @@ class Plan:
             "scale": self.model.scale,
             "device": [self.options.device, self.options.engine],
             "time": [str(self.options.start), str(self.options.end)],
+            "segment_seconds": self.options.segment_seconds,
             "encoder": {key: str(value) for key, value in settings.items()},
             "suffix": self.suffix,
             "streams": [asdict(s) for s in self.streams],
@@ -161,6 +170,7 @@ class Plan:
             self.window,
             verify.Expected(
                 pts=[p for e in work.entries for p in e.pts],
+                last_duration=work.entries[-1].last_duration,
                 streams=self.streams,
                 aspect=self.settings.sample_aspect_ratio,
                 color=self.settings.color,
@@ -281,6 +291,8 @@ def check_options(options: Options) -> None:
     start, end = options.start, options.end
     if (start is not None and start < 0) or (end is not None and end <= (start or 0)):
         raise UsageError("--start must be 0 or more and --end behind it.")
+    if not options.segment_seconds > 0:
+        raise UsageError(f"--segment-seconds must be above 0, got {options.segment_seconds}.")
 
 
 def default_codec(info: video.VideoInfo, suffix: str) -> str:
@@ -303,8 +315,10 @@ def encode_settings(
     chosen = video.CODECS[key]
     color = info.color
     pix_fmt = video.output_pixel_format(info, key, options.pix_fmt)
-    if color.matrix == video.RGB and not pix_fmt.startswith("gbr"):
-        matrix = video.default_matrix(size[1])
+    if VideoFormat(pix_fmt).is_rgb:
+        color = replace(color, matrix=video.RGB, full_range=True)
+    elif color.matrix == video.RGB:
+        matrix = video.default_matrix(*size)
         color = replace(color, matrix=matrix, full_range=False)
     width, height = size
     if options.size is None:
@@ -494,7 +508,7 @@ class Estimate:
     network_fps: float
     encode_fps: float
     eta_seconds: float | None
-    peak_memory_mb: int
+    peak_memory_mb: int | None
     output_mb: float | None
     free_disk_mb: float
     shares: dict[str, float] = field(default_factory=dict)
@@ -556,7 +570,11 @@ def measure(plan: Plan, seconds: float = 2.5) -> Estimate:
     )
 
 
-def peak_memory_mb() -> int:
-    """The most memory this process has held, in MiB."""
+def peak_memory_mb() -> int | None:
+    """The most memory this process has held, in MiB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))

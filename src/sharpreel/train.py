@@ -1,30 +1,40 @@
-"""Train a Reel: a folder of videos in, a safetensors file out.
+"""Train a Reel: a folder of videos in, a model file out.
 
-    python -m sharpreel.train --data FOLDER --scale 2 --steps 8000 --out run/
+    python -m sharpreel.train --data train/ --val val/ --scale 2 --out run/
 
-The run folder holds `last.pt` (everything needed to go on) and `reel-fast_x2.safetensors` (the
-averaged weights, which `sharpreel upscale -m` runs). Starting again with the same folder goes on
-where it was. Settings are the fields of `TrainConfig`.
+The run folder holds `last.pt`, all that is needed to go on, and in the end
+`reel-fast_x2.safetensors`, the averaged weights with their card, beside its OpenVINO graph;
+`sharpreel upscale -m run/reel-fast_x2.safetensors` runs it at once. Giving the same command again
+goes on where it stopped, to the same weights bit for bit.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import dataclasses
 import json
 import math
 import os
+import platform
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from sharpreel import data, ops
+from sharpreel import data, evaluate, video, weights
+from sharpreel.engine import OpenVinoEngine, TorchEngine
+from sharpreel.models import MODELS
 from sharpreel.models.reel import Reel
+
+NAME = "reel-fast"
+SAVE_EVERY = 250  # steps
+SCORE_EVERY = 1000
 
 
 @dataclass(frozen=True)
@@ -72,45 +82,42 @@ class TrainConfig:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def recipe(scale: int, steps: int = TrainConfig.steps) -> TrainConfig:
+    """The bundled reel-fast: pixel-unshuffled at 2x, for speed; at full resolution at 4x."""
+    if scale == 2:
+        return TrainConfig(scale=2, unshuffle=2, patch=96, steps=steps)
+    return TrainConfig(scale=scale, unshuffle=1, patch=48, steps=steps)
+
+
 def charbonnier(sr: Tensor, hr: Tensor, epsilon: float = 1e-3) -> Tensor:
     """Mean of sqrt(difference^2 + epsilon^2): L1 that is smooth at zero (Lai et al., 2017)."""
     return torch.sqrt((sr - hr) ** 2 + epsilon**2).mean()
 
 
-def allowed_clips(folder: Path) -> list[Path]:
-    """Videos of a folder; where a MANIFEST.csv stands beside it, without the noncommercial rows."""
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in {".mp4", ".mkv", ".mov"})
+def allowed_clips(folder: Path) -> tuple[list[Path], dict[str, int]]:
+    """Videos that bundled weights may be trained on, and how many there are of each `rights`.
+
+    Where a MANIFEST.csv stands beside the folder, its noncommercial rows are left out.
+    """
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in video.VIDEO_SUFFIXES)
     manifest = folder.parent / "MANIFEST.csv"
-    if not manifest.is_file():
-        return paths
-    with manifest.open(newline="") as file:
-        rights = {row["file"]: row["rights"] for row in csv.DictReader(file)}
-    return [p for p in paths if rights.get(f"{folder.name}/{p.name}") != "noncommercial"]
+    rights: dict[str, str] = {}
+    if manifest.is_file():
+        with manifest.open(newline="") as file:
+            rights = {row["file"]: row["rights"] for row in csv.DictReader(file)}
+    kinds = {p: rights.get(f"{folder.name}/{p.name}", "unknown") for p in paths}
+    kept = [p for p in paths if kinds[p] != "noncommercial"]
+    return kept, dict(Counter(kinds[p] for p in kept))
 
 
-@torch.no_grad()
-def validate(model: Reel, clips: list[data.Clip]) -> float:
-    """Mean gain in PSNR on Y over bicubic, dB, on the given clips; one state per clip."""
-    gains = []
-    for clip in clips:
-        t, h, w, _ = clip.lr.shape
-        u = model.unshuffle
-        h, w = h - h % u, w - w % u
-        lr = torch.from_numpy(clip.lr[:, :h, :w]).permute(0, 3, 1, 2).float() / 255
-        state = model.zero_state(lr[:1])
-        for index in range(t):
-            frame = lr[index : index + 1]
-            sr, state = model.step(frame, state)
-            bicubic = F.pixel_shuffle(model.base(frame), model.scale)
-            hr = ops.luma(clip.hr[index, : h * model.scale, : w * model.scale])
-            if index < t // 2:
-                continue  # the state needs a few frames
-            errors = []
-            for picture in (sr, bicubic):
-                rgb = (picture[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-                errors.append(((ops.luma(rgb) - hr) ** 2).mean())
-            gains.append(10 * math.log10(errors[1] / errors[0]))
-    return float(np.mean(gains))
+def score(config: TrainConfig, module: Reel, clips: list[data.Clip]) -> list[evaluate.Score]:
+    """The network's scores as `evaluate.py` takes them, through the torch engine."""
+    model = weights.Model(NAME, MODELS[NAME], config.scale, {}, None, None, "")
+    threads = torch.get_num_threads()
+    try:
+        return evaluate.evaluate(TorchEngine(model, module=module), clips)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def save_checkpoint(path: Path, state: dict[str, object]) -> None:
@@ -174,7 +181,7 @@ def train(
         decay = min(config.ema, step / (step + 10))
         for name, value in model.state_dict().items():
             average[name].lerp_(value, 1 - decay)
-        if step % 250 == 0 or step == config.steps:
+        if step % SAVE_EVERY == 0 or step == config.steps:
             state = {
                 "config": json.dumps(dataclasses.asdict(config)),
                 "model": model.state_dict(),
@@ -189,10 +196,82 @@ def train(
                 "seconds_per_step": round((time.monotonic() - began) / seen, 3),
             }
             losses = []
-            if step % 1000 == 0 or step == config.steps:
+            if (step % SCORE_EVERY == 0 or step == config.steps) and val:
                 probe.load_state_dict(average)
-                line["val_gain_db"] = round(validate(probe, val), 3)
+                line["val_gain_db"] = round(evaluate.mean_gain(score(config, probe, val)), 3)
             print(json.dumps(line), flush=True)
             with (run / "log.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
     return average
+
+
+def finish(
+    config: TrainConfig,
+    average: dict[str, Tensor],
+    clips: dict[str, int],
+    val_paths: list[Path],
+    run: Path,
+) -> Path:
+    """Write the model file with its card, build its graph, and score that graph.
+
+    Args:
+        clips: Number of training clips of each `rights`.
+
+    Returns:
+        The safetensors file.
+    """
+    path = run / f"{NAME}_x{config.scale}.safetensors"
+    module = config.model()
+    module.load_state_dict(average)
+    card: dict[str, Any] = {
+        "model": NAME,
+        "arguments": {
+            "scale": config.scale,
+            "channels": config.channels,
+            "blocks": config.blocks,
+            "unshuffle": config.unshuffle,
+        },
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "licence": "Apache-2.0",
+        "recipe": dataclasses.asdict(config),
+        "data": {"clips by rights": clips, "degradation": "BI (MATLAB bicubic), rounded to bytes"},
+        "steps": config.steps,
+        "hardware": f"{platform.machine()} CPU",
+    }
+    weights.save_weights(path, average, card)
+    model = weights.load_model(path)
+    weights.export_graph(dataclasses.replace(model, name=NAME), run)
+    if val_paths:
+        engine = OpenVinoEngine(weights.load_model(path))
+        val = data.load_clips(val_paths, config.scale)
+        scores = evaluate.evaluate(engine, val)
+        print(evaluate.markdown(NAME, scores), flush=True)
+        card["val_psnr_y"] = {
+            "protocol": evaluate.PROTOCOL,
+            "gain_db": round(evaluate.mean_gain(scores), 4),
+            "clips": {s.clip: [round(s.bicubic, 4), round(s.psnr, 4)] for s in scores},
+        }
+        weights.save_weights(path, average, card)
+    return path
+
+
+def main() -> None:
+    """`python -m sharpreel.train`."""
+    parser = argparse.ArgumentParser(prog="python -m sharpreel.train", description=main.__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of videos to train on")
+    parser.add_argument("--val", type=Path, help="folder of videos to score on")
+    parser.add_argument("--out", type=Path, required=True, help="run folder; exists: go on")
+    parser.add_argument("--scale", type=int, choices=(2, 4), default=2)
+    parser.add_argument("--steps", type=int, default=TrainConfig.steps)
+    parser.add_argument("--threads", type=int, default=video.usable_cpus())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    config = recipe(options.scale, options.steps)
+    paths, rights = allowed_clips(options.data)
+    val = sorted(p for p in options.val.iterdir() if p.is_file()) if options.val else []
+    average = train(config, paths, val, options.out)
+    print(finish(config, average, rights, val, options.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -139,7 +139,7 @@ def upscale_frames(
     *,
     scale: int | None = None,
     device: str = "auto",
-    engine: str = "auto",
+    engine: str | Engine = "auto",
 ) -> Iterator[Pixels]:
     """Upscale frames as they come: one picture out for each one in, in constant memory.
 
@@ -147,16 +147,17 @@ def upscale_frames(
         frames: RGB arrays (H, W, 3), uint8 or uint16, all of one size.
         model: A name of `sharpreel models`, or a model file.
         scale: Integer factor, 2 by default.
+        engine: "auto", "openvino" or "torch"; or an engine, which then says model and device.
 
     Yields:
         RGB arrays (scale * H, scale * W, 3) of the same type.
     """
-    loaded = load_model(model, scale)
-    runner = choose_engine(loaded, device, engine)
+    if isinstance(engine, str):
+        engine = choose_engine(load_model(model, scale), device, engine)
     stream = (Frame(pixels, index) for index, pixels in enumerate(frames))
     # One endless segment: nothing is ever redone, only scene cuts reset the state.
     cues = cue(stream, Fraction(0), warm_up=0, max_frames=None)
-    return (picture.sr.pixels for picture in sharpen(cues, runner))
+    return (picture.sr.pixels for picture in sharpen(cues, engine))
 
 
 def sharpen(cues: Iterable[Cue], engine: Engine) -> Iterator[Picture]:
@@ -247,7 +248,7 @@ def _make_segments(
     plan: Plan, work: Journal, engine: Engine, tell: Callable[[Progress], None]
 ) -> Result:
     """Make and journal every segment that an earlier run has not."""
-    frames, report = _frames_left(plan, work)
+    frames, report, tail = _frames_left(plan, work)
     entries = work.entries
     done_until = entries[-1].pts[-1] if entries else None
     resumed = sum(len(e.pts) for e in entries)
@@ -260,6 +261,7 @@ def _make_segments(
         plan.model.spec.warm_up,
         len(entries),
         done_until,
+        plan.options.segment_seconds,
     )
     began = time.perf_counter()
     segment: _OpenSegment | None = None
@@ -270,7 +272,7 @@ def _make_segments(
                     if segment is not None:
                         segment.commit(report)
                         tell(replace(progress, event="segment"))
-                    segment = _OpenSegment(plan, work, picture.segment)
+                    segment = _OpenSegment(plan, work, picture.segment, tail)
                 segment.write(picture)
                 count = progress.frames + 1
                 fps = (count - resumed) / (time.perf_counter() - began)
@@ -303,14 +305,18 @@ def _make_segments(
 
 
 class _OpenSegment:
-    """The segment that is being encoded, until it is in the journal."""
+    """The segment that is being encoded, until it is in the journal.
 
-    def __init__(self, plan: Plan, work: Journal, number: int) -> None:
+    Args:
+        tail: The last input frames that were shown, of this segment and those before it.
+    """
+
+    def __init__(self, plan: Plan, work: Journal, number: int, tail: deque[Frame]) -> None:
         self.number = number
         self._work, self._name = work, plan.segment_name(number)
         self._part = work.path(f"part-{self._name}")
         self._sink: Sink = plan.sink(self._part)
-        self._tail: deque[Frame] = deque(maxlen=_tail_length(plan))
+        self._tail = tail
 
     def write(self, picture: Picture) -> None:
         self._sink.write(picture.sr)
@@ -335,39 +341,37 @@ class _OpenSegment:
         self._sink.abandon()
 
 
-def _tail_length(plan: Plan) -> int:
-    return max(plan.model.spec.warm_up, 1)
-
-
-def _frames_left(plan: Plan, work: Journal) -> tuple[Iterator[Frame], video.ReadReport]:
-    """The frames that an earlier run did not finish, with the warm-up frames before them.
+def _frames_left(
+    plan: Plan, work: Journal
+) -> tuple[Iterator[Frame], video.ReadReport, deque[Frame]]:
+    """The frames that an earlier run did not finish, after the last ones it did, and those alone.
 
     The place is found by seeking and proved by the digest of the last finished frames; where the
     proof fails, the input is read from its beginning; where that disagrees too, all is made anew.
     """
+    length = max(plan.model.spec.warm_up, 1)
     if not work.entries:
-        return plan.frames()
+        return (*plan.frames(), deque(maxlen=length))
     last = work.entries[-1]
-    place = last.pts[-_tail_length(plan) :]
+    known = [pts for entry in work.entries for pts in entry.pts]
+    place = known[-length:]
     frames, report = plan.frames(place[0])
     seen = list(itertools.islice(frames, len(place)))
     if [f.pts for f in seen] == place and journal.digest(seen) == last.tail:
-        return itertools.chain(seen, frames), report
+        return itertools.chain(seen, frames), report, deque(seen, length)
     _close(frames)
     frames, report = plan.frames()
-    recent: deque[Frame] = deque(maxlen=_tail_length(plan))
-    known = itertools.chain.from_iterable(e.pts for e in work.entries)
+    recent: deque[Frame] = deque(maxlen=length)
     for pts in known:
         frame = next(frames, None)
         if frame is None or frame.pts != pts:
             break
         recent.append(frame)
-    tail = [f for f in recent if f.pts in place]
-    if [f.pts for f in tail] == place and journal.digest(tail) == last.tail:
-        return itertools.chain(recent, frames), report
+    if [f.pts for f in recent] == place and journal.digest(recent) == last.tail:
+        return itertools.chain(list(recent), frames), report, recent
     _close(frames)
     work.forget("the input no longer decodes to the same frames")
-    return plan.frames()
+    return (*plan.frames(), deque(maxlen=length))
 
 
 def _close(frames: Iterator[Frame]) -> None:

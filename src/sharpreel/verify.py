@@ -40,12 +40,14 @@ class Expected:
     Attributes:
         pts: Timestamps of the frames that were made, in the input's time base; None: decode the
             input for them.
+        last_duration: How long the last frame is shown, in the same unit; 0 is unknown.
         streams: What was planned for each stream; None: everything must be there.
-        aspect: Sample aspect ratio the output should have; None: the input's.
+        aspect: Sample aspect ratio the output should have; None: what shows the input's shape.
         color: Colour description the output should have; None: the input's.
     """
 
     pts: Sequence[int] | None = None
+    last_duration: int = 0
     streams: Sequence[StreamPlan] | None = None
     aspect: Fraction | None = None
     color: video.ColorInfo | None = None
@@ -67,14 +69,19 @@ def verify(
     before, after = video.probe(source), video.probe(output)
     unit = _unit(output)
     differences: list[str] = []
-    wanted = plan.pts if plan.pts is not None else _decoded_pts(before, window)
-    have = _packet_pts(after) if plan.pts is not None else _decoded_pts(after, WHOLE)
-    shift = window.shift
-    differences += _compare_times(
-        [p * before.time_base - shift for p in wanted],
-        [p * after.time_base for p in have],
-        unit,
-    )
+    if plan.pts is None:
+        wanted, lasts = _decoded_times(before, window)
+        have, lasts_now = _decoded_times(after, WHOLE)
+    else:
+        wanted = [p * before.time_base - window.shift for p in plan.pts]
+        lasts = plan.last_duration * before.time_base
+        have, lasts_now = _packet_times(after)
+    differences += _compare_times(wanted, have, unit)
+    # Containers store it in other ways (MP4 by decoding time, Matroska not): to about a frame.
+    if lasts and lasts_now and abs(lasts - lasts_now) > 1.5 / before.rate:
+        differences.append(
+            f"the last frame was shown for {float(lasts):.4f} s, is for {float(lasts_now):.4f} s"
+        )
     differences += _compare_picture(before, after, plan)
     with video.open_input(source) as one, video.open_input(output) as two:
         differences += _compare_streams(one, two, before, after, window, plan, unit)
@@ -89,16 +96,24 @@ def _unit(output: Path) -> Fraction:
     return (step or Fraction(0)) / 2
 
 
-def _decoded_pts(info: video.VideoInfo, window: Window) -> list[int]:
-    reader = video.VideoReader(info)
-    return [f.pts for f in reader if window.holds(f.pts * info.time_base)]
+def _decoded_times(info: video.VideoInfo, window: Window) -> tuple[list[Fraction], Fraction]:
+    """When each frame is shown, in seconds, and for how long the last one is."""
+    times, lasts = [], 0
+    for frame in video.VideoReader(info):
+        if window.holds(frame.pts * info.time_base):
+            times.append(frame.pts * info.time_base - window.shift)
+            lasts = frame.duration
+    return times, lasts * info.time_base
 
 
-def _packet_pts(info: video.VideoInfo) -> list[int]:
+def _packet_times(info: video.VideoInfo) -> tuple[list[Fraction], Fraction]:
+    """The same from the packets alone, for a file whose every packet is one frame."""
     with video.open_input(info.path) as container:
         stream = container.streams[info.stream_index]
         packets = (p for p in container.demux(stream) if p.size and not p.is_discard)
-        return sorted(p.pts for p in packets if p.pts is not None)
+        found = sorted((p.pts, p.duration or 0) for p in packets if p.pts is not None)
+    lasts = found[-1][1] if found else 0
+    return [pts * info.time_base for pts, _ in found], lasts * info.time_base
 
 
 def _compare_times(wanted: list[Fraction], have: list[Fraction], unit: Fraction) -> list[str]:
@@ -117,9 +132,12 @@ def _compare_times(wanted: list[Fraction], have: list[Fraction], unit: Fraction)
 
 def _compare_picture(before: video.VideoInfo, after: video.VideoInfo, plan: Expected) -> list[str]:
     found = []
-    aspect = before.sample_aspect_ratio if plan.aspect is None else plan.aspect
-    if aspect != after.sample_aspect_ratio:
-        found.append(f"sample aspect ratio {aspect} became {after.sample_aspect_ratio}")
+    if plan.aspect is None:
+        shape, shape_now = (i.display_aspect_ratio for i in (before, after))
+        if abs(shape_now / shape - 1) > Fraction(2, min(after.width, after.height)):
+            found.append(f"shown {float(shape):.4f} wide to 1 high, now {float(shape_now):.4f}")
+    elif plan.aspect != after.sample_aspect_ratio:
+        found.append(f"sample aspect ratio {plan.aspect} became {after.sample_aspect_ratio}")
     if before.rotation != after.rotation:
         found.append(f"rotation {before.rotation} became {after.rotation}")
     color = plan.color or before.color
@@ -178,6 +196,8 @@ def _compare_streams(
         entry = planned.get(stream.index)
         if stream.index == before.stream_index or (entry and entry.action == "drop"):
             continue
+        if mux.is_chapter_list(stream):
+            continue  # the chapters themselves are compared
         rest = candidates.get(_kind(stream), [])
         if entry and entry.action == "transcode":
             if not rest or rest.pop(0).type != "audio":
@@ -190,7 +210,7 @@ def _compare_streams(
         if entry is None or entry.action == "copy":
             pairs.append((stream, other))
     first, second = one.streams[before.stream_index], two.streams[after.stream_index]
-    found += _compare_tags("the video", first.metadata, second.metadata)
+    found += _compare_tags("the video", mux.stream_tags(first), mux.stream_tags(second))
     for a, b in pairs:
         found += _compare_stream_headers(a, b)
     comparable = [(a, b) for a, b in pairs if a.type != "attachment" and not mux.is_cover(a)]
@@ -229,7 +249,10 @@ def _compare_stream_headers(a: Stream, b: Stream) -> list[str]:
     keep = ~int(av.stream.Disposition.default)  # muxers set "default" where nobody did
     if int(a.disposition) & keep != int(b.disposition) & keep:
         found.append(f"{_label(a)}: disposition {a.disposition!r} became {b.disposition!r}")
-    return found + _compare_tags(_label(a), a.metadata, b.metadata)
+    tags = mux.stream_tags(a)
+    if mux.is_cover(a):  # Matroska's names for an attachment, which others do not have
+        tags = {k: v for k, v in tags.items() if k not in ("filename", "mimetype")}
+    return found + _compare_tags(_label(a), tags, mux.stream_tags(b))
 
 
 def _attachment(stream: Stream) -> bytes:
@@ -247,11 +270,11 @@ def _read_tracks(
             continue
         at = packet.pts if packet.pts is not None else packet.dts
         seconds = Fraction(0) if at is None else at * packet.time_base
-        if not window.holds(seconds):
+        if not window.holds(seconds, mux.subtitle_length(packet)):
             continue
         track = tracks[packet.stream_index]
         track.count += 1
-        track.times.append(seconds - window.shift)
+        track.times.append(max(seconds, window.start or seconds) - window.shift)
         sums[packet.stream_index].update(_payload(packet))
     for index, total in sums.items():
         tracks[index].digest = total.hexdigest()

@@ -6,8 +6,8 @@ timestamps the file gives them, `VideoEncoder` turns frames back into packets. W
 holds (audio, subtitles, chapters, ...) is carried by `mux.py`.
 
 Colour: frames are converted with the matrix and range that the file states. Where it states none,
-SD (below 720 lines) is taken for BT.601 and the rest for BT.709, which `ColorInfo.guessed` reports
-and the output states. Transfer and primaries are not converted, only carried.
+SD is taken for BT.601 and the rest for BT.709 as players do, which `ColorInfo.guessed` reports and
+the output states. Transfer and primaries are not converted, only carried.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from sharpreel.errors import DiskFullError, InputError, SharpreelError, UsageErr
 from sharpreel.ops import Frame as Pixels
 
 MAX_SIDE = 16384
+PROBE_FRAMES = 4  # the first of an interlaced file is not always marked so
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .ts .m2ts .mts .mpg .mpeg .vob .wmv .asf .flv .f4v .3gp .3g2 "
     ".ogv .mxf .gif .y4m .divx .dv .rm .rmvb".split()
@@ -161,6 +162,11 @@ class VideoInfo:
         return self.rotation in (90, 270)
 
     @property
+    def display_aspect_ratio(self) -> Fraction:
+        """Width to height of the stored picture as it is shown, before rotation."""
+        return self.sample_aspect_ratio * Fraction(self.width, self.height)
+
+    @property
     def shown_size(self) -> tuple[int, int]:
         """(width, height) after rotation."""
         return (self.height, self.width) if self.sideways else (self.width, self.height)
@@ -178,7 +184,7 @@ def open_input(path: str | Path) -> InputContainer:
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty (0 bytes).")
     try:
-        return av.open(str(path), metadata_errors="replace")
+        return av.open(os.path.abspath(path), metadata_errors="replace")
     except PermissionError as e:
         raise InputError(f"{path}: no permission to read it.") from e
     except (av.FFmpegError, OSError) as e:
@@ -205,7 +211,7 @@ def video_stream(container: InputContainer, path: str | Path) -> VideoStream:
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Describe the video stream of a file by its headers and its first frame.
+    """Describe the video stream of a file by its headers and its first frames.
 
     Raises:
         InputError: Unreadable, without video, or of a kind sharpreel does not take.
@@ -219,13 +225,14 @@ def probe(path: str | Path) -> VideoInfo:
                     frames += packet.decode()
                 except av.FFmpegError:
                     continue
-                if frames:
+                if len(frames) >= PROBE_FRAMES:
                     break
         except av.FFmpegError as e:
             raise InputError(f"{path}: cannot be read ({e.strerror}).") from e
         if not frames:
             raise InputError(f"{path}: no frame of its {stream.codec_context.name} video decodes.")
-        return _describe(container, stream, frames[0], str(path))
+        info = _describe(container, stream, frames[0], str(path))
+        return replace(info, interlaced=any(f.interlaced_frame for f in frames))
 
 
 def _describe(
@@ -295,7 +302,7 @@ def color_of(frame: VideoFrame, path: str) -> ColorInfo:
     full = frame.color_range == FULL or frame.format.name.startswith("yuvj")
     matrix, guessed = int(frame.colorspace), False
     if matrix == UNSPECIFIED or (matrix == RGB and not frame.format.is_rgb):
-        matrix, guessed = default_matrix(frame.height), True
+        matrix, guessed = default_matrix(frame.width, frame.height), True
     if matrix not in MATRICES:
         raise InputError(
             f"{path}: colour matrix {matrix} of ITU-T H.273 (such as ICtCp or YCgCo) cannot be "
@@ -304,9 +311,9 @@ def color_of(frame: VideoFrame, path: str) -> ColorInfo:
     return ColorInfo(matrix, full, int(frame.color_primaries), int(frame.color_trc), guessed)
 
 
-def default_matrix(height: int) -> int:
-    """BT.601 for standard definition, BT.709 from 720 lines on: what players assume."""
-    return BT709 if height >= 720 else BT601
+def default_matrix(width: int, height: int) -> int:
+    """BT.601 for standard definition, BT.709 above it: what players assume (mpv's rule)."""
+    return BT709 if width >= 1280 or height > 576 else BT601
 
 
 def _hdr10_of(side_data: dict[str, bytes]) -> Hdr10 | None:
@@ -438,6 +445,11 @@ class VideoReader:
         self._converter = to_rgb(info, alpha)
         self._last_pts: int | None = None
         self._keys: set[int] = set()
+        # MP4 says how long it is until the next frame that is *decoded*, which may be far too long.
+        self._end: int | None = None
+        self._half_frame = Fraction(1, 2) / (info.rate * info.time_base)
+        if "mp4" in info.container and info.duration_seconds is not None:
+            self._end = info.start_pts + round(info.duration_seconds / info.time_base)
 
     def __iter__(self) -> Iterator[Frame]:
         info = self.info
@@ -457,7 +469,8 @@ class VideoReader:
             first = next(frames, None)
             if first is None or first.pts > start:
                 # The index led behind the place: read from the beginning instead.
-                self.report, self._last_pts = ReadReport(), None
+                vars(self.report).update(vars(ReadReport()))  # others hold this very object
+                self._last_pts = None
                 self._converter = to_rgb(info, self._alpha)
                 container.seek(info.start_pts, stream=stream, backward=True)
                 frames, first = self._read(container, stream), None
@@ -564,6 +577,8 @@ class VideoReader:
                 round((frame.pts or 0) * ratio),
                 round((frame.duration or 0) * ratio),
             )
+            if self._end is not None and pts < self._end < pts + duration - self._half_frame:
+                duration = self._end - pts  # (the end is rounded to the movie's clock)
             pixels, alpha = split_alpha(frame, self._alpha)
             self.report.decoded += 1
             yield Frame(pixels, pts, duration, pts in self._keys, alpha)
@@ -811,7 +826,7 @@ class VideoEncoder:
         self._converter = from_rgb(settings)
         try:
             self._file = av.open(
-                str(path),
+                os.path.abspath(path),
                 "w",
                 format="matroska",
                 options={"fflags": "+bitexact", "avoid_negative_ts": "disabled"},
@@ -828,8 +843,14 @@ class VideoEncoder:
         raw = to_video_frame(frame.pixels)
         raw.pts, raw.time_base = frame.pts, self.settings.time_base
         self._converter.push(raw)
-        for ready in self._converter.pull():
+        self._encode(self._converter.pull())
+
+    def _encode(self, converted: Iterator[VideoFrame]) -> None:
+        for ready in converted:
             ready.pict_type = 0
+            # ProRes takes these from the frame, the others from the encoder.
+            ready.color_primaries = self.settings.color.primaries
+            ready.color_trc = self.settings.color.transfer
             self._mux(self._stream.encode(ready))
 
     def _mux(self, packets: list[av.Packet[Any]]) -> None:
@@ -850,8 +871,7 @@ class VideoEncoder:
 
     def close(self) -> None:
         """Flush the encoder and finish the file; every frame written is a packet now."""
-        for ready in self._converter.finish():
-            self._mux(self._stream.encode(ready))
+        self._encode(self._converter.finish())
         try:
             self._mux(self._stream.encode(None))
             self._file.close()
@@ -885,7 +905,7 @@ def add_video_stream(container: av.container.OutputContainer, s: EncodeSettings)
 def set_color(context: Any, s: EncodeSettings) -> None:
     """Tell an encoder what colours its pictures are in."""
     context.color_range = FULL if s.color.full_range else LIMITED
-    context.colorspace = RGB if s.pix_fmt.startswith("gbr") else s.color.matrix
+    context.colorspace = s.color.matrix
     context.color_primaries = s.color.primaries
     context.color_trc = s.color.transfer
 

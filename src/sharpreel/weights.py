@@ -11,9 +11,9 @@ import difflib
 import hashlib
 import json
 import struct
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -79,7 +79,6 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@lru_cache(maxsize=32)
 def read_card(path: Path) -> dict[str, Any]:
     """The header of one of our safetensors files.
 
@@ -179,7 +178,9 @@ def save_weights(path: Path, tensors: Mapping[str, Any], card: Mapping[str, Any]
 
 
 def export_graph(model: Model, folder: Path) -> Path:
-    """Build the OpenVINO graph of a network: `<name>_x<scale>.xml` and `.bin` in `folder`.
+    """Build the OpenVINO graph of a network, `.xml` and `.bin` in `folder`.
+
+    It is named as the weights are, so that beside them it is found: `<name>_x<scale>` when bundled.
 
     The graph has float inputs `frame` (1, 3, H, W) in [0, 1] and, when the network is recurrent,
     `state` and `fresh` (1,), which is 1 at a first frame, where the state is zeros; its outputs
@@ -200,13 +201,13 @@ def export_graph(model: Model, folder: Path) -> Path:
     module = model.module()
     frame = torch.zeros(1, 3, 32, 48)
     if model.spec.recurrent is None:
-        graph = ov.convert_model(_single(module), example_input=frame)
+        graph = _convert(_single(module), frame)
         graph.inputs[0].set_names({"frame"})
         graph.outputs[0].set_names({"sr"})
     else:
         reel = cast(Reel, module)
         step, state = Step(reel), torch.zeros_like(reel.zero_state(frame))
-        graph = ov.convert_model(step, example_input=(frame, state, torch.ones(1)))
+        graph = _convert(step, (frame, state, torch.ones(1)))
         for port, name in zip(graph.inputs, ("frame", "state", "fresh"), strict=True):
             port.set_names({name})
         for port, name in zip(graph.outputs, ("sr", "state_out"), strict=True):
@@ -216,9 +217,19 @@ def export_graph(model: Model, folder: Path) -> Path:
         free["state"] = ov.PartialShape([1, int(state.shape[1]), -1, -1])
         free["fresh"] = ov.PartialShape([1])
     graph.reshape(free)
-    target = folder / f"{model.name}_x{model.scale}.xml"
+    stem = f"{model.name}_x{model.scale}" if model.tensors is None else model.tensors.stem
+    target = folder / f"{stem}.xml"
     ov.save_model(graph, target, compress_to_fp16=False)
     return target
+
+
+def _convert(module: nn.Module, example: Any) -> Any:
+    import openvino as ov
+
+    with warnings.catch_warnings():
+        # OpenVINO's converter still traces with torch.jit, which torch deprecates.
+        warnings.simplefilter("ignore")
+        return ov.convert_model(module, example_input=example)
 
 
 def _single(module: nn.Module) -> nn.Module:
