@@ -168,7 +168,7 @@ def markdown(rows: list[Row], facts: dict[str, Any], runs: int) -> str:
         f"{facts['processor']}, {facts['threads']} threads, no GPU; sharpreel "
         f"{facts['sharpreel']}, FFmpeg {facts['ffmpeg']}, {facts['date']}; films of "
         f"{rows[0].frames} frames with sound, crf {rows[0].crf}, whole processes with their start "
-        f"and, for sharpreel, the check of the finished file; medians of {runs} runs.",
+        f"and, for sharpreel, the check of the finished file; median of {runs}.",
     ]
     return "\n".join(lines)
 

@@ -428,7 +428,7 @@ def make_timecode(path: Path) -> Path:
     return path
 
 
-def make_cover(path: Path) -> Path:
+def make_cover(path: Path, **tags: str) -> Path:
     """A film with a cover picture, the way its container has them."""
     clip = make_clip(path.with_name(f"{path.stem}-picture.mkv"), frames=12)
     picture = path.with_name("cover.png")
@@ -436,7 +436,9 @@ def make_cover(path: Path) -> Path:
     if path.suffix == ".mkv":
         ffmpeg(
             *("-i", clip, "-map", "0", "-c", "copy", "-attach", picture),
-            *("-metadata:s:t:0", "mimetype=image/png", path),
+            *("-metadata:s:t:0", "mimetype=image/png"),
+            *[word for key, value in tags.items() for word in ("-metadata", f"{key}={value}")],
+            path,
         )
     else:
         ffmpeg(

@@ -15,13 +15,13 @@ DEADLINE = 120  # seconds; a machine that trains beside the tests is slow
 COMMAND = [sys.executable, "-m", "sharpreel.cli"]
 
 
-def sharpreel(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def sharpreel(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run `sharpreel ...` to its end."""
     return python("-m", "sharpreel.cli", *arguments, cwd=cwd)
 
 
-def python(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run this Python in a process of its own, with warnings as errors of ours."""
+def python(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run this Python in a process of its own."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         capture_output=True,
@@ -33,7 +33,7 @@ def python(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Comple
 
 
 @contextmanager
-def started(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     """`sharpreel ...` while it runs; killed at the end, whatever happened."""
     command = [*COMMAND, *map(str, arguments)]
     with subprocess.Popen(

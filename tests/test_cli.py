@@ -5,21 +5,21 @@ import re
 import shutil
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer.main
-from click.testing import Result
-from media import REPO, make_clip
-from terminal import events, python, sharpreel, started, wait_for
+from typer.core import TyperGroup, TyperOption
 from typer.testing import CliRunner
 
+from media import REPO, make_clip
 from sharpreel import __version__, cli, video
 from sharpreel.errors import UsageError
 from sharpreel.journal import Journal
 from sharpreel.models import MODELS
+from terminal import events, python, sharpreel, started, wait_for
 
 OPTIONS = {
     "upscale": "--output -o --model -m --scale -s --height --size --device --engine --codec --crf "
@@ -34,26 +34,35 @@ OPTIONS = {
 }
 
 
-def run(*arguments: str | Path) -> Result:
-    """The command in this process: quick, and with its exit code."""
+@dataclass(frozen=True)
+class Said:
+    """What a command answered."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: str | Path) -> Said:
+    """The command in this process: quick, and what is not caught is raised."""
     result = CliRunner().invoke(cli.app, [str(a) for a in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    return result
+    return Said(result.exit_code, result.stdout, result.stderr)
 
 
-def upscale(*arguments: str | Path) -> Result:
+def upscale(*arguments: str | Path) -> Said:
     """`sharpreel upscale` with the quickest network."""
     return run("upscale", "-m", "bicubic", *arguments)
 
 
-def commands() -> dict[str, click.Command]:
+def commands() -> dict[str, Any]:
     group = typer.main.get_command(cli.app)
-    assert isinstance(group, click.Group)
+    assert isinstance(group, TyperGroup)
     return dict(group.commands)
 
 
-def one_line(result: Result) -> str:
+def one_line(result: Said) -> str:
     """What an error says: one line on stderr, no traceback, nothing on stdout."""
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
@@ -91,11 +100,10 @@ def test_every_option_of_every_command_is_documented() -> None:
     text = (REPO / "docs" / "cli.md").read_text()
     for name, command in commands().items():
         assert f"sharpreel {name}" in text, name
-        section = text
         for parameter in command.params:
-            if isinstance(parameter, click.Option):
+            if isinstance(parameter, TyperOption):
                 longest = max(parameter.opts, key=len)
-                assert re.search(rf"{re.escape(longest)}(?![\w-])", section), f"{name} {longest}"
+                assert re.search(rf"{re.escape(longest)}(?![\w-])", text), f"{name} {longest}"
 
 
 def test_every_exit_code_is_documented() -> None:
@@ -164,7 +172,7 @@ def test_a_run_prints_the_output_and_exits_with_zero(clip: Path, tmp_path: Path)
 
 def test_quiet_says_nothing(clip: Path, tmp_path: Path) -> None:
     result = upscale(clip, "-o", tmp_path / "out.mp4", "--quiet")
-    assert (result.exit_code, result.output) == (0, "")
+    assert result == Said(0, "", "")
 
 
 def test_json_lines_tell_the_whole_run(clip: Path, tmp_path: Path) -> None:
@@ -230,7 +238,7 @@ def test_the_shortest_and_smallest_videos_are_upscaled(
 ) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=frames, size=size)
     result = run("upscale", source, "-o", tmp_path / "out.mp4", "-q")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, result.stderr
     assert video.read_frames(tmp_path / "out.mp4").shape == (frames, 2 * size[1], 2 * size[0], 3)
 
 
@@ -250,10 +258,8 @@ def test_an_existing_output_is_kept_unless_it_may_be_overwritten(
     assert output.stat().st_size > 100
 
 
-def test_names_with_spaces_quotes_and_foreign_letters_are_taken(
-    clip: Path, tmp_path: Path
-) -> None:
-    source = tmp_path / "it's \"ein\" Füßchen %d [1] 映画 ;&.mp4"
+def test_names_with_spaces_quotes_and_foreign_letters_are_taken(clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / 'it\'s "ein" Füßchen %d [1] 映画 ;&.mp4'
     shutil.copy(clip, source)
     assert upscale(source, "-q").exit_code == 0
     assert (tmp_path / f"{source.stem}_bicubic_x2.mp4").exists()
@@ -271,13 +277,13 @@ def test_a_name_that_begins_with_a_dash_is_taken(clip: Path, tmp_path: Path) -> 
 
 def test_a_folder_is_upscaled_without_its_subfolders(folder: Path, tmp_path: Path) -> None:
     result = upscale(folder, "-o", tmp_path / "out", "-q")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, result.stderr
     assert tree(tmp_path / "out") == {"a_bicubic_x2.mp4"}
 
 
 def test_a_folder_with_its_subfolders_keeps_its_tree(folder: Path, tmp_path: Path) -> None:
     result = upscale(folder, "-o", tmp_path / "out", "--recursive", "-q")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, result.stderr
     assert tree(tmp_path / "out") == {"a_bicubic_x2.mp4", "sub/deep/b_bicubic_x2.mkv"}
 
 
@@ -305,10 +311,17 @@ def test_a_second_pass_over_a_folder_makes_only_what_is_new(folder: Path) -> Non
     assert tree(folder) == first | {"new.mp4", "new_bicubic_x2.mp4"}
 
 
-def test_an_output_folder_inside_the_input_folder_is_no_input(folder: Path) -> None:
+@pytest.mark.parametrize("place", ["out", ".", ".."])
+def test_what_an_earlier_pass_made_is_no_input(
+    place: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    before = tree(folder.parent)
     for _ in range(2):
-        upscale(folder, "-r", "-o", folder / "out", "-q", "--skip-existing")
-    assert tree(folder / "out") == {"a_bicubic_x2.mp4", "sub/deep/b_bicubic_x2.mkv"}
+        done = upscale(folder, "-r", "-o", place, "-q", "--skip-existing")
+        assert done.exit_code == 0
+    made = {p.split("/")[-1] for p in tree(folder.parent) - before}
+    assert made == {"a_bicubic_x2.mp4", "b_bicubic_x2.mkv"}
 
 
 def test_a_folder_without_videos_is_an_input_error(tmp_path: Path) -> None:
@@ -374,6 +387,7 @@ def test_an_input_that_is_no_video_exits_with_three(
 
 def test_a_sound_file_exits_with_three(tmp_path: Path) -> None:
     import av
+
     from media import add_sound, write_sound
 
     path = tmp_path / "song.mp4"
@@ -610,7 +624,7 @@ def test_doctor_names_versions_devices_and_encoders() -> None:
 def test_export_builds_a_graph_that_runs_without_torch(clip: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     result = run("export", "reel-fast", "-s", "2", "-o", tmp_path)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, result.stderr
     made = Path(result.stdout.splitlines()[-1])
     assert made == tmp_path / "reel-fast_x2.xml"
     assert made.with_suffix(".bin").stat().st_size > 10_000
@@ -658,6 +672,6 @@ def test_clocks_are_shown(seconds: float | None, text: str) -> None:
 
 
 def test_json_survives_names_that_are_no_text(tmp_path: Path) -> None:
-    done = sharpreel("upscale", tmp_path / "quote\" \n line.mp4", "--json")
+    done = sharpreel("upscale", tmp_path / 'quote" \n line.mp4', "--json")
     assert done.returncode == 3
     assert json.loads(done.stdout)["event"] == "error"

@@ -12,7 +12,7 @@ from media import CORPUS, count_frames
 from sharpreel import mux, video
 from sharpreel.errors import InputError
 from sharpreel.plan import Options, make_plan
-from sharpreel.upscale import upscale_video
+from sharpreel.upscale import run, upscale_video
 from sharpreel.verify import verify
 
 REFUSED = {
@@ -25,10 +25,12 @@ REFUSED = {
 }
 # Large pictures or long ones: their beginning is enough, and a network of 4K frames takes long.
 UNTIL = {
+    "av1_video.mkv": Fraction(2),
     "bbb_800x640_768kbps_30fps_avc_non_reference_3b.mp4": Fraction(1),
     "bt709_full_range.mp4": Fraction(1, 3),
     "fire2.mp4": Fraction(2, 3),
     "frames.webm": Fraction(1, 10),
+    "gen_odd_427x239_vp9.webm": Fraction(1),
     "hdr10-video-with-sdr-container.mp4": Fraction(1, 12),
     "nasa_13013.mp4": Fraction(2),
     "sample_fpcm_32le.mp4": Fraction(1, 3),
@@ -52,11 +54,12 @@ def test_the_lists_above_name_files_of_the_corpus() -> None:
 def test_a_real_file_is_upscaled_with_everything_kept(tmp_path: Path, name: str) -> None:
     source = tmp_path / name
     source.symlink_to(CORPUS / name)
-    options: dict[str, Any] = {"model": "bicubic", "allow_audio_transcode": False}
+    options: dict[str, Any] = {"model": "bicubic"}
     if video.probe(source).codec not in ("vp8", "vp9", "av1"):
         options["preset"] = "ultrafast"
     end = UNTIL.get(name)
-    result = upscale_video(source, end=end, **options)
+    plan = make_plan(source, None, Options(end=end, **options))
+    result = run(plan)
     window = mux.Window(None, end)
     info = video.probe(source)
     after = video.probe(result.output)
@@ -69,8 +72,7 @@ def test_a_real_file_is_upscaled_with_everything_kept(tmp_path: Path, name: str)
         assert result.frames == whole
     gone = [LOST[name]] if name in LOST else []
     assert verify(source, result.output, window) == [f"{what} is missing" for what in gone]
-    notes = make_plan(source, tmp_path / "again.mkv", Options(model="bicubic")).notes
-    assert [note for note in notes if "cannot be kept" in note] == [
+    assert [note for note in plan.notes if "cannot be kept" in note] == [
         f"{what} cannot be kept: its codec is not known to FFmpeg" for what in gone
     ]
 

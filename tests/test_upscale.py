@@ -20,7 +20,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import skimage.data
+
+import sharpreel as api
 from media import Pixels, make_clip, moving
+from sharpreel import upscale, video
+from sharpreel.engine import OpenVinoEngine
+from sharpreel.errors import DiskFullError, InputError, ResumableError
+from sharpreel.models import DEFAULT_MODEL, MODELS
+from sharpreel.upscale import Progress, ahead, upscale_frames, upscale_video
+from sharpreel.weights import load_model
 from terminal import (
     events,
     is_root,
@@ -30,14 +38,6 @@ from terminal import (
     suicidal_run,
     wait_for,
 )
-
-import sharpreel as api
-from sharpreel import upscale, video
-from sharpreel.engine import OpenVinoEngine
-from sharpreel.errors import DiskFullError, InputError, ResumableError
-from sharpreel.models import DEFAULT_MODEL, MODELS
-from sharpreel.upscale import Progress, ahead, upscale_frames, upscale_video
-from sharpreel.weights import load_model
 
 FRAMES, SEGMENT = 48, 0.24  # a segment of 6 frames, shorter than the warm-up of the default network
 UNEVEN = np.cumsum([3600, 1800, 7200, 3000, 4500, 3600] * (FRAMES // 6)).tolist()
@@ -462,7 +462,7 @@ def fill(path: Path, leave: int) -> None:
 def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_space(
     share: float, finished: str, sources: dict[str, Path], small_disk: Path, tmp_path: Path
 ) -> None:
-    quality = {"crf": 1, "segment_seconds": SEGMENT, "model": "bicubic"}
+    quality: dict[str, Any] = {"crf": 1, "segment_seconds": SEGMENT, "model": "bicubic"}
     uncut = upscale_video(sources["mp4"], tmp_path / "uncut.mp4", **quality).output
     output, ballast = small_disk / "out.mp4", small_disk / "ballast"
     fill(ballast, leave=round(share * uncut.stat().st_size))
@@ -679,7 +679,7 @@ def test_an_error_of_the_other_thread_is_raised_here_after_what_came_before() ->
         yield 2
         raise InputError("broken")
 
-    got = []
+    got: list[int] = []
     with pytest.raises(InputError, match="broken"):
         got.extend(ahead(items()))
     taken = ahead(items())

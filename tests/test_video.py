@@ -76,6 +76,7 @@ def test_variable_frame_rate_keeps_every_timestamp_exactly(tmp_path: Path, suffi
     enlarge(clip, tmp_path / f"out{suffix}")
     assert video_pts(clip) == [Fraction(p, 90000) for p in pts]
     assert video_pts(tmp_path / f"out{suffix}") == video_pts(clip)
+    assert verify(clip, tmp_path / f"out{suffix}") == []
 
 
 def test_the_last_frame_is_shown_as_long_as_before(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
-from media import Pixels, make_clip
 
+from media import Pixels, make_clip
 from sharpreel import video
 from sharpreel.video import Frame
 from sharpreel.windows import SEGMENT_SECONDS, Cue, SceneCut, cue
@@ -232,7 +232,9 @@ def test_cues_are_made_as_frames_come() -> None:
 
 
 def test_the_frames_of_a_real_file_are_cut_at_its_key_frames(tmp_path: Path) -> None:
-    path = make_clip(tmp_path / "clip.mp4", frames=40, options={"g": "8", "sc_threshold": "0"}, audio=False)
+    path = make_clip(
+        tmp_path / "clip.mp4", frames=40, options={"g": "8", "sc_threshold": "0"}, audio=False
+    )
     info = video.probe(path)
     frames = list(video.VideoReader(info))
     cues = list(cue(frames, info.time_base, 0, segment_seconds=0.4))

@@ -256,17 +256,22 @@ def list_jobs(source: Path, output: Path | None, recursive: bool) -> list[tuple[
             return [(source, output)]
         below = "" if recursive else " (subfolders are searched with --recursive)"
         raise InputError(f"{source}: no videos and no PNG or JPEG pictures in this folder{below}.")
-    if output is None:
-        # What an earlier run made is not an input of the next one.
+    # What an earlier run made is not an input of the next one.
+    if output is None or output.resolve() == source.resolve():
         made = {f"_{name}_x{s}" for name, spec in MODELS.items() for s in spec.scales}
         found = [p for p in found if not any(p.stem.endswith(end) for end in made)]
         return [(p, None) for p in found]
+    if source.resolve() in output.resolve().parents:
+        found = [p for p in found if output.resolve() not in p.resolve().parents]
     if output.suffix and not output.is_dir():
         raise UsageError(f"{output}: many videos need a folder; give -o without suffix.")
     jobs: list[tuple[Path, Path | None]] = []
     for path in found:
         folder = output / path.parent.relative_to(source)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise UsageError(f"{folder}: this folder cannot be made ({e.strerror}).") from e
         jobs.append((path, folder))
     return jobs
 

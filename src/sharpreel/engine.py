@@ -236,6 +236,16 @@ def cuda_available() -> bool:
     return bool(torch.cuda.is_available())
 
 
+def check_choice(device: str, engine: str) -> None:
+    """Raise UsageError unless there are such a device and engine and they go together."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {device} is not known; choose auto, cpu or cuda.")
+    if engine not in ("auto", "openvino", "torch"):
+        raise UsageError(f"--engine {engine} is not known; choose auto, openvino or torch.")
+    if engine == "openvino" and device == "cuda":
+        raise UsageError("--engine openvino runs on the CPU; use --engine torch for CUDA.")
+
+
 def choose_engine(model: Model, device: str = "auto", engine: str = "auto") -> Engine:
     """The fastest engine for a network on a device.
 
@@ -247,13 +257,8 @@ def choose_engine(model: Model, device: str = "auto", engine: str = "auto") -> E
         UsageError: No such engine or device, or not for this network.
         DeviceError: The device is not there.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device {device} is not known; choose auto, cpu or cuda.")
-    if engine not in ("auto", "openvino", "torch"):
-        raise UsageError(f"--engine {engine} is not known; choose auto, openvino or torch.")
+    check_choice(device, engine)
     if engine == "openvino":
-        if device == "cuda":
-            raise UsageError("--engine openvino runs on the CPU; use --engine torch for CUDA.")
         return OpenVinoEngine(model)
     if device == "cuda" or (device == "auto" and cuda_available()):
         return TorchEngine(model, "cuda")

@@ -308,7 +308,8 @@ def assemble(
     muxer = CONTAINERS[plan.suffix][0]
     options = {"fflags": "+bitexact"}
     if muxer == "mpegts":
-        options |= {"mpegts_copyts": "1"}
+        # Decoding begins before zero where B-frames are; the clock of a TS wraps, readers know it.
+        options |= {"mpegts_copyts": "1", "avoid_negative_ts": "disabled"}
     if muxer in ("matroska", "webm"):
         # Audio often begins a little before zero; FFmpeg would move everything instead.
         options |= {"avoid_negative_ts": "disabled"}
@@ -416,10 +417,13 @@ class _Assembler:
         if not wanted:
             return
         latest = Fraction(0)
+        early = {s.index: early_dts(source, s) for s in wanted if _plain_video(s)}
         for packet in source.demux(wanted):
             unit, index = packet.time_base, packet.stream_index
             if packet.size == 0 or unit is None:
                 continue
+            if packet.dts is None and early.get(index):
+                packet.dts = early[index].pop(0)
             at = packet.dts if packet.dts is not None else packet.pts
             latest = latest if at is None else max(latest, at * unit)
             shown = latest if packet.pts is None else packet.pts * unit
@@ -438,6 +442,25 @@ class _Assembler:
             packet.pts = packet.dts = 0
         packet.stream = stream
         self._out.mux_one(packet)
+
+
+def _plain_video(stream: Stream) -> bool:
+    return stream.type == "video" and not is_cover(stream)
+
+
+def early_dts(source: InputContainer, stream: Stream) -> list[int]:
+    """Decoding times for the first pictures, where the demuxer, as Matroska's, knows none.
+
+    pts   0 120  40  80 ...       what B-frames look like
+    dts   -   -   0  40 ...  ->  [-2, -1] for the first two
+    """
+    count = 0
+    with av.open(source.name) as again:
+        for packet in again.demux(again.streams[stream.index]):
+            if packet.dts is not None:
+                return [packet.dts - k for k in range(count, 0, -1)]
+            count += packet.size > 0
+    return []
 
 
 def subtitle_length(packet: av.Packet[Any]) -> Fraction:
@@ -525,6 +548,9 @@ def _attach_cover(out: OutputContainer, source: InputContainer, stream: Stream) 
                 return
 
 
+PLAIN_LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
+
+
 class _Transcoder:
     """One audio stream decoded and encoded again, because the container refuses its codec."""
 
@@ -535,13 +561,16 @@ class _Transcoder:
         rate = 48000 if encoder == "libopus" else min(context.sample_rate, 96000)
         make: Any = out.add_stream
         self._stream: Any = make(encoder, rate=rate)
-        self._stream.codec_context.layout = context.layout
+        layout = context.layout
+        if layout.name.endswith(" channels"):  # of places that nobody stated
+            layout = av.AudioLayout(PLAIN_LAYOUTS.get(layout.nb_channels, "stereo"))
+        self._stream.codec_context.layout = layout
         self._stream.codec_context.bit_rate = 96000 * max(context.layout.nb_channels, 1)
         self._stream.metadata.update(
             {k: v for k, v in stream_tags(stream).items() if k.lower() not in STALE_TAGS}
         )
         self._stream.disposition = stream.disposition
-        self._resampler: Any = av.AudioResampler(self._stream.format, context.layout, rate)
+        self._resampler: Any = av.AudioResampler(self._stream.format, layout, rate)
 
     def send(self, packet: av.Packet[Any]) -> None:
         try:
@@ -629,7 +658,9 @@ def choose_suffix(
 
 
 def _missed(plan: StreamPlan) -> bool:
-    return plan.action == "drop" and plan.kind in ("audio", "subtitle", "attachment")
+    kinds = ("audio", "subtitle", "attachment")
+    # What FFmpeg does not know no container can be given: that is noted, but no reason to stop.
+    return plan.action == "drop" and plan.kind in kinds and plan.codec != "unknown"
 
 
 def _final_word(plan: StreamPlan, suffix: str) -> StreamPlan:

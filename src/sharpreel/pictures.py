@@ -92,7 +92,7 @@ def probe_folder(folder: Path) -> VideoInfo:
         interlaced=False,
         alpha=any(c.is_alpha for c in components),
         hdr10=None,
-        hdr10_plus=False,
+        dynamic_hdr=(),
     )
 
 

@@ -7,6 +7,7 @@ cannot work is refused here, not after five days. `measure` times a few seconds 
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
 import os
 import shutil
@@ -104,15 +105,18 @@ class Plan:
         """(width, height) the network makes, before any resize to the exact size."""
         return self.info.width * self.model.scale, self.info.height * self.model.scale
 
-    def journal_settings(self) -> dict[str, Any]:
-        """All that the output's bytes depend on."""
+    def journal_settings(self, engine_name: str) -> dict[str, Any]:
+        """All that the output's bytes depend on; two engines differ in the last bit."""
         settings = asdict(self.settings)
         return {
-            "sharpreel": sharpreel.__version__,
+            "versions": {
+                "sharpreel": sharpreel.__version__,
+                **{part: importlib.metadata.version(part) for part in ("av", "openvino")},
+            },
             "input": journal.identify(self.source),
             "model": {"name": self.model.name, "sha256": self.model.sha256},
             "scale": self.model.scale,
-            "device": [self.options.device, self.options.engine],
+            "engine": engine_name,
             "time": [str(self.options.start), str(self.options.end)],
             "segment_seconds": self.options.segment_seconds,
             "encoder": {key: str(value) for key, value in settings.items()},
@@ -277,7 +281,7 @@ def target_size(options: Options, info: video.VideoInfo, scale: int) -> tuple[in
 
 
 def check_options(options: Options) -> None:
-    """Raise UsageError for sizes and times that contradict themselves."""
+    """Raise UsageError for what can be refused without looking at the input."""
     for value in (
         *(options.size or ()),
         *((options.height,) if options.height is not None else ()),
@@ -291,6 +295,7 @@ def check_options(options: Options) -> None:
     start, end = options.start, options.end
     if (start is not None and start < 0) or (end is not None and end <= (start or 0)):
         raise UsageError("--start must be 0 or more and --end behind it.")
+    engine.check_choice(options.device, options.engine)
     if not options.segment_seconds > 0:
         raise UsageError(f"--segment-seconds must be above 0, got {options.segment_seconds}.")
 
@@ -475,8 +480,8 @@ def _picture_notes(info: video.VideoInfo, settings: video.EncodeSettings) -> lis
         notes.append(f"HDR ({info.color.hdr}) is kept, with its metadata")
     if settings.hdr10 is not None and settings.codec not in ("hevc", "av1"):
         notes.append(f"{settings.codec} cannot carry HDR10 static metadata: it is lost")
-    if info.hdr10_plus:
-        notes.append("HDR10+ dynamic metadata cannot be re-encoded: only the static part is kept")
+    for kind in info.dynamic_hdr:
+        notes.append(f"{kind} metadata of each frame cannot be re-encoded: it is lost")
     if info.interlaced:
         notes.append("interlaced: deinterlaced with bwdif, one frame for each frame")
     if info.rotation:

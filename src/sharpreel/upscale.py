@@ -225,7 +225,7 @@ def run(plan: Plan, on_progress: Callable[[Progress], None] | None = None) -> Re
     """Do what a plan says; see `upscale_video`."""
     tell = on_progress or (lambda progress: None)
     engine = choose_engine(plan.model, plan.options.device, plan.options.engine)
-    work = Journal(plan.output, plan.journal_settings(), plan.options.resume)
+    work = Journal(plan.output, plan.journal_settings(engine.name), plan.options.resume)
     try:
         result = _make_segments(plan, work, engine, tell)
         if result.frames == 0:

@@ -210,7 +210,7 @@ def _compare_streams(
         if entry is None or entry.action == "copy":
             pairs.append((stream, other))
     first, second = one.streams[before.stream_index], two.streams[after.stream_index]
-    found += _compare_tags("the video", mux.stream_tags(first), mux.stream_tags(second))
+    found += _compare_tags("the video", _lasting_tags(first, second), mux.stream_tags(second))
     for a, b in pairs:
         found += _compare_stream_headers(a, b)
     comparable = [(a, b) for a, b in pairs if a.type != "attachment" and not mux.is_cover(a)]
@@ -246,13 +246,27 @@ def _compare_stream_headers(a: Stream, b: Stream) -> list[str]:
         found.append(f"{_label(a)} became {mux.codec_name(b)}")
     if a.type == "attachment" and _attachment(a) != _attachment(b):
         found.append(f"{_label(a)} changed its bytes")
-    keep = ~int(av.stream.Disposition.default)  # muxers set "default" where nobody did
-    if int(a.disposition) & keep != int(b.disposition) & keep:
+    if _flags(a) != _flags(b):
         found.append(f"{_label(a)}: disposition {a.disposition!r} became {b.disposition!r}")
-    tags = mux.stream_tags(a)
+    tags = _lasting_tags(a, b)
     if mux.is_cover(a):  # Matroska's names for an attachment, which others do not have
         tags = {k: v for k, v in tags.items() if k not in ("filename", "mimetype")}
     return found + _compare_tags(_label(a), tags, mux.stream_tags(b))
+
+
+def _lasting_tags(a: Stream, b: Stream) -> dict[str, str]:
+    """The tags that should be in the other file: what MP4 has for its own form may stay there."""
+    have, same = mux.stream_tags(b), a.container.format.name == b.container.format.name
+    form = set() if same else {"creation_time", "handler_name"} - have.keys()
+    return {k: v for k, v in mux.stream_tags(a).items() if k not in form}
+
+
+def _flags(stream: Stream) -> int:
+    """The disposition without what muxers add: "default", and MP4's captions for the deaf."""
+    flags = int(stream.disposition) & ~int(av.stream.Disposition.default)
+    if flags & av.stream.Disposition.hearing_impaired:
+        flags &= ~int(av.stream.Disposition.captions)
+    return flags
 
 
 def _attachment(stream: Stream) -> bytes:

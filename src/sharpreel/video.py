@@ -63,6 +63,12 @@ MATRIX_NAMES |= {9: "BT.2020"}
 RGB, UNSPECIFIED, BT709, BT601 = 0, 2, 1, 6
 LIMITED, FULL = 1, 2
 PQ, HLG = 16, 18
+DYNAMIC_HDR = {
+    "DYNAMIC_HDR_PLUS": "HDR10+",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid",
+    "DOVI_METADATA": "Dolby Vision",
+    "DOVI_RPU_BUFFER": "Dolby Vision",
+}
 SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 # The packets say what is wrong; FFmpeg's own chatter on stderr would only repeat it.
@@ -145,7 +151,7 @@ class VideoInfo:
     interlaced: bool
     alpha: bool
     hdr10: Hdr10 | None
-    hdr10_plus: bool
+    dynamic_hdr: tuple[str, ...]  # kinds of per-frame HDR metadata, which cannot be kept
 
     @property
     def rotation(self) -> int:
@@ -283,7 +289,7 @@ def _describe(
         interlaced=bool(frame.interlaced_frame),
         alpha=alpha,
         hdr10=_hdr10_of(side_data),
-        hdr10_plus="DYNAMIC_HDR_PLUS" in side_data,
+        dynamic_hdr=tuple(dict.fromkeys(DYNAMIC_HDR[k] for k in side_data if k in DYNAMIC_HDR)),
     )
 
 
@@ -749,6 +755,9 @@ class EncodeSettings:
             options[codec.crf_option] = str(self.crf)
         if self.preset is not None:
             options[codec.preset_option] = self.preset
+        if codec.encoder == "libx264" and has_avx512():
+            # Its AVX-512 code reads memory it has not set and gives other bytes each time.
+            options["x264-params"] = "asm=AVX2"
         if codec.encoder == "libx265":
             options["x265-params"] = ":".join(["log-level=none", *self._hdr_x265()])
         if codec.encoder == "libsvtav1" and self.hdr10 is not None:
@@ -908,6 +917,15 @@ def set_color(context: Any, s: EncodeSettings) -> None:
     context.colorspace = s.color.matrix
     context.color_primaries = s.color.primaries
     context.color_trc = s.color.transfer
+
+
+def has_avx512() -> bool:
+    """Does this processor have AVX-512, as NumPy found out when it was imported?"""
+    try:
+        from numpy._core._multiarray_umath import __cpu_features__ as features  # type: ignore
+    except ImportError:  # NumPy 1
+        from numpy.core._multiarray_umath import __cpu_features__ as features  # type: ignore
+    return bool(features.get("AVX512F", False))
 
 
 def encoder_threads() -> int:

@@ -175,6 +175,7 @@ def save_weights(path: Path, tensors: Mapping[str, Any], card: Mapping[str, Any]
     full = {"format": FORMAT, **card, "tensors_sha256": digest.hexdigest()}
     contiguous = {key: value.contiguous() for key, value in tensors.items()}
     safetensors.torch.save_file(contiguous, path, {"sharpreel": json.dumps(full, sort_keys=True)})
+    path.chmod(0o644)  # safetensors writes for the owner alone
 
 
 def export_graph(model: Model, folder: Path) -> Path:

@@ -1,0 +1,199 @@
+"""pictures.py: folders of pictures in and out, with depth and transparency."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from media import Pixels, ffmpeg, make_clip, moving, png, read_png
+from sharpreel import ops, pictures
+from sharpreel.errors import InputError, UsageError
+from sharpreel.plan import Options
+from sharpreel.upscale import Result, upscale_video
+
+
+def enlarge(source: Path, output: Path | None = None, **options: Any) -> Result:
+    return upscale_video(source, output, **{"model": "bicubic"} | options)
+
+
+def folder_of(folder: Path, images: list[Pixels], names: list[str]) -> Path:
+    folder.mkdir()
+    for name, image in zip(names, images, strict=True):
+        (folder / name).write_bytes(png(image))
+    return folder
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def near(a: Pixels, b: Pixels, levels: int) -> bool:
+    """Bicubic by the engine and by `ops.resize` round in different places."""
+    return bool(np.abs(a.astype(int) - b.astype(int)).max() <= levels)
+
+
+def test_pictures_keep_their_names_and_become_bicubic_twins(tmp_path: Path) -> None:
+    images = list(moving((40, 30), 3))
+    names = ["shot 2.png", "shot 10.png", "ähnlich.png"]
+    source = folder_of(tmp_path / "in", images, names)
+    result = enlarge(source, tmp_path / "out")
+    assert result.frames == 3
+    assert names_in(tmp_path / "out") == sorted(names)
+    for name, image in zip(names, images, strict=True):
+        assert near(read_png(tmp_path / "out" / name), ops.resize(image, 60, 80), 1)
+
+
+def test_numbers_in_names_count_as_numbers(tmp_path: Path) -> None:
+    names = ["a10.png", "a9.png", "a100.png", "b1.png"]
+    folder_of(tmp_path / "in", list(moving((16, 16), 4)), names)
+    found = pictures.picture_files(tmp_path / "in")
+    assert [p.name for p in found] == ["a9.png", "a10.png", "a100.png", "b1.png"]
+
+
+def test_transparency_of_pictures_is_kept(tmp_path: Path) -> None:
+    y, x = np.mgrid[0:24, 0:32]
+    alpha = ((x + y) * 4).astype(np.uint8)[..., None]
+    images = [np.concatenate([image, alpha], axis=2) for image in moving((32, 24), 2)]
+    source = folder_of(tmp_path / "in", images, ["1.png", "2.png"])
+    enlarge(source, tmp_path / "out")
+    for number, image in enumerate(images, 1):
+        made = read_png(tmp_path / "out" / f"{number}.png", "rgba")
+        assert near(made[..., :3], ops.resize(image[..., :3], 48, 64), 1)
+        np.testing.assert_array_equal(made[..., 3:], ops.resize(alpha, 48, 64))
+
+
+def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path) -> None:
+    image = next(iter(moving((32, 24), 1, deep=True)))
+    source = folder_of(tmp_path / "in", [image], ["deep.png"])
+    enlarge(source, tmp_path / "out")
+    made = read_png(tmp_path / "out" / "deep.png", "rgb48le")
+    assert made.dtype == np.uint16
+    assert len(np.unique(made)) > 1000
+    assert near(made, ops.resize(image, 48, 64), 24)
+
+
+@pytest.mark.parametrize(("deep", "channels"), [(False, 3), (False, 4), (True, 3), (True, 4)])
+def test_a_png_holds_exactly_the_pixels_it_was_made_of(
+    tmp_path: Path, deep: bool, channels: int
+) -> None:
+    dtype = np.uint16 if deep else np.uint8
+    pixels = np.random.default_rng(3).integers(0, np.iinfo(dtype).max, (7, 13, channels), dtype)
+    pictures.write_png(tmp_path / "a.png", pixels)
+    kind = {3: "rgb48le", 4: "rgba64le"}[channels] if deep else {3: "rgb24", 4: "rgba"}[channels]
+    np.testing.assert_array_equal(read_png(tmp_path / "a.png", kind), pixels)
+
+
+def test_jpeg_pictures_become_png_of_the_right_colour(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "png", [np.full((32, 32, 3), (200, 60, 30), np.uint8)], ["a.png"])
+    (tmp_path / "in").mkdir()
+    ffmpeg("-i", folder / "a.png", "-pix_fmt", "yuvj420p", "-q:v", "1", tmp_path / "in" / "a.jpg")
+    enlarge(tmp_path / "in", tmp_path / "out")
+    assert names_in(tmp_path / "out") == ["a.png"]
+    made = read_png(tmp_path / "out" / "a.png")
+    assert made.shape == (64, 64, 3)
+    np.testing.assert_allclose(made.mean(axis=(0, 1)), (200, 60, 30), atol=3)
+
+
+def test_the_network_sees_pictures_in_their_order(tmp_path: Path) -> None:
+    """A recurrent network remembers: the pictures must differ from each one made alone."""
+    images = list(moving((48, 48), 3))
+    together = folder_of(tmp_path / "in", images, ["9.png", "10.png", "11.png"])
+    alone = folder_of(tmp_path / "alone", images[-1:], ["11.png"])
+    first = folder_of(tmp_path / "first", images[:1], ["9.png"])
+    for source in (together, alone, first):
+        enlarge(source, source.with_name(f"{source.name}-out"), model="reel-fast")
+    last = [read_png(tmp_path / f"{n}-out" / "11.png") for n in ("in", "alone")]
+    assert (last[0] != last[1]).any()
+    begin = [read_png(tmp_path / f"{n}-out" / "9.png") for n in ("in", "first")]
+    np.testing.assert_array_equal(begin[0], begin[1])
+
+
+def test_the_folder_is_named_after_network_and_scale(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "in", list(moving((16, 16), 1)), ["a.png"])
+    assert enlarge(source).output == tmp_path / "in_bicubic_x2"
+    assert names_in(tmp_path) == ["in", "in_bicubic_x2"]
+
+
+def test_an_exact_size_is_met(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "in", list(moving((32, 24), 1)), ["a.png"])
+    enlarge(source, tmp_path / "out", size=(51, 37))
+    assert read_png(tmp_path / "out" / "a.png").shape == (37, 51, 3)
+
+
+def test_pictures_of_different_sizes_are_refused_by_name(tmp_path: Path) -> None:
+    images = [np.zeros((24, 32, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)]
+    source = folder_of(tmp_path / "in", images, ["a.png", "b.png"])
+    with pytest.raises(InputError, match=r"b\.png: is 32x32, the pictures before it are 32x24"):
+        enlarge(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "in", list(moving((16, 16), 1)), ["a.png"])
+    (source / "b.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"b\.png: not a readable picture"):
+        enlarge(source, tmp_path / "out")
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match="no videos and no PNG or JPEG pictures"):
+        enlarge(tmp_path / "in", tmp_path / "out")
+
+
+def test_two_pictures_that_would_get_one_name_are_refused(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "in", list(moving((16, 16), 1)), ["a.png"])
+    ffmpeg("-i", source / "a.png", "-pix_fmt", "yuvj420p", source / "a.jpg")
+    with pytest.raises(InputError, match="two pictures would get the same name"):
+        enlarge(source, tmp_path / "out")
+
+
+def test_a_folder_does_not_become_a_video_file(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "in", list(moving((16, 16), 1)), ["a.png"])
+    with pytest.raises(UsageError, match="a folder of pictures becomes a folder"):
+        enlarge(source, tmp_path / "out.mp4")
+
+
+def test_an_existing_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "in", list(moving((16, 16), 1)), ["a.png"])
+    out = folder_of(tmp_path / "out", list(moving((16, 16), 1)), ["old.png"])
+    with pytest.raises(UsageError, match=r"exists\. Give --overwrite"):
+        enlarge(source, out)
+    assert names_in(out) == ["old.png"]
+    enlarge(source, out, overwrite=True)
+    assert names_in(out) == ["a.png"]
+
+
+def test_a_video_becomes_numbered_pictures(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", frames=7)
+    plan = pictures.make_plan(clip, tmp_path / "out", Options(model="bicubic"))
+    assert "frames become numbered PNG pictures; sound and timestamps are not kept" in plan.notes
+    enlarge(clip, tmp_path / "out")
+    assert names_in(tmp_path / "out") == [f"{k:08d}.png" for k in range(7)]
+    for k, image in enumerate(moving((64, 48), 7)):
+        made = read_png(tmp_path / "out" / f"{k:08d}.png")[::2, ::2]
+        assert np.abs(made.astype(int) - image).mean() < 12
+
+
+@pytest.mark.parametrize("codec", ["ffv1", "libvpx-vp9"])
+def test_a_transparent_video_becomes_pictures_with_alpha(tmp_path: Path, codec: str) -> None:
+    picture = np.zeros((32, 32, 4), np.uint8)
+    picture[..., :3] = (200, 100, 50)
+    picture[:, :16, 3] = 255
+    clip = tmp_path / ("in.webm" if codec == "libvpx-vp9" else "in.mkv")
+    kind = "yuva420p" if codec == "libvpx-vp9" else "bgra"
+    ffmpeg(
+        *("-f", "rawvideo", "-s", "32x32", "-pix_fmt", "rgba", "-i", "-", "-c:v", codec),
+        *("-pix_fmt", kind, clip),
+        stdin=picture.tobytes() * 4,
+    )
+    enlarge(clip, tmp_path / "out")
+    assert len(names_in(tmp_path / "out")) == 4
+    made = read_png(tmp_path / "out" / "00000003.png", "rgba")
+    assert made.shape == (64, 64, 4)
+    assert made[:, :24, 3].min() > 245
+    assert made[:, 40:, 3].max() < 10
+    np.testing.assert_allclose(made[:, :24, :3].mean(axis=(0, 1)), (200, 100, 50), atol=4)
