@@ -262,8 +262,8 @@ def test_a_run_whose_output_is_not_faithful_fails_and_keeps_the_file_aside(
     def careless(plan: mux.Assembly, *rest: Any) -> None:
         real(replace(plan, settings=replace(plan.settings, sample_aspect_ratio=Fraction(1))), *rest)
 
-    monkeypatch.setattr(mux, "assemble", careless)
     plan: Plan = make_plan(clip, tmp_path / "out.mp4", Options(model="bicubic"))
+    monkeypatch.setattr(mux, "assemble", careless)
     with pytest.raises(VerificationError, match="not written") as error:
         upscale.run(plan)
     assert error.value.exit_code == 5

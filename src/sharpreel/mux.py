@@ -11,8 +11,10 @@ from __future__ import annotations
 import contextlib
 import heapq
 import io
+import itertools
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -39,6 +41,7 @@ CONTAINERS: dict[str, tuple[str, Fraction | None]] = {
     ".mts": ("mpegts", Fraction(1, 90000)),
 }
 COVER = Disposition.attached_pic
+REHEARSED_PACKETS = 8  # of each stream: demuxers of transport streams want to see some
 
 
 @dataclass(frozen=True)
@@ -298,8 +301,13 @@ def assemble(
     segments: list[Segment],
     target: Path,
     progress: Callable[[float], None] | None = None,
+    rehearsal: bool = False,
 ) -> None:
     """Write the finished file: the segments as one video, everything else as the plan says.
+
+    Args:
+        rehearsal: Write the first packet of each other stream only: enough to see what this kind
+            of file does with their headers.
 
     Raises:
         DiskFullError: No space left.
@@ -323,7 +331,7 @@ def assemble(
                 options |= {"movflags": "+use_metadata_tags"}
         try:
             with av.open(os.path.abspath(target), "w", format=muxer, options=options) as out:
-                _Assembler(plan, segments, source, out).write(progress)
+                _Assembler(plan, segments, source, out, rehearsal).write(progress)
         except OSError as e:
             raise video.write_error(target, e) from e
         except (ValueError, av.FFmpegError) as e:
@@ -362,8 +370,10 @@ class _Assembler:
         segments: list[Segment],
         source: InputContainer | None,
         out: OutputContainer,
+        rehearsal: bool,
     ) -> None:
         self._plan, self._segments, self._source, self._out = plan, segments, source, out
+        self._rehearsal = rehearsal
         self._copies: dict[int, Stream] = {}
         self._transcoders: dict[int, _Transcoder] = {}
         with av.open(os.path.abspath(segments[0].path)) as first:
@@ -390,7 +400,8 @@ class _Assembler:
 
     def write(self, progress: Callable[[float], None] | None) -> None:
         self._out.start_encoding()
-        merged = heapq.merge(self._pictures(progress), self._others(), key=lambda due: due[:2])
+        others = self._first_of_others() if self._rehearsal else self._others()
+        merged = heapq.merge(self._pictures(progress), others, key=lambda due: due[:2])
         for _, _, send in merged:
             send()
         for coder in self._transcoders.values():
@@ -433,6 +444,37 @@ class _Assembler:
             elif window.holds(shown, subtitle_length(packet)) or is_cover(packet.stream):
                 yield due, 1, partial(self._copy, packet, self._copies[index])
 
+    def _first_of_others(self) -> Iterator[Due]:
+        """A few packets of each stream, or a few zero bytes where none comes early."""
+        source = self._source
+        if source is None:
+            return
+        wanted = [source.streams[i] for i in (*self._copies, *self._transcoders)]
+        wanted = [s for s in wanted if s.type != "attachment"]
+        clocks = {s.index: 0 for s in wanted}
+        seen: Counter[int] = Counter()
+        for packet in itertools.islice(source.demux(wanted), 500) if wanted else ():
+            index = packet.stream_index
+            if packet.size and seen[index] < REHEARSED_PACKETS:
+                seen[index] += 1
+                packet.pts = packet.dts = clocks[index]
+                clocks[index] += packet.duration or 1
+                coder = self._transcoders.get(index)
+                send = partial(coder.send, packet) if coder else None
+                yield Fraction(0), 1, send or partial(self._put, packet, self._copies[index])
+            if all(seen[s.index] == REHEARSED_PACKETS for s in wanted):
+                break
+        for stream in wanted:
+            if not seen[stream.index] and stream.index in self._copies:
+                packet = av.Packet(bytes(2))
+                packet.pts = packet.dts = 0
+                packet.time_base = stream.time_base or Fraction(1, 1000)
+                yield Fraction(0), 1, partial(self._put, packet, self._copies[stream.index])
+
+    def _put(self, packet: av.Packet[Any], stream: Stream) -> None:
+        packet.stream = stream
+        self._out.mux_one(packet)
+
     def _copy(self, packet: av.Packet[Any], stream: Stream) -> None:
         shift = round(self._plan.window.shift / packet.time_base) if packet.time_base else 0
         packet.pts = None if packet.pts is None else packet.pts - shift
@@ -440,8 +482,7 @@ class _Assembler:
         if packet.stream.type == "subtitle" and shift and packet.pts is not None and packet.pts < 0:
             packet.duration = (packet.duration or 0) + packet.pts  # begun before the cut
             packet.pts = packet.dts = 0
-        packet.stream = stream
-        self._out.mux_one(packet)
+        self._put(packet, stream)
 
 
 def _plain_video(stream: Stream) -> bool:
@@ -493,9 +534,7 @@ def _add_picture(
         context.codec_tag = "hvc1"  # what Apple's players want; others take either
     stream.time_base = s.time_base
     if original is not None:
-        stream.metadata.update(
-            {k: v for k, v in stream_tags(original).items() if k.lower() not in STALE_TAGS}
-        )
+        stream.metadata.update({k: v for k, v in stream_tags(original).items() if not is_stale(k)})
         stream.disposition = original.disposition
     if plan.display_matrix is not None:
         stream.set_display_matrix(plan.display_matrix)
@@ -507,6 +546,13 @@ STALE_TAGS = frozenset(
     "encoder encoder_options duration bps number_of_frames number_of_bytes _statistics_writing_app "
     "_statistics_writing_date_utc _statistics_tags vendor_id alpha_mode".split()
 )
+
+
+def is_stale(tag: str) -> bool:
+    """Does the tag describe the old encoding? mkvmerge adds a language to some: BPS-eng."""
+    return tag.lower().partition("-")[0] in STALE_TAGS
+
+
 # Tags that the muxer writes itself from what it is.
 CONTAINER_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
 # Tags that MP4 can hold beside a cover picture.
@@ -567,7 +613,7 @@ class _Transcoder:
         self._stream.codec_context.layout = layout
         self._stream.codec_context.bit_rate = 96000 * max(context.layout.nb_channels, 1)
         self._stream.metadata.update(
-            {k: v for k, v in stream_tags(stream).items() if k.lower() not in STALE_TAGS}
+            {k: v for k, v in stream_tags(stream).items() if not is_stale(k)}
         )
         self._stream.disposition = stream.disposition
         self._resampler: Any = av.AudioResampler(self._stream.format, layout, rate)

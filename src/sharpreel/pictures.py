@@ -285,7 +285,17 @@ def make_plan(source: Path, output: Path | None, options: Options) -> PicturesPl
     if not folder:
         notes.append("frames become numbered PNG pictures; sound and timestamps are not kept")
     made = PicturesPlan(
-        source, output, options, info, model, settings, (), "", 0, tuple(notes), names
+        source=source,
+        output=output,
+        options=options,
+        info=info,
+        model=model,
+        settings=settings,
+        streams=(),
+        suffix="",
+        chapters=0,
+        notes=tuple(notes),
+        names=names,
     )
     plan.check_output(source, output, options)
     return made

@@ -19,7 +19,7 @@ from av.container import InputContainer
 from av.stream import Stream
 
 from sharpreel import mux, video
-from sharpreel.mux import CONTAINER_TAGS, COVER, STALE_TAGS, WHOLE, StreamPlan, Window
+from sharpreel.mux import CONTAINER_TAGS, COVER, WHOLE, StreamPlan, Window
 
 MAX_LISTED = 5
 
@@ -82,12 +82,34 @@ def verify(
         differences.append(
             f"the last frame was shown for {float(lasts):.4f} s, is for {float(lasts_now):.4f} s"
         )
-    differences += _compare_picture(before, after, plan)
+    differences += compare_headers(source, output, window, plan)
     with video.open_input(source) as one, video.open_input(output) as two:
-        differences += _compare_streams(one, two, before, after, window, plan, unit)
-        differences += _compare_tags("the file", one.metadata, two.metadata)
-        differences += _compare_chapters(mux.chapters(one, window), two.chapters())
+        pairs, _ = _pair_streams(one, two, before, after, plan)
+        differences += _compare_packets(one, two, pairs, window, unit)
     return differences
+
+
+def compare_headers(
+    source: Path, output: Path, window: Window = WHOLE, expected: Expected | None = None
+) -> list[str]:
+    """The part of `verify` that a rehearsal can answer: all but times and packets.
+
+    Colour, aspect, rotation, HDR metadata, the streams there are, their codecs, languages,
+    dispositions and tags, attachments, the file's tags and chapters.
+    """
+    plan = expected or Expected()
+    before, after = video.probe(source), video.probe(output)
+    found = _compare_picture(before, after, plan)
+    with video.open_input(source) as one, video.open_input(output) as two:
+        pairs, missing = _pair_streams(one, two, before, after, plan)
+        found += missing
+        first, second = one.streams[before.stream_index], two.streams[after.stream_index]
+        found += _compare_tags("the video", _lasting_tags(first, second), mux.stream_tags(second))
+        for a, b in pairs:
+            found += _compare_stream_headers(a, b)
+        found += _compare_tags("the file", one.metadata, two.metadata)
+        found += _compare_chapters(mux.chapters(one, window), two.chapters())
+    return found
 
 
 def _unit(output: Path) -> Fraction:
@@ -176,22 +198,24 @@ def _same_light(before: video.Hdr10, after: video.Hdr10 | None) -> bool:
     return near and abs(before.max_luminance - after.max_luminance) <= 1
 
 
-def _compare_streams(
+Pair = tuple[Stream, Stream]
+
+
+def _pair_streams(
     one: InputContainer,
     two: InputContainer,
     before: video.VideoInfo,
     after: video.VideoInfo,
-    window: Window,
     plan: Expected,
-    unit: Fraction,
-) -> list[str]:
-    found = []
+) -> tuple[list[Pair], list[str]]:
+    """Each copied stream with its copy, by kind and order, and the ones that have none."""
     planned = {p.index: p for p in plan.streams or ()}
     candidates: dict[str, list[Stream]] = {}
     for stream in two.streams:
         if stream.index != after.stream_index:
             candidates.setdefault(_kind(stream), []).append(stream)
-    pairs: list[tuple[Stream, Stream]] = []
+    pairs: list[Pair] = []
+    missing = []
     for stream in one.streams:
         entry = planned.get(stream.index)
         if stream.index == before.stream_index or (entry and entry.action == "drop"):
@@ -199,28 +223,31 @@ def _compare_streams(
         if mux.is_chapter_list(stream):
             continue  # the chapters themselves are compared
         rest = candidates.get(_kind(stream), [])
-        if entry and entry.action == "transcode":
-            if not rest or rest.pop(0).type != "audio":
-                found.append(f"{_label(stream)} is missing")
-            continue
         if not rest:
-            found.append(f"{_label(stream)} is missing")
+            missing.append(f"{_label(stream)} is missing")
             continue
         other = rest.pop(0)
         if entry is None or entry.action == "copy":
             pairs.append((stream, other))
-    first, second = one.streams[before.stream_index], two.streams[after.stream_index]
-    found += _compare_tags("the video", _lasting_tags(first, second), mux.stream_tags(second))
-    for a, b in pairs:
-        found += _compare_stream_headers(a, b)
+    return pairs, missing
+
+
+def _compare_packets(
+    one: InputContainer,
+    two: InputContainer,
+    pairs: list[Pair],
+    window: Window,
+    unit: Fraction,
+) -> list[str]:
     comparable = [(a, b) for a, b in pairs if a.type != "attachment" and not mux.is_cover(a)]
-    if comparable:
-        left = _read_tracks(one, [a for a, _ in comparable], window)
-        right = _read_tracks(two, [b for _, b in comparable], WHOLE)
-        for a, b in comparable:
-            found += _compare_tracks(
-                a, left[a.index], right[b.index], max(unit, _step(a) / 2), window
-            )
+    if not comparable:
+        return []
+    left = _read_tracks(one, [a for a, _ in comparable], window)
+    right = _read_tracks(two, [b for _, b in comparable], WHOLE)
+    found = []
+    for a, b in comparable:
+        tolerance = max(unit, _step(a) / 2)
+        found += _compare_tracks(a, left[a.index], right[b.index], tolerance, window)
     return found
 
 
@@ -334,7 +361,7 @@ def _compare_tags(where: str, before: dict[str, str], after: dict[str, str]) -> 
     found = []
     for key, value in before.items():
         name = key.lower()
-        if name in STALE_TAGS or name in CONTAINER_TAGS or (name, value) == ("language", "und"):
+        if mux.is_stale(name) or name in CONTAINER_TAGS or (name, value) == ("language", "und"):
             continue
         if have.get(name) != value:
             found.append(f"{where}: tag {key}={value!r} became {have.get(name)!r}")

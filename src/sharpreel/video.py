@@ -531,6 +531,8 @@ class VideoReader:
 
     def _lose(self, pts: int | None, reason: str, cause: Exception) -> None:
         where = pts if pts is not None else self._last_pts or 0
+        if self._start_pts is not None and where < self._start_pts:
+            return  # before what was asked for
         self.report.errors.append((where, reason))
         if self._strict:
             raise InputError(
