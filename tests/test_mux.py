@@ -409,3 +409,17 @@ def test_a_tag_the_named_container_has_no_place_for_is_said_before_the_run(
     plan = planned(film, tmp_path / f"out{suffix}")
     run(plan)
     assert any("cannot be kept" in note for note in plan.notes)
+
+
+def test_subtitles_of_mp4_become_subrip_in_matroska_and_the_plan_says_so(tmp_path: Path) -> None:
+    film = make_rich(tmp_path / "in.mp4")
+    plan = planned(film, tmp_path / "out.mkv")
+    assert sum("becomes SubRip" in note for note in plan.notes) == 2
+    result = run(plan)
+    with av.open(str(result.output)) as out:
+        for stream, language in zip(out.streams.subtitles, ("fra", "jpn"), strict=True):
+            assert stream.codec_context.name in ("srt", "subrip")
+            assert stream.language == language
+        first = out.streams.subtitles[0]
+        made = [(p.pts, p.duration, bytes(p).decode()) for p in out.demux(first) if p.size]
+    assert made == [(100, 300, "First line."), (500, 400, "Second line, with ü.")]

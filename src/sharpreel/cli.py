@@ -540,9 +540,12 @@ def print_plan(plan: Plan, estimate: Estimate | None) -> None:
     row("network", f"{plan.model.name} x{plan.model.scale}: {plan.model.spec.summary}")
     for stream in plan.streams:
         words = [stream.kind, stream.codec, *filter(None, [stream.language, stream.title])]
-        verb = {"copy": "copied", "drop": "NOT KEPT", "transcode": "re-encoded"}.get(
-            stream.action, stream.action
-        )
+        verb = {
+            "copy": "copied",
+            "drop": "NOT KEPT",
+            "transcode": "re-encoded",
+            "convert": "converted",
+        }.get(stream.action, stream.action)
         why = f" ({stream.why})" if stream.why else ""
         row(f"stream {stream.index}", f"{' '.join(words)}: {verb}{why}")
     if plan.chapters:
@@ -565,7 +568,7 @@ def print_plan(plan: Plan, estimate: Estimate | None) -> None:
         if estimate.output_mb is not None:
             row(
                 "disk",
-                f"about {2 * estimate.output_mb:.0f} MB while it runs, {estimate.output_mb:.0f} MB "
+                f"about {2 * estimate.output_mb:.1f} MB while it runs, {estimate.output_mb:.1f} MB "
                 f"in the end; {estimate.free_disk_mb:.0f} MB are free",
             )
     console.print(table)
@@ -607,25 +610,24 @@ def models(as_json: AsJson = False) -> None:
 
     from sharpreel import weights
 
-    table = Table(box=None, pad_edge=False)
-    for title in ("name", "scale", "parameters", "gain over bicubic", "needs", "licence", "what"):
-        table.add_column(title, overflow="fold")
     voice = Voice(as_json, quiet=False)
+    table = Table(box=None, pad_edge=False)
+    for title in ("name", "scale", "parameters", "over bicubic", "licence", "what"):
+        table.add_column(title, overflow="fold")
     for name, spec in MODELS.items():
-        for scale in weights.available_scales(name):
-            card = weights.load_model(name, scale).card
-            gain = card.get("val_psnr_y", {}).get("gain_db")
-            count = card.get("parameters", 0)
+        scales = weights.available_scales(name)
+        cards = [weights.load_model(name, scale).card for scale in scales]
+        for scale, card in zip(scales, cards, strict=True):
             voice.event("model", name=name, scale=scale, summary=spec.summary, card=card)
-            table.add_row(
-                f"{name}{' (default)' if name == DEFAULT_MODEL else ''}",
-                f"x{scale}",
-                f"{count:,}" if count else "-",
-                f"+{gain:.2f} dB" if gain is not None else "-",
-                "the core",
-                spec.licence,
-                spec.summary,
-            )
+        trained = [card for card in cards if card]
+        table.add_row(
+            name,
+            "\n".join(f"x{scale}" for scale in scales),
+            "\n".join(f"{card['parameters']:,}" for card in trained) or "none",
+            "\n".join(f"+{card['val_psnr_y']['gain_db']:.2f} dB" for card in trained),
+            spec.licence,
+            spec.summary + (" (default)" if name == DEFAULT_MODEL else ""),
+        )
     if not as_json:
         Console().print(table)
 

@@ -48,8 +48,9 @@ REHEARSED_PACKETS = 8  # of each stream: demuxers of transport streams want to s
 class StreamPlan:
     """What becomes of one stream of the input.
 
-    `action` is one of: "upscale", "copy", "transcode", "attach" (a cover kept as an attachment),
-    "made" (the muxer writes it from a tag) and "drop".
+    `action` is one of: "upscale", "copy", "transcode" (audio), "convert" (MP4's subtitles to
+    SubRip), "attach" (a cover kept as an attachment), "made" (the muxer writes it from a tag) and
+    "drop".
     """
 
     index: int
@@ -167,7 +168,23 @@ def _plan_one(
     suffix: str,
     allow_transcode: bool,
 ) -> StreamPlan:
-    muxer = CONTAINERS[suffix][0]
+    special = _special(stream, CONTAINERS[suffix][0])
+    if special is not None:
+        return special
+    refusal = _refuses_cover(source, suffix) if is_cover(stream) else ""
+    copied = _describe(stream, "copy")
+    if not refusal and _fits(source, picture, [copied], settings, suffix):
+        return copied
+    name = codec_name(stream)
+    if stream.type == "audio" and stream.codec_context is not None and allow_transcode:
+        target = "Opus" if CONTAINERS[suffix][0] == "webm" else "AAC"
+        return _describe(stream, "transcode", f"{suffix} does not take {name}; becomes {target}")
+    unknown = "its codec is not known to FFmpeg" if name == "unknown" else ""
+    return _describe(stream, "drop", refusal or unknown or f"{suffix} does not take it")
+
+
+def _special(stream: Stream, muxer: str) -> StreamPlan | None:
+    """What becomes of a stream that this muxer holds in a form of its own; None for the others."""
     if stream.type == "data" and muxer in ("mp4", "mov") and "timecode" in stream.metadata:
         # The muxer writes a timecode track of its own from the tag that the video carries.
         return _describe(stream, "made", "written anew from the timecode tag")
@@ -175,19 +192,9 @@ def _plan_one(
         return _describe(stream, "made", "written anew from the chapters")
     if is_cover(stream) and muxer == "matroska":
         return _describe(stream, "attach", "kept as an attachment, as Matroska wants it")
-    refusal = _refuses_cover(source, suffix) if is_cover(stream) else ""
-    copied = _describe(stream, "copy")
-    if not refusal and _fits(source, picture, [copied], settings, suffix):
-        return copied
-    if stream.type == "audio" and stream.codec_context is not None and allow_transcode:
-        target = "Opus" if muxer == "webm" else "AAC"
-        return _describe(
-            stream,
-            "transcode",
-            f"{suffix} does not take {codec_name(stream)}; becomes {target}",
-        )
-    unknown = "its codec is not known to FFmpeg" if codec_name(stream) == "unknown" else ""
-    return _describe(stream, "drop", refusal or unknown or f"{suffix} does not take it")
+    if codec_name(stream) == "mov_text" and muxer == "matroska":
+        return _describe(stream, "convert", "becomes SubRip: the words and times, not the styles")
+    return None
 
 
 def _refuses_cover(source: InputContainer, suffix: str) -> str:
@@ -376,6 +383,7 @@ class _Assembler:
         self._rehearsal = rehearsal
         self._copies: dict[int, Stream] = {}
         self._transcoders: dict[int, _Transcoder] = {}
+        self._texts: set[int] = set()  # those of the copies that become SubRip
         with av.open(os.path.abspath(segments[0].path)) as first:
             encoded = first.streams.video[0]
             if source is None:
@@ -389,6 +397,9 @@ class _Assembler:
                     self._copies[entry.index] = _add_copy(out, stream)
                 elif entry.action == "transcode":
                     self._transcoders[entry.index] = _Transcoder(out, stream, plan.window)
+                elif entry.action == "convert":
+                    self._copies[entry.index] = _add_subrip(out, stream)
+                    self._texts.add(entry.index)
                 elif entry.action == "attach":
                     _attach_cover(out, source, stream)
         out.metadata.update(
@@ -482,7 +493,30 @@ class _Assembler:
         if packet.stream.type == "subtitle" and shift and packet.pts is not None and packet.pts < 0:
             packet.duration = (packet.duration or 0) + packet.pts  # begun before the cut
             packet.pts = packet.dts = 0
-        self._put(packet, stream)
+        if packet.stream_index in self._texts:
+            packet = subrip(packet)
+        if packet.size:
+            self._put(packet, stream)
+
+
+def _add_subrip(out: OutputContainer, stream: Stream) -> Stream:
+    text = out.add_mux_stream("subrip")
+    text.metadata.update(stream_tags(stream))
+    text.disposition = stream.disposition
+    return text
+
+
+def subrip(packet: av.Packet[Any]) -> av.Packet[Any]:
+    """A packet of MP4's timed text (mov_text) as one of SubRip: the words, without the styles.
+
+    mov_text is two bytes of length, so many bytes of UTF-8, and boxes with styles; an empty one
+    ends the one before it, which SubRip says by its duration.
+    """
+    data = bytes(packet)
+    text = av.Packet(data[2 : 2 + int.from_bytes(data[:2], "big")])
+    text.pts, text.dts, text.duration = packet.pts, packet.dts, packet.duration
+    text.time_base = packet.time_base
+    return text
 
 
 def _plain_video(stream: Stream) -> bool:

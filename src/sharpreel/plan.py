@@ -488,9 +488,9 @@ def _notes(
     if unit is not None and (info.time_base / unit).denominator != 1:
         notes.append(f"{suffix} stores times in steps of 1/{unit.denominator} s: rounded to that")
     for s in streams:
-        if s.action in ("drop", "transcode"):
-            verb = "cannot be kept" if s.action == "drop" else "is re-encoded"
-            notes.append(f"{s.kind} stream {s.index} ({s.codec}) {verb}: {s.why}")
+        verb = {"drop": "cannot be kept", "transcode": "is re-encoded", "convert": "is converted"}
+        if s.action in verb:
+            notes.append(f"{s.kind} stream {s.index} ({s.codec}) {verb[s.action]}: {s.why}")
     return tuple(notes)
 
 

@@ -8,8 +8,9 @@ of every run, and `sharpreel verify IN OUT` for any two files.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,33 @@ from sharpreel.mux import CONTAINER_TAGS, COVER, WHOLE, StreamPlan, Window
 MAX_LISTED = 5
 
 
+class Times(Sequence[Fraction]):
+    """Timestamps in seconds, kept as eight bytes each: a film has hundreds of thousands.
+
+    Args:
+        unit: Seconds of one tick.
+        ticks: The timestamps.
+        shift: Seconds to take from each.
+    """
+
+    def __init__(
+        self, unit: Fraction, ticks: Iterable[int] = (), shift: Fraction = Fraction(0)
+    ) -> None:
+        self.unit, self.ticks, self.shift = unit, array("q", ticks), shift
+
+    def __len__(self) -> int:
+        return len(self.ticks)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.ticks[index] * self.unit - self.shift
+
+
 @dataclass
 class Track:
     """What the packets of one copied stream amount to, in file order."""
 
-    count: int = 0
+    times: Times
     digest: str = ""
-    times: list[Fraction] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -73,7 +94,7 @@ def verify(
         wanted, lasts = _decoded_times(before, window)
         have, lasts_now = _decoded_times(after, WHOLE)
     else:
-        wanted = [p * before.time_base - window.shift for p in plan.pts]
+        wanted = Times(before.time_base, plan.pts, window.shift)
         lasts = plan.last_duration * before.time_base
         have, lasts_now = _packet_times(after)
     differences += _compare_times(wanted, have, unit)
@@ -118,27 +139,30 @@ def _unit(output: Path) -> Fraction:
     return (step or Fraction(0)) / 2
 
 
-def _decoded_times(info: video.VideoInfo, window: Window) -> tuple[list[Fraction], Fraction]:
+def _decoded_times(info: video.VideoInfo, window: Window) -> tuple[Times, Fraction]:
     """When each frame is shown, in seconds, and for how long the last one is."""
-    times, lasts = [], 0
+    times, lasts = Times(info.time_base, shift=window.shift), 0
     for frame in video.VideoReader(info):
         if window.holds(frame.pts * info.time_base):
-            times.append(frame.pts * info.time_base - window.shift)
+            times.ticks.append(frame.pts)
             lasts = frame.duration
     return times, lasts * info.time_base
 
 
-def _packet_times(info: video.VideoInfo) -> tuple[list[Fraction], Fraction]:
+def _packet_times(info: video.VideoInfo) -> tuple[Times, Fraction]:
     """The same from the packets alone, for a file whose every packet is one frame."""
     with video.open_input(info.path) as container:
         stream = container.streams[info.stream_index]
         packets = (p for p in container.demux(stream) if p.size and not p.is_discard)
-        found = sorted((p.pts, p.duration or 0) for p in packets if p.pts is not None)
-    lasts = found[-1][1] if found else 0
-    return [pts * info.time_base for pts, _ in found], lasts * info.time_base
+        pts, last = array("q"), (0, 0)
+        for packet in packets:
+            if packet.pts is not None:
+                pts.append(packet.pts)
+                last = max(last, (packet.pts, packet.duration or 0))
+    return Times(info.time_base, sorted(pts)), last[1] * info.time_base
 
 
-def _compare_times(wanted: list[Fraction], have: list[Fraction], unit: Fraction) -> list[str]:
+def _compare_times(wanted: Times, have: Times, unit: Fraction) -> list[str]:
     found = []
     if len(wanted) != len(have):
         found.append(f"{len(wanted)} frames went in, {len(have)} came out")
@@ -304,18 +328,17 @@ def _attachment(stream: Stream) -> bytes:
 def _read_tracks(
     container: InputContainer, streams: list[Stream], window: Window
 ) -> dict[int, Track]:
-    tracks = {s.index: Track() for s in streams}
+    tracks = {s.index: Track(Times(_step(s), shift=window.shift)) for s in streams}
     sums = {s.index: hashlib.sha256() for s in streams}
     for packet in container.demux(streams):
         if packet.size == 0 or packet.time_base is None:
             continue
-        at = packet.pts if packet.pts is not None else packet.dts
-        seconds = Fraction(0) if at is None else at * packet.time_base
-        if not window.holds(seconds, mux.subtitle_length(packet)):
+        at = packet.pts if packet.pts is not None else packet.dts or 0
+        if not window.holds(at * packet.time_base, mux.subtitle_length(packet)):
             continue
-        track = tracks[packet.stream_index]
-        track.count += 1
-        track.times.append(max(seconds, window.start or seconds) - window.shift)
+        if window.start is not None:  # a subtitle that began before the cut begins with it
+            at = max(at, round(window.start / packet.time_base))
+        tracks[packet.stream_index].times.ticks.append(at)
         sums[packet.stream_index].update(_payload(packet))
     for index, total in sums.items():
         tracks[index].digest = total.hexdigest()
@@ -340,9 +363,11 @@ def _compare_tracks(
     pcm = mux.codec_name(stream).startswith("pcm_")
     rewrapped = stream.type == "video"  # start codes here, lengths there
     if a.digest != b.digest and not rewrapped:
-        found.append(f"{label}: its packets' bytes changed ({a.count} packets, {b.count} now)")
-    elif a.count != b.count and not pcm:
-        found.append(f"{label}: {a.count} packets became {b.count}")
+        found.append(
+            f"{label}: its packets' bytes changed ({len(a.times)} packets, {len(b.times)} now)"
+        )
+    elif len(a.times) != len(b.times) and not pcm:
+        found.append(f"{label}: {len(a.times)} packets became {len(b.times)}")
     elif not pcm:
         moved = [(x, y) for x, y in zip(a.times, b.times, strict=False) if abs(x - y) > unit]
         if moved:

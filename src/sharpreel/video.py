@@ -127,6 +127,30 @@ class Hdr10:
     max_cll: int = 0
     max_fall: int = 0
 
+    def words(self, mastering: str, light: str, whole_steps: bool) -> list[str]:
+        """Encoder settings that carry it, under the encoder's names for them.
+
+        Args:
+            whole_steps: x265 counts chromaticities in 1/50000 and luminances in 1/10000 cd/m2;
+                SVT-AV1 takes them as they are.
+        """
+
+        def number(value: Fraction, steps: int) -> str:
+            return str(round(value * steps)) if whole_steps else f"{float(value):.5f}"
+
+        words = []
+        if self.primaries:
+            r, g, b, white = self.primaries
+            places = "".join(
+                f"{key}({number(x, 50000)},{number(y, 50000)})"
+                for key, (x, y) in zip(("G", "B", "R", "WP"), (g, b, r, white), strict=True)
+            )
+            high, low = (number(v, 10000) for v in (self.max_luminance, self.min_luminance))
+            words.append(f"{mastering}={places}L({high},{low})")
+        if self.max_cll or self.max_fall:
+            words.append(f"{light}={self.max_cll},{self.max_fall}")
+        return words
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -761,43 +785,15 @@ class EncodeSettings:
             # Its AVX-512 code reads memory it has not set and gives other bytes each time.
             options["x264-params"] = "asm=AVX2"
         if codec.encoder == "libx265":
-            options["x265-params"] = ":".join(["log-level=none", *self._hdr_x265()])
+            words = ["log-level=none"]
+            if self.hdr10 is not None:
+                words += ["hdr10=1", "repeat-headers=1"]
+                words += self.hdr10.words("master-display", "max-cll", whole_steps=True)
+            options["x265-params"] = ":".join(words)
         if codec.encoder == "libsvtav1" and self.hdr10 is not None:
-            options["svtav1-params"] = ":".join(self._hdr_svt(self.hdr10))
+            words = self.hdr10.words("mastering-display", "content-light", whole_steps=False)
+            options["svtav1-params"] = ":".join(words)
         return options
-
-    def _hdr_x265(self) -> list[str]:
-        hdr = self.hdr10
-        if hdr is None:
-            return []
-        words = ["hdr10=1", "repeat-headers=1"]
-        if hdr.primaries:
-            # x265 wants G, B, R, white in steps of 1/50000 and luminances in 1/10000 cd/m2.
-            r, g, b, white = hdr.primaries
-            places = "".join(
-                f"{key}({round(x * 50000)},{round(y * 50000)})"
-                for key, (x, y) in zip(("G", "B", "R", "WP"), (g, b, r, white), strict=True)
-            )
-            light = f"L({round(hdr.max_luminance * 10000)},{round(hdr.min_luminance * 10000)})"
-            words.append(f"master-display={places}{light}")
-        if hdr.max_cll or hdr.max_fall:
-            words.append(f"max-cll={hdr.max_cll},{hdr.max_fall}")
-        return words
-
-    @staticmethod
-    def _hdr_svt(hdr: Hdr10) -> list[str]:
-        words = []
-        if hdr.primaries:
-            r, g, b, white = hdr.primaries
-            places = "".join(
-                f"{key}({float(x):.5f},{float(y):.5f})"
-                for key, (x, y) in zip(("G", "B", "R", "WP"), (g, b, r, white), strict=True)
-            )
-            light = f"L({float(hdr.max_luminance):.4f},{float(hdr.min_luminance):.4f})"
-            words.append(f"mastering-display={places}{light}")
-        if hdr.max_cll or hdr.max_fall:
-            words.append(f"content-light={hdr.max_cll},{hdr.max_fall}")
-        return words
 
 
 def from_rgb(settings: EncodeSettings) -> _Converter:

@@ -55,12 +55,12 @@ def _reel(arguments: Mapping[str, Any]) -> nn.Module:
 
 MODELS: dict[str, ModelSpec] = {
     "bicubic": ModelSpec(
-        summary="MATLAB-exact bicubic, the honest baseline",
+        summary="MATLAB's bicubic, the baseline",
         scales=(2, 4),
         build=_bicubic,
     ),
     "reel-fast": ModelSpec(
-        summary="compact causal recurrent network, real time on a CPU",
+        summary="small recurrent network for streaming on a CPU",
         scales=(2, 4),
         build=_reel,
         past=1,
