@@ -146,6 +146,11 @@ def plan_streams(
     Raises:
         UsageError: The container does not take the video codec.
     """
+    if _loses_aspect(settings, suffix):
+        raise UsageError(
+            f"{suffix} cannot keep the sample aspect ratio {settings.sample_aspect_ratio} of "
+            f"{settings.codec} video; choose .mkv with --codec h264 or hevc, or .mp4."
+        )
     if not _fits(source, picture, [], settings, suffix):
         raise UsageError(
             f"{suffix} does not take {settings.codec} video; choose another --codec or suffix."
@@ -208,6 +213,12 @@ def _refuses_cover(source: InputContainer, suffix: str) -> str:
     return ""
 
 
+def _loses_aspect(settings: video.EncodeSettings, suffix: str) -> bool:
+    """PyAV cannot tell Matroska the pixels' shape; H.264 and HEVC carry it themselves."""
+    unasked = settings.sample_aspect_ratio == 1 or settings.codec.startswith(("h264", "hevc"))
+    return CONTAINERS[suffix][0] in ("matroska", "webm") and not unasked
+
+
 def _fits(
     source: InputContainer,
     picture: int,
@@ -217,9 +228,6 @@ def _fits(
 ) -> bool:
     """Does a file of this kind take these streams? Found by writing the header of one."""
     muxer = CONTAINERS[suffix][0]
-    own_aspect = settings.codec in ("h264", "hevc")  # PyAV cannot tell Matroska; these can
-    if muxer in ("matroska", "webm") and settings.sample_aspect_ratio != 1 and not own_aspect:
-        return False
     if muxer == "mpegts" and not settings.codec.startswith(("h264", "hevc")):
         return False  # FFmpeg writes it as private data, which nothing reads
     try:
