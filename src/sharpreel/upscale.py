@@ -231,7 +231,7 @@ def run(plan: Plan, on_progress: Callable[[Progress], None] | None = None) -> Re
         if result.frames == 0:
             work.remove()
             raise InputError(f"{plan.source}: no frame lies between --start and --end.")
-        at = Progress("join", result.frames, result.frames, result.fps, len(work.entries))
+        at = Progress("join", result.frames, result.frames, result.fps, len(work.entries) - 1)
         tell(at)
         finished = plan.finish(work, lambda share: tell(at))
         tell(replace(at, event="verify"))
