@@ -413,6 +413,13 @@ def test_a_sound_file_exits_with_three(tmp_path: Path) -> None:
         (["--start", "2", "--end", "1"], "--end"),
         (["--codec", "h266"], "--codec h266 is not known"),
         (["--pix-fmt", "yuv999p"], "--pix-fmt yuv999p"),
+        (["--size", "²x5"], "not a size; write 1920x1080"),
+        (["--crf", "52"], "--crf 52: h264 takes 0 to 51"),
+        (["--crf", "-1"], "--crf -1: h264 takes 0 to 51"),
+        (["-o", "o.mkv", "--codec", "ffv1", "--crf", "9"], "--crf 9: ffv1 has no such setting"),
+        (["--preset", "warp"], "--preset warp: h264 takes ultrafast, superfast"),
+        (["--codec", "av1", "--preset", "fast"], "--preset fast: av1 takes 0, 1"),
+        (["--size", "16384x16384"], "libx264 does not make 16384x16384"),
         (["--device", "tpu"], "--device tpu is not known"),
         (["--engine", "caffe"], "--engine caffe is not known"),
         (["--segment-seconds", "0"], "--segment-seconds"),
@@ -522,7 +529,7 @@ def test_a_damaged_input_is_upscaled_and_exits_with_one(corpus: Path, tmp_path: 
     assert result.exit_code == 1
     done = events(result.stdout)[-1]
     assert done["lost"] > 0
-    assert f"{done['lost']} frames did not decode" in result.stderr
+    assert f"{done['lost']} frame" in result.stderr
     assert len(video.read_frames(tmp_path / "out.mp4")) == done["frames"]
     strict = upscale(source, "-o", tmp_path / "strict.mp4", "--strict", "-q")
     assert strict.exit_code == 3
@@ -675,3 +682,36 @@ def test_json_survives_names_that_are_no_text(tmp_path: Path) -> None:
     done = sharpreel("upscale", tmp_path / 'quote" \n line.mp4', "--json")
     assert done.returncode == 3
     assert json.loads(done.stdout)["event"] == "error"
+
+
+def test_hidden_files_of_a_folder_are_no_inputs(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(clip.read_bytes())
+    (tmp_path / "._a.mp4").write_bytes(b"what a Mac leaves on a stick")
+    (tmp_path / ".trash").mkdir()
+    (tmp_path / ".trash" / "b.mp4").write_bytes(clip.read_bytes())
+    jobs = cli.list_jobs(tmp_path, None, recursive=True)
+    assert [source.name for source, _ in jobs] == ["a.mp4"]
+
+
+def test_two_inputs_with_one_output_name_do_not_replace_each_other(
+    clip: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.avi", "a.wmv"):  # by their names; both become .mp4
+        (folder / name).write_bytes(clip.read_bytes())
+    result = run("upscale", folder, "-o", tmp_path / "out", "-m", "bicubic", "--overwrite")
+    assert result.exit_code == 1
+    assert "made of another input just now" in result.stderr
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a_bicubic_x2.mp4"]
+
+
+def test_what_nobody_expected_is_one_line(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("two\nlines")
+
+    monkeypatch.setattr("sharpreel.upscale.plan_for", broken)
+    result = run("upscale", clip)
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "unexpected KeyError" in result.stderr

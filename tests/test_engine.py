@@ -10,7 +10,7 @@ from sharpreel.engine import OpenVinoEngine, TorchEngine, choose_engine
 from sharpreel.errors import DeviceError, UsageError
 from sharpreel.models import MODELS
 
-ROWS = [(name, scale) for name, spec in MODELS.items() for scale in spec.scales]
+ROWS = [(name, scale) for name, spec in MODELS.items() if spec.bundled for scale in spec.scales]
 
 
 def moving_frames(count: int, height: int, width: int, dtype: type) -> list[np.ndarray]:

@@ -22,7 +22,7 @@ from media import (
     video_pts,
 )
 from sharpreel import mux, video
-from sharpreel.errors import UsageError
+from sharpreel.errors import InputError, UsageError
 from sharpreel.plan import Options, Plan, make_plan
 from sharpreel.upscale import Result, run, upscale_video
 from sharpreel.verify import verify
@@ -423,3 +423,62 @@ def test_subtitles_of_mp4_become_subrip_in_matroska_and_the_plan_says_so(tmp_pat
         first = out.streams.subtitles[0]
         made = [(p.pts, p.duration, bytes(p).decode()) for p in out.demux(first) if p.size]
     assert made == [(100, 300, "First line."), (500, 400, "Second line, with ü.")]
+
+
+def make_wmv(path: Path) -> Path:
+    ffmpeg("-i", make_clip(path.with_suffix(".mp4")), "-c:v", "wmv2", "-c:a", "wmav2", path)
+    return path
+
+
+def test_sound_that_no_container_takes_is_never_left_out_unasked(tmp_path: Path) -> None:
+    film = make_wmv(tmp_path / "in.wmv")
+    with pytest.raises(UsageError, match=r"no container here takes its audio stream 1 \(wmav2\)"):
+        planned(film)
+    with pytest.raises(UsageError, match=r"in\.wmv\. Give --allow-audio-transcode\.$"):
+        planned(film, tmp_path / "out.mkv")
+    out = enlarge(film, allow_audio_transcode=True).output
+    assert packets(out, "audio")
+
+
+def test_a_transport_stream_takes_only_what_can_be_read_from_one(tmp_path: Path) -> None:
+    film = tmp_path / "in.mkv"
+    ffmpeg("-i", make_clip(tmp_path / "in.mp4"), "-c:v", "copy", "-c:a", "flac", film)
+    with pytest.raises(UsageError, match=r"\.ts cannot hold audio stream 1 \(flac\)"):
+        planned(film, tmp_path / "out.ts")
+
+
+def test_the_empty_text_that_ends_mp4_subtitles_is_no_difference(tmp_path: Path) -> None:
+    words = tmp_path / "words.srt"
+    words.write_text("1\n00:00:00,100 --> 00:00:00,500\nwords\n")
+    film = tmp_path / "in.mp4"
+    ffmpeg("-i", make_clip(tmp_path / "clip.mp4"), "-i", words, "-map", "0", "-map", "1",
+           "-c", "copy", "-c:s", "mov_text", film)  # fmt: skip
+    out = enlarge(film, tmp_path / "out.mp4").output
+    assert verify(film, out) == []
+
+
+def test_times_of_a_transport_stream_count_from_its_beginning(tmp_path: Path) -> None:
+    film = tmp_path / "in.ts"
+    ffmpeg("-i", make_clip(tmp_path / "in.mp4", frames=50), "-c", "copy",
+           "-output_ts_offset", "1000", film)  # fmt: skip
+    half = {"start": Fraction(1, 2), "end": Fraction(1)}
+    assert planned(film, None, **half).num_frames == 12
+    out = enlarge(film, tmp_path / "out.ts", **half).output
+    assert count_frames(out) == 13  # at 0.52, 0.56 ... 1.00 of a clock that began with the sound
+    assert verify(film, out, mux.window_of(video.probe(film), **half)) == []
+    with pytest.raises(InputError, match=r"--start 3\.00 s is behind its end \(2\.0"):
+        planned(film, start=3)
+
+
+def test_a_cut_behind_the_end_of_the_sound_has_none(tmp_path: Path) -> None:
+    film = tmp_path / "in.mp4"
+    ffmpeg("-i", make_clip(tmp_path / "clip.mp4", frames=50), "-f", "lavfi", "-i", "sine=d=0.5",
+           "-map", "0:v", "-map", "1:a", "-c:v", "copy", film)  # fmt: skip
+    assert enlarge(film, tmp_path / "out.mp4", start=1).frames == 25
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_cut_between_two_ticks_of_a_clock_is_within_a_tick(tmp_path: Path, suffix: str) -> None:
+    film = make_clip(tmp_path / "in.mp4", frames=50)
+    out = enlarge(film, tmp_path / f"out{suffix}", start=Fraction(1, 3)).output
+    assert count_frames(out) == 41

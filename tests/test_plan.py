@@ -346,3 +346,9 @@ def test_a_trial_on_a_device_that_is_not_there_says_so(clip: Path) -> None:
         pytest.skip("there is a GPU")
     with pytest.raises(SharpreelError, match="--device cuda"):
         measure(plan_of(clip, device="cuda"))
+
+
+@pytest.mark.parametrize("wrong", [{"height": 720.5}, {"size": "320x200"}, {"scale": "2"}])
+def test_an_option_of_the_wrong_type_is_a_value_error(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+        Options(**wrong)

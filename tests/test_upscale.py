@@ -795,7 +795,7 @@ def test_a_network_that_fails_ends_the_run_with_its_error(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Breaks:
-        name, scale = "breaks", 2
+        name, scale, warm_up, clip_len, past, future = "breaks", 2, 0, 0, 0, 0
 
         def reset(self) -> None: ...
 
@@ -840,3 +840,19 @@ def test_memory_does_not_depend_on_length_with_the_default_network(tmp_path: Pat
         for n in (250, 5000)
     ]
     assert peaks[1] <= 1.1 * peaks[0], peaks
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        ([np.zeros((8, 8, 3), np.float32)], "Frame 0 must be an array of uint8 or uint16, got f"),
+        ([[[1, 2, 3]]], "Frame 0 must be an array of uint8 or uint16, got list"),
+        ([np.zeros((8, 8), np.uint8)], r"Frame 0 must be RGB of shape \(H, W, 3\), got \(8, 8\)"),
+        ([np.zeros((3, 8, 8), np.uint8)], r"got \(3, 8, 8\)"),
+        ([np.zeros((8, k, 3), np.uint8) for k in (8, 9)], r"Frame 1 is uint8 \(8, 9, 3\), those"),
+        ([np.zeros((8, 8, 3), k) for k in (np.uint8, np.uint16)], "Frame 1 is uint16"),
+    ],
+)
+def test_frames_that_no_engine_takes_are_refused_in_words(frames: list[Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        list(upscale_frames(frames, "bicubic"))

@@ -512,3 +512,22 @@ def test_short_clips_are_read_as_one_array(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames=7, audio=False)
     assert video.read_frames(clip).shape == (7, 48, 64, 3)
     assert video.read_frames(clip, max_frames=3).shape == (3, 48, 64, 3)
+
+
+def test_a_bare_stream_runs_at_the_rate_in_its_headers(tmp_path: Path) -> None:
+    clip = tmp_path / "in.h264"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=60000/1001", "-frames:v", "12",
+           "-c:v", "libx264", clip)  # fmt: skip
+    enlarge(clip, tmp_path / "out.mkv")
+    times = video_pts(tmp_path / "out.mkv")
+    assert len(times) == 12
+    assert float(times[-1] - times[0]) == pytest.approx(11 * 1001 / 60000, abs=0.001)
+
+
+def test_matroska_says_how_long_its_picture_is_where_a_subtitle_is_longer(tmp_path: Path) -> None:
+    words = tmp_path / "words.srt"
+    words.write_text("1\n00:00:00,100 --> 00:00:50,000\nwords\n")
+    film = tmp_path / "in.mkv"
+    ffmpeg("-i", make_clip(tmp_path / "in.mp4", frames=25), "-i", words, "-c", "copy", film)
+    info = video.probe(film)
+    assert (info.num_frames, info.duration_seconds) == (25, 1.0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ import skimage.data
 from media import Pixels, make_clip
 from sharpreel import video
 from sharpreel.video import Frame
-from sharpreel.windows import SEGMENT_SECONDS, Cue, SceneCut, cue
+from sharpreel.windows import SEGMENT_SECONDS, Cue, SceneCut, Stretch, cue, stretches
 
 RATE = 32  # so that times are exact in floating point
 UNIT = Fraction(1, RATE)
@@ -240,3 +241,80 @@ def test_the_frames_of_a_real_file_are_cut_at_its_key_frames(tmp_path: Path) -> 
     cues = list(cue(frames, info.time_base, 0, segment_seconds=0.4))
     keys = [f.pts for f in frames if f.key]
     assert starts(cues) == keys[::2]  # every 16 frames: the first key frame 10 frames on
+
+
+# Stretches: for networks that look at neighbours and keep no state.
+
+
+def scenes(*lengths: int) -> list[Frame]:
+    """Scenes of these many frames, each of another grey; a key frame every seven."""
+    pictures = [
+        np.full((8, 8, 3), 60 * k % 256, np.uint8) for k, n in enumerate(lengths) for _ in range(n)
+    ]
+    return stream(pictures, keys=range(0, sum(lengths), 7))
+
+
+def without_state(frames: list[Frame], done_until: int | None = None, first: int = 0) -> list[Cue]:
+    seconds = 9 * float(UNIT)
+    return list(cue(frames, UNIT, 0, first, done_until, seconds, keeps_state=False))
+
+
+def neighbours(part: Stretch) -> list[tuple[int, list[int], list[int]]]:
+    """(frame, those before it, those after it) by pts, for each frame a stretch makes."""
+    all_pts = [f.pts for f in (*part.before, *(c.frame for c in part.cues), *part.after)]
+    first = len(part.before)
+    return [
+        (all_pts[k], all_pts[:k], all_pts[k + 1 :]) for k in range(first, first + len(part.cues))
+    ]
+
+
+@pytest.mark.parametrize("length", [1, 3, 5])
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (1, 1), (3, 3), (2, 0), (0, 4)])
+def test_every_frame_is_made_once_with_the_neighbours_of_its_scene(
+    length: int, before: int, after: int
+) -> None:
+    lengths = (5, 3, 12, 2)
+    made = [
+        one
+        for part in stretches(without_state(scenes(*lengths)), length, before, after)
+        for one in neighbours(part)
+    ]
+    assert [pts for pts, _, _ in made] == list(range(sum(lengths)))
+    ends = np.cumsum(lengths)
+    for pts, past, future in made:
+        scene = int(np.searchsorted(ends, pts, side="right"))
+        first, last = int(ends[scene]) - lengths[scene], int(ends[scene]) - 1
+        # At least what was asked for, as far as the scene goes, and nothing of another scene.
+        assert past[-before or len(past) :] == list(range(max(first, pts - before), pts))
+        assert future[:after] == list(range(pts + 1, min(last, pts + after) + 1))
+        assert all(first <= p <= last for p in (*past, *future))
+
+
+def test_a_stretch_ends_with_its_segment() -> None:
+    cues = without_state(scenes(40))
+    for part in stretches(cues, 100, 2, 2):
+        assert len({c.segment for c in part.cues}) == 1
+    assert len({c.segment for c in cues}) > 2
+
+
+@pytest.mark.parametrize("done", [13, 20, 27])
+def test_stretches_go_on_as_if_nothing_had_happened(done: int) -> None:
+    past, after = 3, 2
+    frames = scenes(6, 9, 3, 16)
+    cues = without_state(frames)
+    borders = [c.frame.pts for a, c in itertools.pairwise(cues) if c.segment != a.segment]
+    begin = next(b for b in borders if b >= done)
+    number = next(c.segment for c in cues if c.frame.pts == begin)
+    whole = [
+        (c.frame.pts, neighbours(part))
+        for part in stretches(cues, 4, past, after)
+        for c in part.cues
+        if c.frame.pts >= begin
+    ]
+    left = without_state(frames[begin - past - 2 :], begin - 1, number)
+    resumed = [
+        (c.frame.pts, neighbours(part))
+        for part in stretches(left, 4, past, after)
+        for c in part.cues
+    ]
+    assert resumed == whole

@@ -97,7 +97,7 @@ def size_of(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdigit() and height.isdigit()):
+    if not (cross and width.isdecimal() and height.isdecimal()):
         raise UsageError(f"{text!r} is not a size; write 1920x1080.")
     return int(width), int(height)
 
@@ -221,7 +221,8 @@ def upscale(
         jobs = list_jobs(source, output, recursive)
         if str(source) == "-" or str(output) == "-":
             raise typer.Exit(_stream(source, output, options, voice))
-        codes = [_one(src, out, options, voice, debug, alone=len(jobs) == 1) for src, out in jobs]
+        made: set[Path] = set()
+        codes = [_one(src, out, options, voice, debug, len(jobs) == 1, made) for src, out in jobs]
         if len(jobs) == 1:
             raise typer.Exit(codes[0])
         failed = sum(code != 0 for code in codes)
@@ -249,6 +250,7 @@ def list_jobs(source: Path, output: Path | None, recursive: bool) -> list[tuple[
         for p in (source.rglob("*") if recursive else source.iterdir())
         if p.suffix.lower() in video.VIDEO_SUFFIXES
         and p.is_file()
+        and not any(part.startswith(".") for part in p.relative_to(source).parts)
         and not any(part.endswith(".sharpreel") for part in p.parts)
     )
     if not found:
@@ -283,13 +285,24 @@ def _one(
     voice: Voice,
     debug: bool,
     alone: bool,
+    made: set[Path],
 ) -> int:
-    """Upscale one input; its exit code. Errors are reported here, so that the next one runs."""
+    """Upscale one input; its exit code. Errors are reported here, so that the next one runs.
+
+    Args:
+        made: The outputs of this command so far, which no other input may have; it is added to.
+    """
     from sharpreel.plan import NothingToDo
     from sharpreel.upscale import plan_for, run
 
     try:
         plan = plan_for(source, output, options)
+        if plan.output in made:
+            raise UsageError(
+                f"{source}: its output {plan.output} was made of another input just now. "
+                "Rename one of them."
+            )
+        made.add(plan.output)
         show_plan_briefly(plan, voice)
         with progress_shown(plan, voice) as tell:
             result = run(plan, tell)
@@ -307,6 +320,13 @@ def _one(
             for difference in e.differences:
                 voice.say(f"  {difference}")
         return e.exit_code
+    except Exception as e:
+        if alone:
+            raise
+        if debug:
+            traceback.print_exc()
+        voice.error(_unexpected(e), str(source))
+        return 1
     report_result(plan, result, voice)
     return 1 if result.lost else 0
 
@@ -340,16 +360,20 @@ def report_result(plan: Plan, result: Result, voice: Voice) -> None:
         voice.say(f"  note: {note}")
     if result.lost:
         print(
-            f"sharpreel: {plan.source}: {result.lost} frames did not decode and are missing from "
-            f"{result.output}; {result.frames} were upscaled.",
+            f"sharpreel: {plan.source}: {_frames(result.lost)} did not decode, missing from "
+            f"{result.output}; {result.frames} upscaled.",
             file=sys.stderr,
         )
     voice.say(
-        f"{result.frames} frames in {clock(result.seconds)} ({result.fps:.1f} fps, "
+        f"{_frames(result.frames)} in {clock(result.seconds)} ({result.fps:.1f} fps, "
         f"{result.engine}), verified."
     )
     if not voice.quiet:
         voice.result(str(result.output))
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame" + ("" if count == 1 else "s")
 
 
 @contextmanager
@@ -433,7 +457,7 @@ def _stream(source: Path, output: Path | None, options: Options, voice: Voice) -
     from sharpreel import pipes
 
     result = pipes.run(source, output, options, sys.stdin.buffer, sys.stdout.buffer)
-    voice.say(f"{result.frames} frames, {result.fps:.1f} fps ({result.engine}).")
+    voice.say(f"{_frames(result.frames)}, {result.fps:.1f} fps ({result.engine}).")
     return 1 if result.lost else 0
 
 
@@ -586,10 +610,10 @@ def verify(
     """Check that OUT holds what IN held: frames, times, streams, tags, colour; exit 5 if not."""
     voice = Voice(as_json, quiet=False)
     with errors_as_exit_codes(voice, debug):
-        from sharpreel import mux
+        from sharpreel import mux, video
         from sharpreel import verify as checking
 
-        window = mux.Window(seconds_of(start), seconds_of(end))
+        window = mux.window_of(video.probe(source), seconds_of(start), seconds_of(end))
         differences = checking.verify(source, output, window)
         voice.event(
             "verify", input=str(source), output=str(output), ok=not differences,
@@ -611,25 +635,36 @@ def models(as_json: AsJson = False) -> None:
     from sharpreel import weights
 
     voice = Voice(as_json, quiet=False)
-    table = Table(box=None, pad_edge=False)
+    bundled, others = Table(box=None, pad_edge=False), Table(box=None, pad_edge=False)
     for title in ("name", "scale", "parameters", "over bicubic", "licence", "what"):
-        table.add_column(title, overflow="fold")
+        bundled.add_column(title, overflow="fold")
+    for title in ("give a checkpoint of", "scale", "licence", "what; where from"):
+        others.add_column(title, overflow="fold")
     for name, spec in MODELS.items():
-        scales = weights.available_scales(name)
-        cards = [weights.load_model(name, scale).card for scale in scales]
-        for scale, card in zip(scales, cards, strict=True):
-            voice.event("model", name=name, scale=scale, summary=spec.summary, card=card)
-        trained = [card for card in cards if card]
-        table.add_row(
+        cards = {s: weights.load_model(name, s).card if spec.bundled else {} for s in spec.scales}
+        for scale, card in cards.items():
+            voice.event(
+                "model", name=name, scale=scale, summary=spec.summary, licence=spec.licence,
+                bundled=spec.bundled, source=spec.source, card=card,
+            )  # fmt: skip
+        if not spec.bundled:
+            factors = "x" + ", ".join(map(str, spec.scales))
+            others.add_row(name, factors, spec.licence, f"{spec.summary}; {spec.source}")
+            continue
+        trained = [card for card in cards.values() if card]
+        bundled.add_row(
             name,
-            "\n".join(f"x{scale}" for scale in scales),
-            "\n".join(f"{card['parameters']:,}" for card in trained) or "none",
-            "\n".join(f"+{card['val_psnr_y']['gain_db']:.2f} dB" for card in trained),
+            "\n".join(f"x{scale}" for scale in cards),
+            "\n".join(f"{card['parameters']:,}" for card in trained) or "-",
+            "\n".join(f"+{card['val_psnr_y']['gain_db']:.2f} dB" for card in trained) or "-",
             spec.licence,
             spec.summary + (" (default)" if name == DEFAULT_MODEL else ""),
         )
     if not as_json:
-        Console().print(table)
+        console = Console()
+        console.print(bundled)
+        console.print()
+        console.print(others)
 
 
 @app.command()
@@ -691,13 +726,19 @@ def errors_as_exit_codes(voice: Voice, debug: bool) -> Iterator[None]:
     except MemoryError:
         voice.error(SharpreelError("out of memory; choose a smaller scale or size."))
         raise typer.Exit(4) from None
-    except (RuntimeError, OSError, ValueError, AssertionError) as e:
+    except Exception as e:
         if debug:
             traceback.print_exc()
-        voice.error(SharpreelError(f"unexpected: {e} (use --debug to see where)"))
+        voice.error(_unexpected(e))
         raise typer.Exit(1) from None
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _unexpected(error: Exception) -> SharpreelError:
+    """What only we could break, in one line."""
+    words = " ".join(str(error).split())[:300]
+    return SharpreelError(f"unexpected {type(error).__name__}: {words} (use --debug to see where)")
 
 
 def _terminate(number: int, frame: Any) -> None:
@@ -706,6 +747,9 @@ def _terminate(number: int, frame: Any) -> None:
 
 def main() -> None:
     """The `sharpreel` command."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by who started us
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     app()
 
 

@@ -8,6 +8,7 @@ Two engines, one contract: `OpenVinoEngine` runs saved graphs on a CPU and needs
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,20 +22,33 @@ from sharpreel.weights import Model
 
 if TYPE_CHECKING:
     import openvino as ov
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class Engine(Protocol):
-    """What `upscale.py` asks of an engine."""
+    """What `upscale.py` asks of an engine.
+
+    Attributes:
+        warm_up: Frames it must see before a frame, started anew, to make the same picture.
+        clip_len: Frames it makes at once by `run_clip`; 0: one at a time by `run`, with a state.
+        past, future: Neighbours that `run_clip` looks at beside the frames it makes.
+    """
 
     name: str
     scale: int
+    warm_up: int
+    clip_len: int
+    past: int
+    future: int
 
     def reset(self) -> None:
         """Forget what was seen: the next frame begins a scene."""
 
     def run(self, frame: Frame) -> Frame:
         """(H, W, 3) -> (scale * H, scale * W, 3), same integer type; H and W stay the same."""
+
+    def run_clip(self, frames: list[Frame], first: int, count: int) -> list[Frame]:
+        """Enlarge frames[first : first + count]; the others are neighbours of the same scene."""
 
 
 class OpenVinoEngine:
@@ -52,7 +66,8 @@ class OpenVinoEngine:
                 f"{model.name} has no saved graph; build one with `sharpreel export`, "
                 "or use --engine torch."
             )
-        self.name, self.scale = "openvino", model.scale
+        self.name, self.scale, self.warm_up = "openvino", model.scale, model.spec.warm_up
+        self.clip_len = self.past = self.future = 0
         self._graph, self._multiple = model.graph, model.spec.multiple_of
         self._recurrent = model.spec.recurrent is not None
         self._threads = threads or usable_cpus()
@@ -86,6 +101,10 @@ class OpenVinoEngine:
         request.infer()
         sr: Frame = request.get_tensor("sr").data[0]
         return sr[: height * self.scale, : width * self.scale].copy()
+
+    def run_clip(self, frames: list[Frame], first: int, count: int) -> list[Frame]:
+        """Saved graphs take one frame at a time."""
+        raise NotImplementedError
 
     def _compile(self, frame: Frame) -> None:
         import openvino as ov
@@ -188,11 +207,15 @@ class TorchEngine:
             raise DeviceError("--device cuda: torch finds no CUDA GPU. Use --device cpu.")
         self.name, self.scale = f"torch-{device}", model.scale
         self._torch, self._device = torch, torch.device(device)
-        self._multiple, self._recurrent = (
-            model.spec.multiple_of,
-            model.spec.recurrent is not None,
-        )
+        spec = model.spec
+        self._multiple, self._recurrent = spec.multiple_of, spec.recurrent
         self._module: Any = (module or model.module()).to(self._device)
+        self.warm_up, self.clip_len = spec.warm_up, spec.clip_len
+        self.past = self.future = spec.overlap
+        if self._recurrent is None:
+            self.past = getattr(self._module, "past", 0)
+            self.future = getattr(self._module, "future", 0)
+            self.clip_len = 1 if self.past or self.future else 0
         if device == "cpu":
             torch.set_num_threads(usable_cpus())
         self._state: Any = None
@@ -201,28 +224,51 @@ class TorchEngine:
         self._state = None
 
     def run(self, frame: Frame) -> Frame:
+        def one(lr: Tensor) -> Tensor:
+            if self._recurrent is None:
+                sr: Tensor = self._module(lr[:, None])[:, 0]
+                return sr
+            if self._state is None:
+                self._state = self._module.zero_state(lr)
+            sr, self._state = self._module.step(lr, self._state)
+            return sr
+
+        return self._on_pictures([frame], lambda clip: one(clip[:, 0])[:, None])[0]
+
+    def run_clip(self, frames: list[Frame], first: int, count: int) -> list[Frame]:
+        def whole(clip: Tensor) -> Tensor:
+            sr: Tensor = self._module(clip)[:, first : first + count]
+            return sr
+
+        def windows(clip: Tensor) -> Tensor:
+            made = []
+            for k in range(first, first + count):
+                near = range(k - self.past, k + self.future + 1)
+                # A neighbour behind the scene's end is the frame itself.
+                window = clip[:, [j if 0 <= j < len(frames) else k for j in near]]
+                made.append(self._module.centre(window))
+            stacked: Tensor = self._torch.stack(made, dim=1)
+            return stacked
+
+        return self._on_pictures(frames, windows if self._recurrent is None else whole)
+
+    def _on_pictures(self, frames: list[Frame], network: Callable[[Tensor], Tensor]) -> list[Frame]:
+        """Integer frames -> float clip (1, T, 3, H, W) -> network -> integer frames."""
         torch = self._torch
-        height, width = frame.shape[:2]
-        padded = ops.pad_to_multiple(frame, self._multiple)
-        top = float(np.iinfo(frame.dtype).max)
+        height, width = frames[0].shape[:2]
+        top = float(np.iinfo(frames[0].dtype).max)
+        padded = np.stack([ops.pad_to_multiple(f, self._multiple) for f in frames])
         try:
             with torch.inference_mode():
-                lr = torch.from_numpy(padded.astype(np.float32)).to(self._device)
-                lr = (lr / top).permute(2, 0, 1)[None]
-                if self._recurrent:
-                    if self._state is None:
-                        self._state = self._module.zero_state(lr)
-                    sr, self._state = self._module.step(lr, self._state)
-                else:
-                    sr = self._module(lr[:, None])[:, 0]
-                sr = (sr[0].permute(1, 2, 0) * top).clamp(0, top).round()
-                picture = sr.cpu().numpy().astype(frame.dtype)
+                clip = torch.from_numpy(padded.astype(np.float32)).to(self._device)
+                sr = network((clip / top).permute(0, 3, 1, 2)[None])
+                sr = (sr[0].permute(0, 2, 3, 1) * top).clamp(0, top).round()
+                pictures = sr.cpu().numpy().astype(frames[0].dtype)
         except torch.OutOfMemoryError as e:
             raise DeviceError(
                 f"The GPU ran out of memory at {width}x{height}; use --device cpu."
             ) from e
-        result: Frame = picture[: height * self.scale, : width * self.scale]
-        return result
+        return [p[: height * self.scale, : width * self.scale] for p in pictures]
 
 
 def cuda_available() -> bool:

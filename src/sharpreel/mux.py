@@ -41,6 +41,11 @@ CONTAINERS: dict[str, tuple[str, Fraction | None]] = {
     ".mts": ("mpegts", Fraction(1, 90000)),
 }
 COVER = Disposition.attached_pic
+TS_TAKES = {
+    "audio": frozenset("mp1 mp2 mp3 aac aac_latm ac3 eac3 dts truehd opus s302m".split()),
+    "subtitle": frozenset({"dvb_subtitle", "dvb_teletext"}),
+    "attachment": frozenset(),
+}
 REHEARSED_PACKETS = 8  # of each stream: demuxers of transport streams want to see some
 
 
@@ -64,7 +69,7 @@ class StreamPlan:
 
 @dataclass(frozen=True)
 class Window:
-    """The stretch of the input that is kept, in seconds of its timeline; None is open."""
+    """The stretch of the input that is kept, in seconds of its timestamps; None is open."""
 
     start: Fraction | None = None
     end: Fraction | None = None
@@ -151,6 +156,7 @@ def plan_streams(
             f"{suffix} cannot keep the sample aspect ratio {settings.sample_aspect_ratio} of "
             f"{settings.codec} video; choose .mkv with --codec h264 or hevc, or .mp4."
         )
+    video.check_encoder(settings)
     if not _fits(source, picture, [], settings, suffix):
         raise UsageError(
             f"{suffix} does not take {settings.codec} video; choose another --codec or suffix."
@@ -227,9 +233,13 @@ def _fits(
     suffix: str,
 ) -> bool:
     """Does a file of this kind take these streams? Found by writing the header of one."""
-    muxer = CONTAINERS[suffix][0]
-    if muxer == "mpegts" and not settings.codec.startswith(("h264", "hevc")):
-        return False  # FFmpeg writes it as private data, which nothing reads
+    muxer, others = CONTAINERS[suffix][0], list(others)
+    if muxer == "mpegts":  # FFmpeg writes the rest as private data, which nothing reads
+        if not settings.codec.startswith(("h264", "hevc")):
+            return False
+        streams = [source.streams[plan.index] for plan in others]
+        if any(s.type in TS_TAKES and codec_name(s) not in TS_TAKES[s.type] for s in streams):
+            return False
     try:
         with av.open(io.BytesIO(), "w", format=muxer) as trial:
             video.add_video_stream(trial, settings)
@@ -450,7 +460,7 @@ class _Assembler:
         early = {s.index: early_dts(source, s) for s in wanted if _plain_video(s)}
         for packet in source.demux(wanted):
             unit, index = packet.time_base, packet.stream_index
-            if packet.size == 0 or unit is None:
+            if packet.size == 0 or unit is None or closes_subtitles(packet):
                 continue
             if packet.dts is None and early.get(index):
                 packet.dts = early[index].pop(0)
@@ -525,6 +535,15 @@ def subrip(packet: av.Packet[Any]) -> av.Packet[Any]:
     text.pts, text.dts, text.duration = packet.pts, packet.dts, packet.duration
     text.time_base = packet.time_base
     return text
+
+
+def closes_subtitles(packet: av.Packet[Any]) -> bool:
+    """Is it the empty text at the end of MP4's subtitles, which the muxer writes itself?"""
+    return not packet.duration and bytes(packet) == bytes(2) and _is_mov_text(packet.stream)
+
+
+def _is_mov_text(stream: Stream) -> bool:
+    return stream.type == "subtitle" and codec_name(stream) == "mov_text"
 
 
 def _plain_video(stream: Stream) -> bool:
@@ -707,11 +726,18 @@ def choose_suffix(
         missed = [p for p in plans if _missed(p)]
         if missed:
             what = ", ".join(f"{p.kind} stream {p.index} ({p.codec})" for p in missed)
+            ways = []
+            other = ".mkv" if wanted != ".mkv" else ".mov"
+            with contextlib.suppress(UsageError):
+                there = plan_streams(
+                    source, info.stream_index, settings_for(other), other, allow_transcode
+                )
+                ways += [] if any(map(_missed, there)) else [f"name the output {other}"]
+            if all(p.kind == "audio" for p in missed):
+                ways.append("give --allow-audio-transcode")
+            advice = ", or ".join(ways) or "choose another container, or none"
             raise UsageError(
-                f"{wanted} cannot hold {what} of {info.path}. Name the output "
-                + (".mkv" if wanted != ".mkv" else default_suffix(Path(info.path), info.container))
-                + (", or give --allow-audio-transcode" if missed[0].kind == "audio" else "")
-                + "."
+                f"{wanted} cannot hold {what} of {info.path}. {advice[0].upper()}{advice[1:]}."
             )
         return wanted, plans, ""
     own = default_suffix(Path(info.path), info.container)
@@ -736,6 +762,13 @@ def choose_suffix(
     if best is None:
         raise refusals[0]
     _, suffix, plans = best
+    silent = [p for p in plans if p.action == "drop" and p.kind == "audio" and _missed(p)]
+    if silent:
+        what = ", ".join(f"audio stream {p.index} ({p.codec})" for p in silent)
+        raise UsageError(
+            f"{info.path}: no container here takes its {what}. Give --allow-audio-transcode to "
+            "re-encode it."
+        )
     if suffix != own:
         own_plans = plan_streams(
             source, info.stream_index, settings_for(own), own, allow_transcode
@@ -757,10 +790,17 @@ def _final_word(plan: StreamPlan, suffix: str) -> StreamPlan:
     return plan
 
 
+def window_of(info: video.VideoInfo, start: Fraction | None, end: Fraction | None) -> Window:
+    """The window that a user means, who sees every file begin at zero."""
+    begin, finish = (None if at is None else at + info.origin for at in (start, end))
+    return Window(begin, finish)
+
+
 def check_input_has(info: video.VideoInfo, window: Window) -> None:
     """Raise InputError when the window lies behind the end of the input."""
-    seconds = info.duration_seconds
-    if window.start is not None and seconds is not None and window.start >= seconds:
-        raise InputError(
-            f"{info.path}: --start {float(window.start):.2f} s is behind its end ({seconds:.2f} s)."
-        )
+    if window.start is None or info.duration_seconds is None:
+        return
+    start = float(window.start - info.origin)
+    end = float(info.start_pts * info.time_base - info.origin) + info.duration_seconds
+    if start >= end:
+        raise InputError(f"{info.path}: --start {start:.2f} s is behind its end ({end:.2f} s).")

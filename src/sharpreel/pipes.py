@@ -83,8 +83,8 @@ def _drain(
 ) -> upscale.Result:
     began, count = time.perf_counter(), 0
     cues = cue(
-        upscale.ahead(_inside(reader, options)), reader.info.time_base, model.spec.warm_up,
-        max_frames=None, segment_seconds=float("inf"),
+        upscale.ahead(_inside(reader, options)), reader.info.time_base, 0,
+        max_frames=None, segment_seconds=float("inf"), keeps_state=not runner.clip_len,
     )  # fmt: skip
     for picture in upscale.ahead(upscale.sharpen(cues, runner)):
         sink.write(picture.sr)

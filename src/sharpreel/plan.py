@@ -58,6 +58,13 @@ class Options:
     segment_seconds: float = windows.SEGMENT_SECONDS
 
     def __post_init__(self) -> None:
+        sides = self.size if isinstance(self.size, (tuple, list)) else (self.size,) * 2
+        if self.size is not None and len(sides) != 2:
+            raise ValueError(f"size must be (width, height), got {self.size!r}.")
+        whole = {"scale": self.scale, "height": self.height, "crf": self.crf}
+        for name, number in [*whole.items(), *(("size", side) for side in sides)]:
+            if number is not None and not isinstance(number, int):
+                raise ValueError(f"{name} must be of whole numbers, got {number!r}.")
         for name in ("start", "end"):  # plain numbers are welcome; exact ones are kept
             value = getattr(self, name)
             if value is not None:
@@ -86,7 +93,7 @@ class Plan:
 
     @property
     def window(self) -> mux.Window:
-        return mux.Window(self.options.start, self.options.end)
+        return mux.window_of(self.info, self.options.start, self.options.end)
 
     @property
     def num_frames(self) -> int | None:
@@ -94,9 +101,10 @@ class Plan:
         info, window = self.info, self.window
         if info.num_frames is None or info.duration_seconds is None:
             return info.num_frames
-        length = info.duration_seconds
-        begin = float(window.start or 0)
-        end = length if window.end is None else min(float(window.end), length)
+        length, first = info.duration_seconds, float(info.start_pts * info.time_base)
+        begin = first if window.start is None else max(float(window.start), first)
+        last = first + length
+        end = last if window.end is None else min(float(window.end), last)
         return max(round(info.num_frames * max(end - begin, 0) / length), 1)
 
     @property
@@ -345,6 +353,7 @@ def encode_settings(
     codec = options.codec or default_codec(info, suffix)
     key = video.codec_named(codec)
     chosen = video.CODECS[key]
+    video.check_quality(key, options.crf, options.preset)
     color = info.color
     pix_fmt = video.output_pixel_format(info, key, options.pix_fmt)
     if VideoFormat(pix_fmt).is_rgb:
@@ -398,7 +407,7 @@ def make_plan(source: Path, output: Path | None, options: Options) -> Plan:
         raise InputError(video.transparent(str(source)))
     scale = choose_scale(options, *info.shown_size)
     model = weights.load_model(options.model, scale)
-    mux.check_input_has(info, mux.Window(options.start, options.end))
+    mux.check_input_has(info, mux.window_of(info, options.start, options.end))
     size = target_size(options, info, scale)
     check_sides(source, info, size, scale)
     folder = output if output is not None and output.is_dir() else None

@@ -23,6 +23,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
 from sharpreel import journal, ops, pictures, video
 from sharpreel.engine import Engine, choose_engine
 from sharpreel.errors import InputError
@@ -32,7 +34,7 @@ from sharpreel.ops import Frame as Pixels
 from sharpreel.plan import Options, Plan, make_plan
 from sharpreel.video import Frame
 from sharpreel.weights import load_model
-from sharpreel.windows import Cue, cue
+from sharpreel.windows import Cue, cue, stretches
 
 T = TypeVar("T")
 AHEAD = 4  # frames that wait between two threads
@@ -151,28 +153,63 @@ def upscale_frames(
 
     Yields:
         RGB arrays (scale * H, scale * W, 3) of the same type.
+
+    Raises:
+        ValueError: A frame is not such an array, or not like those before it.
     """
     if isinstance(engine, str):
         engine = choose_engine(load_model(model, scale), device, engine)
-    stream = (Frame(pixels, index) for index, pixels in enumerate(frames))
+    stream = (Frame(pixels, index) for index, pixels in enumerate(_checked(frames)))
     # One endless segment: nothing is ever redone, only scene cuts reset the state.
-    cues = cue(stream, Fraction(0), warm_up=0, max_frames=None)
+    cues = cue(stream, Fraction(0), 0, max_frames=None, keeps_state=not engine.clip_len)
     return (picture.sr.pixels for picture in sharpen(cues, engine))
+
+
+def _checked(frames: Iterable[Pixels]) -> Iterator[Pixels]:
+    """The same frames, while they are what an engine takes."""
+    first: tuple[tuple[int, ...], np.dtype[Any]] | None = None
+    for index, pixels in enumerate(frames):
+        kind = getattr(pixels, "dtype", None)
+        if not isinstance(pixels, np.ndarray) or kind not in (np.uint8, np.uint16):
+            raise ValueError(
+                f"Frame {index} must be an array of uint8 or uint16, got "
+                f"{kind or type(pixels).__name__}. Multiply floats in [0, 1] by 255 and round."
+            )
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+            raise ValueError(
+                f"Frame {index} must be RGB of shape (H, W, 3), got {pixels.shape}. "
+                "Repeat a grey frame three times: np.repeat(frame[..., None], 3, axis=2)."
+            )
+        first = first or (pixels.shape, pixels.dtype)
+        if (pixels.shape, pixels.dtype) != first:
+            raise ValueError(
+                f"Frame {index} is {pixels.dtype} {pixels.shape}, those before are {first[1]} "
+                f"{first[0]}. Frames of one call have one size and type."
+            )
+        yield pixels
 
 
 def sharpen(cues: Iterable[Cue], engine: Engine) -> Iterator[Picture]:
     """Run the network on each cue and yield the pictures that are to be shown."""
+    if engine.clip_len:
+        for part in stretches(cues, engine.clip_len, engine.past, engine.future):
+            frames = [*part.before, *(c.frame for c in part.cues), *part.after]
+            made = engine.run_clip([f.pixels for f in frames], len(part.before), len(part.cues))
+            yield from map(_picture, part.cues, made)
+        return
     for one in cues:
         if one.fresh:
             engine.reset()
-        lr = one.frame
-        pixels = engine.run(lr.pixels)
-        if not one.shown:
-            continue
-        alpha = lr.alpha
-        if alpha is not None:
-            alpha = ops.resize(alpha, *pixels.shape[:2])
-        yield Picture(one.segment, replace(lr, pixels=pixels, alpha=alpha), lr)
+        pixels = engine.run(one.frame.pixels)
+        if one.shown:
+            yield _picture(one, pixels)
+
+
+def _picture(one: Cue, pixels: Pixels) -> Picture:
+    lr, alpha = one.frame, one.frame.alpha
+    if alpha is not None:
+        alpha = ops.resize(alpha, *pixels.shape[:2])
+    return Picture(one.segment, replace(lr, pixels=pixels, alpha=alpha), lr)
 
 
 def ahead(items: Iterable[T], size: int = AHEAD) -> Generator[T]:
@@ -248,7 +285,7 @@ def _make_segments(
     plan: Plan, work: Journal, engine: Engine, tell: Callable[[Progress], None]
 ) -> Result:
     """Make and journal every segment that an earlier run has not."""
-    frames, report, tail = _frames_left(plan, work)
+    frames, report, tail = _frames_left(plan, work, _lookback(engine))
     entries = work.entries
     done_until = entries[-1].pts[-1] if entries else None
     resumed = sum(len(e.pts) for e in entries)
@@ -258,10 +295,11 @@ def _make_segments(
     cues = cue(
         ahead(frames),
         plan.info.time_base,
-        plan.model.spec.warm_up,
+        engine.warm_up,
         len(entries),
         done_until,
         plan.options.segment_seconds,
+        keeps_state=not engine.clip_len,
     )
     began = time.perf_counter()
     segment: _OpenSegment | None = None
@@ -341,15 +379,21 @@ class _OpenSegment:
         self._sink.abandon()
 
 
+def _lookback(engine: Engine) -> int:
+    """Finished frames that a run which goes on must see again to make what an uncut one makes."""
+    if engine.clip_len:
+        return engine.past + 2  # two more, for the scene cuts among them
+    return max(engine.warm_up, 1)
+
+
 def _frames_left(
-    plan: Plan, work: Journal
+    plan: Plan, work: Journal, length: int
 ) -> tuple[Iterator[Frame], video.ReadReport, deque[Frame]]:
     """The frames that an earlier run did not finish, after the last ones it did, and those alone.
 
     The place is found by seeking and proved by the digest of the last finished frames; where the
     proof fails, the input is read from its beginning; where that disagrees too, all is made anew.
     """
-    length = max(plan.model.spec.warm_up, 1)
     if not work.entries:
         return (*plan.frames(), deque(maxlen=length))
     last = work.entries[-1]
@@ -390,5 +434,7 @@ def _afterwards(report: video.ReadReport) -> list[str]:
     if report.damaged:
         notes.append(f"{report.damaged} frames are damaged but were decoded")
     if report.retimed:
-        notes.append(f"{report.retimed} frames had no timestamp of their own and were given one")
+        notes.append(
+            f"{report.retimed} frames had no later timestamp of their own and were given one"
+        )
     return notes

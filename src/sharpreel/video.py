@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
+import itertools
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -36,6 +38,7 @@ from sharpreel.ops import Frame as Pixels
 
 MAX_SIDE = 16384
 PROBE_FRAMES = 4  # the first of an interlaced file is not always marked so
+AVFMT_TS_DISCONT = 0x0200  # libavformat: timestamps of this kind of file begin anywhere
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .ts .m2ts .mts .mpg .mpeg .vob .wmv .asf .flv .f4v .3gp .3g2 "
     ".ogv .mxf .gif .y4m .divx .dv .rm .rmvb".split()
@@ -176,6 +179,7 @@ class VideoInfo:
     alpha: bool
     hdr10: Hdr10 | None
     dynamic_hdr: tuple[str, ...]  # kinds of per-frame HDR metadata, which cannot be kept
+    origin: Fraction = Fraction(0)  # seconds that players show as zero: transport streams' clock
 
     @property
     def rotation(self) -> int:
@@ -211,6 +215,8 @@ def open_input(path: str | Path) -> InputContainer:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file.")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name one video in it.")
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty (0 bytes).")
     try:
@@ -275,9 +281,13 @@ def _describe(
     seconds = None
     if stream.duration is not None:
         seconds = float(stream.duration * time_base)
+    elif stated := _stated_seconds(stream):
+        seconds = stated
     elif container.duration is not None:
         seconds = container.duration / 1e6
     rate = stream.average_rate or stream.base_rate or Fraction(25)
+    if frame.pts is None:  # a bare stream: FFmpeg supposes 25, the codec's headers may know
+        rate = stream.guessed_rate or rate
     num_frames = stream.frames or int(stream.metadata.get("NUMBER_OF_FRAMES", 0)) or None
     if seconds and num_frames and rate > 2 * num_frames / seconds:
         rate = Fraction(num_frames / seconds).limit_denominator(1001)  # a rate of 1000 is no rate
@@ -313,8 +323,25 @@ def _describe(
         interlaced=bool(frame.interlaced_frame),
         alpha=alpha,
         hdr10=_hdr10_of(side_data),
+        origin=_origin(container),
         dynamic_hdr=tuple(dict.fromkeys(DYNAMIC_HDR[k] for k in side_data if k in DYNAMIC_HDR)),
     )
+
+
+def _stated_seconds(stream: VideoStream) -> float | None:
+    """What a Matroska file says in a tag: this stream's own length, 00:01:02.345000000."""
+    try:
+        hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:
+        return None
+
+
+def _origin(container: InputContainer) -> Fraction:
+    """Where the clock of a file stands at its beginning, if its kind starts clocks anywhere."""
+    free = bool(int(container.format.flags) & AVFMT_TS_DISCONT)
+    start = container.start_time
+    return Fraction(start, 1_000_000) if free and start and start > 0 else Fraction(0)
 
 
 def _opaque(frame: VideoFrame) -> bool:
@@ -482,33 +509,36 @@ class VideoReader:
             self._end = info.start_pts + round(info.duration_seconds / info.time_base)
 
     def __iter__(self) -> Iterator[Frame]:
-        info = self.info
-        with open_input(info.path) as container:
-            stream = container.streams[info.stream_index]
+        info, start = self.info, self._start_pts
+        if start is None or start <= info.start_pts:
+            with self._opened() as (container, stream):
+                yield from self._read(container, stream)
+            return
+        # Two seconds early: room for leading pictures and the deinterlacer's neighbours.
+        early = start - round(2 / info.time_base)
+        if early > info.start_pts:
+            with self._opened() as (container, stream):
+                container.seek(early, stream=stream, backward=True)
+                frames = self._read(container, stream)
+                first = next(frames, None)
+                if first is not None and first.pts <= start:
+                    yield from (f for f in itertools.chain([first], frames) if f.pts >= start)
+                    return
+            # The index led behind the place: read from the beginning instead.
+            vars(self.report).update(vars(ReadReport()))  # others hold this very object
+            self._last_pts = None
+            self._converter = to_rgb(info, self._alpha)
+        with self._opened() as (container, stream):  # a transport stream's start is no seek's aim
+            yield from (f for f in self._read(container, stream) if f.pts >= start)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
+        with open_input(self.info.path) as container:
+            stream = container.streams[self.info.stream_index]
             assert isinstance(stream, VideoStream)
             # Frame threads report an error some frames late and take good frames down with it.
             stream.thread_type = "SLICE"
-            start = self._start_pts
-            if start is None or start <= info.start_pts:
-                yield from self._read(container, stream)
-                return
-            # Two seconds early: room for leading pictures and the deinterlacer's neighbours.
-            early = max(start - round(2 / info.time_base), info.start_pts)
-            container.seek(early, stream=stream, backward=True)
-            frames = self._read(container, stream)
-            first = next(frames, None)
-            if first is None or first.pts > start:
-                # The index led behind the place: read from the beginning instead.
-                vars(self.report).update(vars(ReadReport()))  # others hold this very object
-                self._last_pts = None
-                self._converter = to_rgb(info, self._alpha)
-                container.seek(info.start_pts, stream=stream, backward=True)
-                frames, first = self._read(container, stream), None
-            if first is not None and first.pts >= start:
-                yield first
-            for frame in frames:
-                if frame.pts >= start:
-                    yield frame
+            yield container, stream
 
     def _read(
         self, container: InputContainer, stream: VideoStream, seen: Iterable[VideoFrame] = ()
@@ -682,23 +712,31 @@ class Codec:
     preset_option: str = "preset"
     crf_option: str = "crf"
     extra: tuple[tuple[str, str], ...] = ()
+    presets: tuple[str, ...] = ()
+    max_crf: int = 51
 
 
+X264_PRESETS = tuple(
+    "ultrafast superfast veryfast faster fast medium slow slower veryslow placebo".split()
+)
+NVENC_PRESETS = tuple(f"p{n}" for n in range(1, 8))
 CODECS = {
-    "h264": Codec("libx264", 17, "veryfast"),
-    "hevc": Codec("libx265", 19, "veryfast"),
-    "av1": Codec("libsvtav1", 24, "8"),
+    "h264": Codec("libx264", 17, "veryfast", presets=X264_PRESETS),
+    "hevc": Codec("libx265", 19, "veryfast", presets=X264_PRESETS),
+    "av1": Codec("libsvtav1", 24, "8", presets=tuple(str(n) for n in range(14)), max_crf=63),
     "vp9": Codec(
         "libvpx-vp9",
         24,
         "4",
         preset_option="cpu-used",
         extra=(("b", "0"), ("row-mt", "1"), ("deadline", "good")),
+        presets=tuple(str(n) for n in range(9)),
+        max_crf=63,
     ),
     "ffv1": Codec("ffv1", None, None, extra=(("level", "3"), ("slicecrc", "1"))),
     "prores": Codec("prores_ks", None, None, extra=(("profile", "3"),)),
-    "h264_nvenc": Codec("h264_nvenc", 19, "p5", crf_option="cq"),
-    "hevc_nvenc": Codec("hevc_nvenc", 21, "p5", crf_option="cq"),
+    "h264_nvenc": Codec("h264_nvenc", 19, "p5", crf_option="cq", presets=NVENC_PRESETS),
+    "hevc_nvenc": Codec("hevc_nvenc", 21, "p5", crf_option="cq", presets=NVENC_PRESETS),
 }
 CODEC_ALIASES = {"h265": "hevc", "x264": "h264", "x265": "hevc", "avc": "h264"}
 CODEC_ALIASES |= {codec.encoder: name for name, codec in CODECS.items()}
@@ -716,6 +754,35 @@ def codec_named(name: str) -> str:
     if CODECS[key].encoder not in av.codecs_available:
         raise UsageError(f"--codec {name}: this FFmpeg has no encoder {CODECS[key].encoder}.")
     return key
+
+
+def check_quality(codec: str, crf: int | None, preset: str | None) -> None:
+    """Raise UsageError for a --crf or --preset that this codec's encoder does not have."""
+    encoder = CODECS[codec]
+    for option, value, has in (
+        ("--crf", crf, encoder.crf is not None),
+        ("--preset", preset, encoder.preset is not None),
+    ):
+        if value is not None and not has:
+            raise UsageError(f"{option} {value}: {codec} has no such setting; leave it out.")
+    if crf is not None and not 0 <= crf <= encoder.max_crf:
+        raise UsageError(f"--crf {crf}: {codec} takes 0 to {encoder.max_crf}.")
+    if preset is not None and preset not in encoder.presets:
+        raise UsageError(f"--preset {preset}: {codec} takes {', '.join(encoder.presets)}.")
+
+
+def check_encoder(settings: EncodeSettings) -> None:
+    """Raise UsageError when the encoder itself refuses, found by opening it."""
+    try:
+        with av.open(io.BytesIO(), "w", format="matroska") as trial:
+            add_video_stream(trial, settings)
+            trial.start_encoding()
+    except (ValueError, av.FFmpegError, OSError) as e:
+        s, reason = settings, getattr(e, "strerror", None) or e
+        raise UsageError(
+            f"{CODECS[s.codec].encoder} does not make {s.width}x{s.height} {s.pix_fmt} on this "
+            f"machine ({reason}); choose another --codec or a smaller size."
+        ) from e
 
 
 def pixel_formats(codec: str) -> list[str]:

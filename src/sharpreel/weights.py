@@ -10,10 +10,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import pickle
 import struct
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,6 +38,7 @@ class Model:
         graph: The saved OpenVINO graph, None when there is none.
         tensors: The safetensors file, None for a network without parameters.
         sha256: Of the graph's or the tensors' bytes; names the network in journals.
+        state: The tensors under the module's names, when the file has them under others.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Model:
     graph: Path | None
     tensors: Path | None
     sha256: str
+    state: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -65,7 +68,7 @@ class Model:
             raise MissingExtra(f"Running {self.name} as a torch network", "torch") from e
         module = self.spec.build(self.arguments)
         if self.tensors is not None:
-            state = safetensors.torch.load_file(self.tensors)
+            state = self.state or safetensors.torch.load_file(self.tensors)
             try:
                 module.load_state_dict(state)
             except RuntimeError as e:
@@ -107,14 +110,19 @@ def available_scales(name: str) -> tuple[int, ...]:
 
 
 def load_model(name_or_path: str | Path = DEFAULT_MODEL, scale: int | None = None) -> Model:
-    """Find a network by its name in `MODELS`, or open a .safetensors file of ours.
+    """Find a network by its name in `MODELS`, or open a model file.
+
+    A file is one of ours (.safetensors with a card), or a checkpoint of one of the networks in
+    `MODELS` as others publish them (.pt, .pth, .ckpt, .safetensors): the network, its scale and its
+    arguments are known from the names and shapes of the tensors, and nothing in it is run.
 
     Args:
-        scale: Integer factor; a bundled network defaults to 2, a file to its own.
+        scale: Factor; a bundled network defaults to 2, a file to its own.
 
     Raises:
         UsageError: No such model, or not at this scale.
-        WeightsError: The file is not a model.
+        WeightsError: The file is not a model, or of a network we do not know.
+        MissingExtra: A checkpoint of others needs torch.
     """
     name = str(name_or_path)
     if name in MODELS:
@@ -126,6 +134,10 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, scale: int | None = Non
         raise UsageError(
             f"No model or file is called {name}.{hint} Known models: {', '.join(MODELS)}."
         )
+    if path.is_dir():
+        raise WeightsError(f"{path}: a folder; name a model file in it.")
+    if not _is_ours(path):
+        return _foreign(path, scale)
     card = read_card(path)
     if scale is not None and scale != card["arguments"]["scale"]:
         raise UsageError(f"{path} enlarges {card['arguments']['scale']} times, not {scale}.")
@@ -141,8 +153,102 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, scale: int | None = Non
     )
 
 
+# Where training programs put the tensors: averaged ones first.
+WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "generator", "netG")
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            (size,) = struct.unpack("<Q", file.read(8))
+            return size < 2**24 and b'"sharpreel"' in file.read(size)
+    except (OSError, struct.error):
+        return False
+
+
+def _foreign(path: Path, scale: int | None) -> Model:
+    """A checkpoint that others made, recognised by its tensors."""
+    try:
+        import torch
+    except ImportError as e:
+        raise MissingExtra(f"{path}: reading a checkpoint of others", "torch") from e
+    tensors = _unwrap(_read_tensors(path))
+    if not tensors:
+        raise WeightsError(f"{path}: not a model file of sharpreel, and holds no tensors.")
+    known = {name: spec for name, spec in MODELS.items() if spec.recognise is not None}
+    for name, spec in known.items():
+        assert spec.recognise is not None
+        found = spec.recognise(tensors, path.name)
+        if found is None:
+            continue
+        arguments, state = found
+        if name == "tsrcnn":  # its tensors fit any factor
+            arguments = {"scale": scale or 2, **arguments}
+        with torch.device("meta"):
+            module: Any = spec.build(arguments)
+        if scale is not None and scale != module.scale:
+            raise UsageError(
+                f"{path} is a {name} that enlarges {module.scale:g} times, not {scale}."
+            )
+        return Model(
+            name=path.stem,
+            spec=spec,
+            scale=int(module.scale),
+            card={"model": name, "arguments": arguments},
+            graph=None,
+            tensors=path,
+            sha256=file_sha256(path),
+            state=state,
+        )
+    first = ", ".join(list(tensors)[:3])
+    raise WeightsError(
+        f"{path}: {len(tensors)} tensors ({first}, ...) that are none of the networks sharpreel "
+        f"knows, or not all of one: {', '.join(known)}."
+    )
+
+
+def _read_tensors(path: Path) -> Any:
+    """What a checkpoint file holds, read without running anything in it."""
+    import safetensors
+    import safetensors.torch
+    import torch
+
+    refused = (
+        f"{path}: not a model file of sharpreel, and no checkpoint of tensors alone "
+        "(.pt, .pth, .safetensors). Nothing in it was run."
+    )
+    if path.suffix == ".safetensors":
+        try:
+            return safetensors.torch.load_file(path)
+        except (safetensors.SafetensorError, OSError) as e:
+            raise WeightsError(refused) from e
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # old files: torch remarks on their age
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as e:
+        raise WeightsError(refused) from e
+
+
+def _unwrap(content: Any) -> dict[str, Any]:
+    """The state dict inside a checkpoint, whatever it is wrapped in."""
+    import torch
+
+    while isinstance(content, Mapping):
+        key = next((k for k in WRAPPERS if isinstance(content.get(k), Mapping)), None)
+        if key is None:
+            return {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
+        content = content[key]
+    return {}
+
+
 def _bundled(name: str, scale: int) -> Model:
     spec = MODELS[name]
+    if not spec.bundled:
+        raise UsageError(
+            f"{name} comes without weights: give a checkpoint of it instead, -m FILE "
+            f"({spec.source})."
+        )
     if scale not in spec.scales:
         raise UsageError(
             f"{name} enlarges {' or '.join(map(str, spec.scales))} times, not {scale}."

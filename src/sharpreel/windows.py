@@ -11,6 +11,7 @@ why a resumed run, or one spread over machines, gives the same bytes as an uncut
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ def cue(
     done_until: int | None = None,
     segment_seconds: float = SEGMENT_SECONDS,
     max_frames: int | None = SEGMENT_FRAMES,
+    keeps_state: bool = True,
 ) -> Iterator[Cue]:
     """What to run, in order: every frame shown once, in segments of about `segment_seconds`.
 
@@ -82,6 +84,8 @@ def cue(
         first_segment: Number of the first segment made.
         done_until: Frames up to this pts belong to segments made before: they only warm up.
         max_frames: A segment has no more; None: no bound.
+        keeps_state: False for networks that look at neighbouring frames and remember nothing: no
+            frame is run again, and frames done before are passed on unshown, as neighbours.
     """
     recent: deque[Frame] = deque(maxlen=warm_up)
     find_cut = SceneCut()
@@ -89,15 +93,23 @@ def cue(
     begun: int | None = None
     count = 0
     for frame in frames:
-        if done_until is not None and frame.pts <= done_until:
+        done = done_until is not None and frame.pts <= done_until
+        if done and keeps_state:
             recent.append(frame)
             continue
         is_cut = find_cut(frame.pixels)
+        if done:
+            yield Cue(segment, frame, fresh=is_cut, shown=False)
+            continue
         seconds = 0.0 if begun is None else float((frame.pts - begun) * time_base)
         due = seconds >= segment_seconds and (frame.key or is_cut)
         late = seconds >= 1.5 * segment_seconds or count == max_frames
         if begun is None or due or late:
             segment, begun, count = segment + 1, frame.pts, 0
+            if not keeps_state:
+                yield Cue(segment, frame, fresh=is_cut, shown=True)
+                count += 1
+                continue
             # The detector starts anew too: a resumed run has seen no more than this.
             find_cut = SceneCut()
             scene = [*recent, frame]
@@ -110,3 +122,50 @@ def cue(
             yield Cue(segment, frame, fresh=is_cut, shown=True)
         count += 1
         recent.append(frame)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Frames that a network makes at once, with the neighbours it may look at.
+
+    `before` and `after` are of the same scene, and fewer than asked for at its ends.
+    """
+
+    before: list[Frame]
+    cues: list[Cue]
+    after: list[Frame]
+
+
+def stretches(cues: Iterable[Cue], length: int, before: int, after: int) -> Iterator[Stretch]:
+    """Cut cues without state (`keeps_state=False`) to stretches of at most `length` shown frames.
+
+    A stretch ends with its segment and with its scene, so what is made of a segment depends on
+    its own frames and the neighbours alone.
+
+    length = 3, before = after = 1, a cut before d
+
+    stretch 0   [a b c]          no frame before, and d is another scene
+    stretch 1         [d e f] g
+    stretch 2             f [g]
+    """
+    waiting: deque[Cue] = deque()
+    source = iter(cues)
+    past: deque[Frame] = deque(maxlen=before)
+    while True:
+        waiting.extend(itertools.islice(source, length + after + 1 - len(waiting)))
+        if not waiting:
+            return
+        first = waiting[0]
+        if first.fresh:
+            past.clear()
+        if not first.shown:
+            past.append(waiting.popleft().frame)
+            continue
+        rest = itertools.islice(waiting, 1, None)
+        same = [first, *itertools.takewhile(lambda c: not c.fresh, rest)]
+        mine = [c for c in same[:length] if c.segment == first.segment]
+        following = [c.frame for c in same[len(mine) : len(mine) + after]]
+        yield Stretch(list(past), mine, following)
+        for one in mine:
+            past.append(one.frame)
+            waiting.popleft()

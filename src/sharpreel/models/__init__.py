@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    State = Mapping[str, Tensor]
+    Found = tuple[dict[str, Any], dict[str, Tensor]] | None
 
 
 @dataclass(frozen=True)
@@ -22,23 +25,32 @@ class ModelSpec:
         summary: One line for `sharpreel models`.
         scales: Integer factors it exists for.
         build: (arguments) -> the torch module, (N, T, C, H, W) -> (N, T, C, sH, sW).
-        past, future: Frames of context before and after the one being made.
-        recurrent: "causal" when a state runs forward through the video, None when not.
+        recurrent: "causal" when a state runs forward through the video, "both" when forward and
+            backward through a clip, None when not. A network without state that looks at
+            neighbours says at how many by its attributes `past` and `future`.
         warm_up: Frames a recurrent network must see before a frame, started anew, for its picture
             to equal the uncut run's (tested: 60 dB and more).
+        clip_len, overlap: Of a "both": frames made at once, and frames beside them that it sees.
         multiple_of: The engine pads lr height and width to this.
-        licence: Of the bundled weights.
+        licence: Of the bundled weights, or of the code the network follows.
+        bundled: Are there weights in the package?
+        source: Where weights come from when there are none.
+        recognise: (tensors, file name) -> arguments for `build` and the tensors under the module's
+            names, or None when a checkpoint is of another network.
     """
 
     summary: str
     scales: tuple[int, ...]
     build: Callable[[Mapping[str, Any]], nn.Module]
-    past: int = 0
-    future: int = 0
-    recurrent: Literal["causal"] | None = None
+    recurrent: Literal["causal", "both"] | None = None
     warm_up: int = 0
+    clip_len: int = 0
+    overlap: int = 0
     multiple_of: int = 1
     licence: str = "Apache-2.0"
+    bundled: bool = True
+    source: str = "in the package"
+    recognise: Callable[[State, str], Found] | None = None
 
 
 def _bicubic(arguments: Mapping[str, Any]) -> nn.Module:
@@ -53,6 +65,98 @@ def _reel(arguments: Mapping[str, Any]) -> nn.Module:
     return Reel(**arguments)
 
 
+def _tsrcnn(arguments: Mapping[str, Any]) -> nn.Module:
+    from sharpreel.models.tsrcnn import TSRCNN
+
+    return TSRCNN(**arguments)
+
+
+def _is_tsrcnn(state: State, file_name: str) -> Found:
+    from sharpreel.models import tsrcnn
+
+    found = tsrcnn.recognise(state)
+    if found is None:
+        return None
+    arguments, tensors = found
+    named = tsrcnn.read_name(file_name)  # nothing else tells the factor
+    frames = named.get("past", 0) + named.get("future", 0)
+    if named.get("size") == arguments["size"] and frames == arguments["past"] + arguments["future"]:
+        arguments = arguments | named
+    return arguments, tensors
+
+
+def _srgan(arguments: Mapping[str, Any]) -> nn.Module:
+    from sharpreel.models import srgan
+
+    return srgan.build(**arguments)
+
+
+def _is_srgan(state: State, file_name: str) -> Found:
+    from sharpreel.models import srgan
+
+    return srgan.recognise(state)
+
+
+def _srvgg(arguments: Mapping[str, Any]) -> nn.Module:
+    from sharpreel.models.srvgg import SRVGG
+
+    return SRVGG(**arguments)
+
+
+def _is_srvgg(state: State, file_name: str) -> Found:
+    from sharpreel.models import srvgg
+
+    return srvgg.recognise(state)
+
+
+def _rrdb(arguments: Mapping[str, Any]) -> nn.Module:
+    from sharpreel.models.rrdb import RRDBNet
+
+    return RRDBNet(**arguments)
+
+
+def _is_rrdb(state: State, file_name: str) -> Found:
+    from sharpreel.models import rrdb
+
+    return rrdb.recognise(state)
+
+
+def _rbpn(arguments: Mapping[str, Any]) -> nn.Module:
+    from sharpreel.models.rbpn import RBPN
+
+    return RBPN(**arguments)
+
+
+def _is_rbpn(state: State, file_name: str) -> Found:
+    from sharpreel.models import rbpn
+
+    return rbpn.recognise(state)
+
+
+def _basicvsr(arguments: Mapping[str, Any]) -> nn.Module:
+    from sharpreel.models.basicvsr import BasicVSR
+
+    return BasicVSR(**arguments)
+
+
+def _is_basicvsr(state: State, file_name: str) -> Found:
+    from sharpreel.models import basicvsr
+
+    return basicvsr.recognise(state)
+
+
+def _basicvsrpp(arguments: Mapping[str, Any]) -> nn.Module:
+    from sharpreel.models.basicvsrpp import BasicVSRPlusPlus
+
+    return BasicVSRPlusPlus(**arguments)
+
+
+def _is_basicvsrpp(state: State, file_name: str) -> Found:
+    from sharpreel.models import basicvsrpp
+
+    return basicvsrpp.recognise(state)
+
+
 MODELS: dict[str, ModelSpec] = {
     "bicubic": ModelSpec(
         summary="MATLAB's bicubic, the baseline",
@@ -63,10 +167,76 @@ MODELS: dict[str, ModelSpec] = {
         summary="small recurrent network for streaming on a CPU",
         scales=(2, 4),
         build=_reel,
-        past=1,
         recurrent="causal",
         warm_up=12,
         multiple_of=2,
+    ),
+    "tsrcnn": ModelSpec(
+        summary="three convolutions over the frame before, this one and the next",
+        scales=(2, 3, 4),
+        build=_tsrcnn,
+        licence="not stated",
+        bundled=False,
+        source="Dawid64/super-enhanced-resolution",
+        recognise=_is_tsrcnn,
+    ),
+    "srgan": ModelSpec(
+        summary="image networks: SRResNet, Fast-SRGAN, MobileNetV2-style",
+        scales=(2, 4, 8),
+        build=_srgan,
+        licence="see source",
+        bundled=False,
+        source="amanchadha/iSeeBetter, HasnainRaz/Fast-SRGAN",
+        recognise=_is_srgan,
+    ),
+    "srvgg": ModelSpec(
+        summary="image network of Real-ESRGAN's animevideov3 and general-x4v3",
+        scales=(2, 3, 4),
+        build=_srvgg,
+        licence="BSD-3-Clause",
+        bundled=False,
+        source="xinntao/Real-ESRGAN",
+        recognise=_is_srvgg,
+    ),
+    "rrdb": ModelSpec(
+        summary="image network of ESRGAN and RealESRGAN_x4plus",
+        scales=(1, 2, 4),
+        build=_rrdb,
+        licence="BSD-3-Clause",
+        bundled=False,
+        source="xinntao/ESRGAN, xinntao/Real-ESRGAN",
+        recognise=_is_rrdb,
+    ),
+    "rbpn": ModelSpec(
+        summary="recurrent back-projection over six neighbours with optical flow; iSeeBetter",
+        scales=(2, 4, 8),
+        build=_rbpn,
+        licence="MIT",
+        bundled=False,
+        source="alterzero/RBPN-PyTorch, amanchadha/iSeeBetter",
+        recognise=_is_rbpn,
+    ),
+    "basicvsr": ModelSpec(
+        summary="bidirectional recurrent network with optical flow",
+        scales=(2, 4),
+        build=_basicvsr,
+        recurrent="both",
+        clip_len=15,
+        overlap=5,
+        bundled=False,
+        source="XPixelGroup/BasicSR, open-mmlab/mmagic",
+        recognise=_is_basicvsr,
+    ),
+    "basicvsrpp": ModelSpec(
+        summary="BasicVSR++: second-order propagation with deformable alignment",
+        scales=(1, 2, 4),
+        build=_basicvsrpp,
+        recurrent="both",
+        clip_len=15,
+        overlap=5,
+        bundled=False,
+        source="ckkelvinchan/BasicVSR_PlusPlus, open-mmlab/mmagic",
+        recognise=_is_basicvsrpp,
     ),
 }
 DEFAULT_MODEL = "reel-fast"

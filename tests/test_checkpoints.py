@@ -1,0 +1,206 @@
+"""Checkpoints of others: recognised by their tensors, run through the product."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from media import count_frames, make_clip, moving
+from sharpreel import cli, upscale, video, weights
+from sharpreel.engine import TorchEngine
+from sharpreel.errors import MissingExtra, UsageError, WeightsError
+from sharpreel.models import MODELS
+from sharpreel.upscale import Progress, upscale_frames, upscale_video
+from sharpreel.verify import verify
+
+State = dict[str, torch.Tensor]
+
+
+def behind(prefix: str) -> Callable[[State], Any]:
+    return lambda state: {prefix + name: tensor for name, tensor in state.items()}
+
+
+def under(*keys: str) -> Callable[[State], Any]:
+    def wrapped(state: State) -> Any:
+        content: Any = state
+        for key in reversed(keys):
+            content = {key: content, "iter": 5}
+        return content
+
+    return wrapped
+
+
+# Small networks of each family, as their training programs save them.
+FILES: list[tuple[str, dict[str, Any], str, Callable[[State], Any]]] = [
+    ("tsrcnn", {"size": "small", "past": 1, "future": 1, "scale": 2}, "mine.pt", dict),
+    ("srgan", {"network": "srresnet", "scale": 2}, "netG_epoch_2_100.pth", behind("module.")),
+    ("srgan", {"network": "fast", "channels": 8, "blocks": 1}, "model.pt", behind("_orig_mod.")),
+    ("srgan", {"network": "mobile", "scale": 2}, "d.pth", under("model")),
+    ("srvgg", {"scale": 2, "channels": 8, "convs": 2}, "anime.pth", under("params_ema")),
+    ("rrdb", {"scale": 4, "channels": 8, "blocks": 1, "growth": 4}, "esrgan.pth", under("params")),
+    (
+        "rbpn",
+        {"scale": 2, "num_frames": 3, "channels": 3, "base_filter": 8, "feat": 4, "resblocks": 1},
+        "RBPN_2x.pth",
+        behind("module."),
+    ),
+    ("basicvsr", {"channels": 8, "blocks": 1, "scale": 4}, "b.pth", under("state_dict")),
+    ("basicvsrpp", {"channels": 8, "blocks": 1, "scale": 2}, "bpp.pth", under("params")),
+]
+NAMES = [f"{name}-{file}" for name, _, file, _ in FILES]
+
+
+def save(folder: Path, which: tuple[str, dict[str, Any], str, Callable[[State], Any]]) -> Path:
+    name, arguments, file, wrap = which
+    torch.manual_seed(1)
+    state = MODELS[name].build(arguments).state_dict()
+    torch.save(wrap(state), folder / file)
+    return folder / file
+
+
+@pytest.mark.parametrize("which", FILES, ids=NAMES)
+def test_a_checkpoint_is_known_by_its_tensors(which: Any, tmp_path: Path) -> None:
+    name, arguments, _, _ = which
+    model = weights.load_model(save(tmp_path, which))
+    assert model.spec is MODELS[name]
+    assert {k: model.arguments[k] for k in arguments} == arguments
+    torch.manual_seed(1)
+    wanted = MODELS[name].build(arguments).state_dict()
+    for key, tensor in model.module().state_dict().items():
+        torch.testing.assert_close(tensor, wanted[key], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("which", FILES, ids=NAMES)
+def test_each_network_upscales_a_video_from_the_command_line(which: Any, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", frames=12, size=(64, 48))
+    path = save(tmp_path, which)
+    out = tmp_path / "out.mp4"
+    words = ["upscale", clip, "-o", out, "-m", path, "--preset", "ultrafast"]
+    done = CliRunner().invoke(cli.app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    scale = weights.load_model(path).scale
+    assert video.probe(out).shown_size == (64 * scale, 48 * scale)
+    assert count_frames(out) == 12
+    assert verify(clip, out) == []
+
+
+def scene(frames: int) -> list[Any]:
+    return list(moving((64, 64), frames))
+
+
+@pytest.mark.parametrize("which", FILES, ids=NAMES)
+def test_the_product_makes_what_the_network_makes_of_the_whole_clip(
+    which: Any, tmp_path: Path
+) -> None:
+    path = save(tmp_path, which)
+    frames = scene(7)
+    made = list(upscale_frames(frames, path, engine="torch"))
+    module = weights.load_model(path).module()
+    clip = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)[None].float() / 255
+    with torch.no_grad():
+        whole = module(clip)[0].clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).numpy()
+    for ours, theirs in zip(made, whole, strict=True):
+        # The order of float sums may differ: a half may round the other way.
+        assert np.abs(ours.astype(int) - theirs).max() <= 1
+        assert (ours != theirs).mean() < 0.001
+
+
+@pytest.mark.parametrize(
+    "which", [FILES[0], FILES[6], FILES[7]], ids=["tsrcnn", "rbpn", "basicvsr"]
+)
+def test_a_run_with_neighbours_goes_on_to_the_same_bytes(which: Any, tmp_path: Path) -> None:
+    path = save(tmp_path, which)
+    clip = make_clip(tmp_path / "in.mp4", frames=30, size=(64, 64), audio=False)
+
+    def stop(progress: Progress) -> None:
+        if progress.event == "segment":
+            raise KeyboardInterrupt
+
+    settings: dict[str, Any] = {"model": path, "segment_seconds": 0.2, "preset": "ultrafast"}
+    whole = upscale_video(clip, tmp_path / "whole.mp4", **settings)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            upscale_video(clip, tmp_path / "cut.mp4", on_progress=stop, **settings)
+    result = upscale_video(clip, tmp_path / "cut.mp4", **settings)
+    assert result.resumed_frames > 0
+    first, second = (
+        hashlib.sha256(f.read_bytes()).hexdigest() for f in (whole.output, result.output)
+    )
+    assert first == second
+
+
+def test_neighbours_stay_in_their_scene(tmp_path: Path) -> None:
+    path = save(tmp_path, FILES[0])
+    one = scene(4)
+    two = [255 - f for f in scene(4)]
+    together = list(upscale_frames([*one, *two], path, engine="torch"))
+    apart = [*upscale_frames(one, path, engine="torch"), *upscale_frames(two, path, engine="torch")]
+    for a, b in zip(together, apart, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_file_name_of_a_tsrcnn_tells_its_factor(tmp_path: Path) -> None:
+    name = "small_240_720_36videos_AdamWopt_PNSRloss_1fb_1ff_3ep_final.pt"
+    path = save(tmp_path, ("tsrcnn", {"size": "small", "scale": 3}, name, dict))
+    assert weights.load_model(path).scale == 3
+    plain = save(tmp_path, FILES[0])
+    assert weights.load_model(plain).scale == 2
+    assert weights.load_model(plain, 4).scale == 4
+
+
+def test_a_scale_the_weights_do_not_have_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path, FILES[4])
+    with pytest.raises(UsageError, match="srvgg that enlarges 2 times, not 4"):
+        weights.load_model(path, 4)
+
+
+@pytest.mark.parametrize("change", ["missing", "extra", "shape"])
+@pytest.mark.parametrize("which", FILES, ids=NAMES)
+def test_a_file_that_is_not_all_of_one_network_is_refused(
+    which: Any, change: str, tmp_path: Path
+) -> None:
+    name, arguments, _, _ = which
+    state = dict(MODELS[name].build(arguments).state_dict())
+    key = next(k for k, v in reversed(state.items()) if v.ndim > 0)
+    if change == "missing":
+        del state[key]
+    elif change == "extra":
+        state["surplus.weight"] = torch.zeros(3)
+    else:
+        state[key] = torch.zeros(*state[key].shape, 2)
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match="none of the networks sharpreel knows"):
+        weights.load_model(tmp_path / "x.pth")
+
+
+def test_a_network_without_weights_says_what_to_give() -> None:
+    with pytest.raises(UsageError, match="give a checkpoint of it instead, -m FILE"):
+        weights.load_model("rbpn")
+
+
+def test_without_torch_one_line_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path, FILES[4])
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'sharpreel\[torch\]'"):
+        weights.load_model(path)
+
+
+def test_an_engine_says_how_far_its_network_looks(tmp_path: Path) -> None:
+    seen = {}
+    for which in FILES:
+        engine = TorchEngine(weights.load_model(save(tmp_path, which)))
+        seen[which[0]] = (engine.past, engine.future, engine.clip_len)
+    assert seen["tsrcnn"] == (1, 1, 1)
+    assert seen["srgan"] == (0, 0, 0)
+    assert seen["rbpn"] == (1, 1, 1)
+    assert seen["basicvsr"] == (5, 5, 15)
+    assert upscale._lookback(engine) == 7
