@@ -17,6 +17,7 @@ from sharpreel.engine import OpenVinoEngine
 from sharpreel.errors import UsageError, WeightsError
 from sharpreel.models import MODELS
 from sharpreel.models.reel import Reel
+from sharpreel.upscale import upscale_frames
 
 BUNDLED = [("reel-fast", 2), ("reel-fast", 4)]
 
@@ -155,3 +156,10 @@ def test_a_card_of_another_format_is_refused(tmp_path: Path) -> None:
 def test_every_model_of_the_table_is_bundled_at_every_scale() -> None:
     for name, spec in MODELS.items():
         assert weights.available_scales(name) == (spec.scales if spec.bundled else ())
+
+
+def test_what_load_model_returns_can_be_used_again_and_again() -> None:
+    model = weights.load_model("reel-fast", 4)
+    frame = np.full((6, 8, 3), 90, np.uint8)
+    for _ in range(2):
+        assert next(upscale_frames([frame], model)).shape == (24, 32, 3)

@@ -33,7 +33,7 @@ from sharpreel.models import DEFAULT_MODEL
 from sharpreel.ops import Frame as Pixels
 from sharpreel.plan import Options, Plan, make_plan
 from sharpreel.video import Frame
-from sharpreel.weights import load_model
+from sharpreel.weights import Model, load_model
 from sharpreel.windows import Cue, cue, stretches
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ def plan_for(source: Path, output: Path | None, options: Options) -> Plan:
 
 def upscale_frames(
     frames: Iterable[Pixels],
-    model: str | Path = DEFAULT_MODEL,
+    model: str | Path | Model = DEFAULT_MODEL,
     *,
     scale: int | None = None,
     device: str = "auto",
@@ -147,7 +147,7 @@ def upscale_frames(
 
     Args:
         frames: RGB arrays (H, W, 3), uint8 or uint16, all of one size.
-        model: A name of `sharpreel models`, or a model file.
+        model: A name of `sharpreel models`, a model file, or what `load_model` returned.
         scale: Integer factor, 2 by default.
         engine: "auto", "openvino" or "torch"; or an engine, which then says model and device.
 
@@ -158,7 +158,8 @@ def upscale_frames(
         ValueError: A frame is not such an array, or not like those before it.
     """
     if isinstance(engine, str):
-        engine = choose_engine(load_model(model, scale), device, engine)
+        loaded = model if isinstance(model, Model) else load_model(model, scale)
+        engine = choose_engine(loaded, device, engine)
     stream = (Frame(pixels, index) for index, pixels in enumerate(_checked(frames)))
     # One endless segment: nothing is ever redone, only scene cuts reset the state.
     cues = cue(stream, Fraction(0), 0, max_frames=None, keeps_state=not engine.clip_len)
@@ -175,7 +176,7 @@ def _checked(frames: Iterable[Pixels]) -> Iterator[Pixels]:
                 f"Frame {index} must be an array of uint8 or uint16, got "
                 f"{kind or type(pixels).__name__}. Multiply floats in [0, 1] by 255 and round."
             )
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or min(pixels.shape) < 2:
             raise ValueError(
                 f"Frame {index} must be RGB of shape (H, W, 3), got {pixels.shape}. "
                 "Repeat a grey frame three times: np.repeat(frame[..., None], 3, axis=2)."

@@ -807,7 +807,8 @@ def output_pixel_format(info: VideoInfo, codec: str, wanted: str | None = None) 
     source = VideoFormat(info.pix_fmt)
     if info.color.matrix == RGB:
         # A GIF or a palette has no chroma worth four times the data.
-        chroma = "444" if info.pix_fmt.startswith("gbr") else "420"
+        poor = info.container == "gif" or info.pix_fmt == "pal8"
+        chroma = "420" if poor else "444"
     elif len(source.components) < 3:
         chroma = "420"
     else:
