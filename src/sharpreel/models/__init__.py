@@ -65,96 +65,61 @@ def _reel(arguments: Mapping[str, Any]) -> nn.Module:
     return Reel(**arguments)
 
 
-def _tsrcnn(arguments: Mapping[str, Any]) -> nn.Module:
-    from sharpreel.models.tsrcnn import TSRCNN
-
-    return TSRCNN(**arguments)
+# The files of the networks that come without weights; imported when they are asked for.
 
 
-def _is_tsrcnn(state: State, file_name: str) -> Found:
+def _tsrcnn() -> Any:
     from sharpreel.models import tsrcnn
 
-    found = tsrcnn.recognise(state)
+    return tsrcnn
+
+
+def _srgan() -> Any:
+    from sharpreel.models import srgan
+
+    return srgan
+
+
+def _srvgg() -> Any:
+    from sharpreel.models import srvgg
+
+    return srvgg
+
+
+def _rrdb() -> Any:
+    from sharpreel.models import rrdb
+
+    return rrdb
+
+
+def _rbpn() -> Any:
+    from sharpreel.models import rbpn
+
+    return rbpn
+
+
+def _basicvsr() -> Any:
+    from sharpreel.models import basicvsr
+
+    return basicvsr
+
+
+def _basicvsrpp() -> Any:
+    from sharpreel.models import basicvsrpp
+
+    return basicvsrpp
+
+
+def _recognise_tsrcnn(state: State, file_name: str) -> Found:
+    found: Found = _tsrcnn().recognise(state)
     if found is None:
         return None
     arguments, tensors = found
-    named = tsrcnn.read_name(file_name)  # nothing else tells the factor
+    named = _tsrcnn().read_name(file_name)  # nothing else tells the factor
     frames = named.get("past", 0) + named.get("future", 0)
     if named.get("size") == arguments["size"] and frames == arguments["past"] + arguments["future"]:
         arguments = arguments | named
     return arguments, tensors
-
-
-def _srgan(arguments: Mapping[str, Any]) -> nn.Module:
-    from sharpreel.models import srgan
-
-    return srgan.build(**arguments)
-
-
-def _is_srgan(state: State, file_name: str) -> Found:
-    from sharpreel.models import srgan
-
-    return srgan.recognise(state)
-
-
-def _srvgg(arguments: Mapping[str, Any]) -> nn.Module:
-    from sharpreel.models.srvgg import SRVGG
-
-    return SRVGG(**arguments)
-
-
-def _is_srvgg(state: State, file_name: str) -> Found:
-    from sharpreel.models import srvgg
-
-    return srvgg.recognise(state)
-
-
-def _rrdb(arguments: Mapping[str, Any]) -> nn.Module:
-    from sharpreel.models.rrdb import RRDBNet
-
-    return RRDBNet(**arguments)
-
-
-def _is_rrdb(state: State, file_name: str) -> Found:
-    from sharpreel.models import rrdb
-
-    return rrdb.recognise(state)
-
-
-def _rbpn(arguments: Mapping[str, Any]) -> nn.Module:
-    from sharpreel.models.rbpn import RBPN
-
-    return RBPN(**arguments)
-
-
-def _is_rbpn(state: State, file_name: str) -> Found:
-    from sharpreel.models import rbpn
-
-    return rbpn.recognise(state)
-
-
-def _basicvsr(arguments: Mapping[str, Any]) -> nn.Module:
-    from sharpreel.models.basicvsr import BasicVSR
-
-    return BasicVSR(**arguments)
-
-
-def _is_basicvsr(state: State, file_name: str) -> Found:
-    from sharpreel.models import basicvsr
-
-    return basicvsr.recognise(state)
-
-
-def _basicvsrpp(arguments: Mapping[str, Any]) -> nn.Module:
-    from sharpreel.models.basicvsrpp import BasicVSRPlusPlus
-
-    return BasicVSRPlusPlus(**arguments)
-
-
-def _is_basicvsrpp(state: State, file_name: str) -> Found:
-    from sharpreel.models import basicvsrpp
-
-    return basicvsrpp.recognise(state)
 
 
 MODELS: dict[str, ModelSpec] = {
@@ -174,69 +139,69 @@ MODELS: dict[str, ModelSpec] = {
     "tsrcnn": ModelSpec(
         summary="three convolutions over the frame before, this one and the next",
         scales=(2, 3, 4),
-        build=_tsrcnn,
+        build=lambda arguments: _tsrcnn().TSRCNN(**arguments),
         licence="not stated",
         bundled=False,
         source="Dawid64/super-enhanced-resolution",
-        recognise=_is_tsrcnn,
+        recognise=_recognise_tsrcnn,
     ),
     "srgan": ModelSpec(
         summary="image networks: SRResNet, Fast-SRGAN, MobileNetV2-style",
         scales=(2, 4, 8),
-        build=_srgan,
+        build=lambda arguments: _srgan().build(**arguments),
         licence="see source",
         bundled=False,
         source="amanchadha/iSeeBetter, HasnainRaz/Fast-SRGAN",
-        recognise=_is_srgan,
+        recognise=lambda state, _: _srgan().recognise(state),
     ),
     "srvgg": ModelSpec(
         summary="image network of Real-ESRGAN's animevideov3 and general-x4v3",
         scales=(2, 3, 4),
-        build=_srvgg,
+        build=lambda arguments: _srvgg().SRVGG(**arguments),
         licence="BSD-3-Clause",
         bundled=False,
         source="xinntao/Real-ESRGAN",
-        recognise=_is_srvgg,
+        recognise=lambda state, _: _srvgg().recognise(state),
     ),
     "rrdb": ModelSpec(
         summary="image network of ESRGAN and RealESRGAN_x4plus",
         scales=(1, 2, 4),
-        build=_rrdb,
+        build=lambda arguments: _rrdb().RRDBNet(**arguments),
         licence="BSD-3-Clause",
         bundled=False,
         source="xinntao/ESRGAN, xinntao/Real-ESRGAN",
-        recognise=_is_rrdb,
+        recognise=lambda state, _: _rrdb().recognise(state),
     ),
     "rbpn": ModelSpec(
         summary="recurrent back-projection over six neighbours with optical flow; iSeeBetter",
         scales=(2, 4, 8),
-        build=_rbpn,
+        build=lambda arguments: _rbpn().RBPN(**arguments),
         licence="MIT",
         bundled=False,
         source="alterzero/RBPN-PyTorch, amanchadha/iSeeBetter",
-        recognise=_is_rbpn,
+        recognise=lambda state, _: _rbpn().recognise(state),
     ),
     "basicvsr": ModelSpec(
         summary="bidirectional recurrent network with optical flow",
         scales=(2, 4),
-        build=_basicvsr,
+        build=lambda arguments: _basicvsr().BasicVSR(**arguments),
         recurrent="both",
         clip_len=15,
         overlap=5,
         bundled=False,
         source="XPixelGroup/BasicSR, open-mmlab/mmagic",
-        recognise=_is_basicvsr,
+        recognise=lambda state, _: _basicvsr().recognise(state),
     ),
     "basicvsrpp": ModelSpec(
         summary="BasicVSR++: second-order propagation with deformable alignment",
         scales=(1, 2, 4),
-        build=_basicvsrpp,
+        build=lambda arguments: _basicvsrpp().BasicVSRPlusPlus(**arguments),
         recurrent="both",
         clip_len=15,
         overlap=5,
         bundled=False,
         source="ckkelvinchan/BasicVSR_PlusPlus, open-mmlab/mmagic",
-        recognise=_is_basicvsrpp,
+        recognise=lambda state, _: _basicvsrpp().recognise(state),
     ),
 }
 DEFAULT_MODEL = "reel-fast"
