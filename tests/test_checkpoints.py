@@ -155,6 +155,24 @@ def test_the_file_name_of_a_tsrcnn_tells_its_factor(tmp_path: Path) -> None:
     assert weights.load_model(plain, 4).scale == 4
 
 
+def test_a_tsrcnn_enlarges_by_any_factor(tmp_path: Path) -> None:
+    path = save(tmp_path, FILES[0])
+    clip = make_clip(tmp_path / "in.mp4", frames=4, size=(64, 48))
+    words = ["upscale", clip, "-m", path, "-s", "1.5", "--preset", "ultrafast"]
+    done = CliRunner().invoke(cli.app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    out = tmp_path / "in_mine_x1.5.mp4"
+    assert video.probe(out).shown_size == (96, 72)
+    assert verify(clip, out) == []
+
+
+def test_a_factor_that_makes_an_odd_size_says_what_to_choose(tmp_path: Path) -> None:
+    path = save(tmp_path, FILES[0])
+    clip = make_clip(tmp_path / "in.mp4", frames=2, size=(50, 48))
+    with pytest.raises(UsageError, match="75x72 is odd"):
+        upscale_video(clip, model=path, scale=1.5)
+
+
 def test_a_scale_the_weights_do_not_have_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path, FILES[4])
     with pytest.raises(UsageError, match="srvgg that enlarges 2 times, not 4"):

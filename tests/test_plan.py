@@ -111,7 +111,7 @@ def test_a_size_that_is_larger_on_one_side_only_is_made(clip: Path) -> None:
         ({"size": (128, 97)}, "128x97 is odd"),
         ({"height": 97}, "x97 is odd"),
         ({"scale": 3}, "2 or 4 times, not 3"),
-        ({"scale": 0}, "2 or 4 times, not 0"),
+        ({"scale": 0}, "--scale 0 cannot be made; choose 2 or 4"),
         ({"start": Fraction(-1)}, "--start"),
         ({"start": Fraction(2), "end": Fraction(1)}, "--end"),
         ({"end": Fraction(0)}, "--end"),

@@ -115,7 +115,9 @@ def clock(seconds: float | None) -> str:
 Model = Annotated[
     str, typer.Option("-m", "--model", "-n", "--model-name", help="Name, or model file.")
 ]
-Scale = Annotated[int | None, typer.Option("-s", "--scale", help="Factor: 2 or 4.")]
+Scale = Annotated[
+    float | None, typer.Option("-s", "--scale", help="Factor: 2 or 4; any for tsrcnn.")
+]
 Height = Annotated[int | None, typer.Option("--height", help="Height of the output as shown.")]
 Size = Annotated[str | None, typer.Option("--size", help="Exact size, WIDTHxHEIGHT.")]
 Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu or cuda.")]

@@ -35,7 +35,7 @@ class Engine(Protocol):
     """
 
     name: str
-    scale: int
+    scale: float
     warm_up: int
     clip_len: int
     past: int
@@ -100,7 +100,7 @@ class OpenVinoEngine:
         self._fresh = False
         request.infer()
         sr: Frame = request.get_tensor("sr").data[0]
-        return sr[: height * self.scale, : width * self.scale].copy()
+        return sr[: ops.enlarged(height, self.scale), : ops.enlarged(width, self.scale)].copy()
 
     def run_clip(self, frames: list[Frame], first: int, count: int) -> list[Frame]:
         """Saved graphs take one frame at a time."""
@@ -268,7 +268,8 @@ class TorchEngine:
             raise DeviceError(
                 f"The GPU ran out of memory at {width}x{height}; use --device cpu."
             ) from e
-        return [p[: height * self.scale, : width * self.scale] for p in pictures]
+        high, wide = ops.enlarged(height, self.scale), ops.enlarged(width, self.scale)
+        return [p[:high, :wide] for p in pictures]
 
 
 def cuda_available() -> bool:

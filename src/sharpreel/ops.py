@@ -116,6 +116,11 @@ def bicubic_phases(scale: int) -> Array:
     return phases
 
 
+def enlarged(size: int, scale: float) -> int:
+    """Pixels that a side of `size` pixels becomes; halves go to the even number, as in `round`."""
+    return round(size * scale)
+
+
 def pad_to_multiple(frame: Frame, multiple_of: int) -> Frame:
     """The frame grown at its bottom and right, by repeating the edge, to a multiple in both axes.
 

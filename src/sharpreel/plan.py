@@ -24,9 +24,11 @@ import numpy as np
 from av.video.format import VideoFormat
 
 import sharpreel
-from sharpreel import engine, journal, mux, verify, video, weights, windows
+from sharpreel import engine, journal, mux, ops, verify, video, weights, windows
 from sharpreel.errors import InputError, UsageError, VerificationError
 from sharpreel.models import DEFAULT_MODEL, MODELS
+
+MAX_SCALE = 16
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Options:
     """
 
     model: str = DEFAULT_MODEL
-    scale: int | None = None
+    scale: float | None = None
     height: int | None = None
     size: tuple[int, int] | None = None
     device: str = "auto"
@@ -61,7 +63,9 @@ class Options:
         sides = self.size if isinstance(self.size, (tuple, list)) else (self.size,) * 2
         if self.size is not None and len(sides) != 2:
             raise ValueError(f"size must be (width, height), got {self.size!r}.")
-        whole = {"scale": self.scale, "height": self.height, "crf": self.crf}
+        if self.scale is not None and not isinstance(self.scale, (int, float)):
+            raise ValueError(f"scale must be a number, got {self.scale!r}.")
+        whole = {"height": self.height, "crf": self.crf}
         for name, number in [*whole.items(), *(("size", side) for side in sides)]:
             if number is not None and not isinstance(number, int):
                 raise ValueError(f"{name} must be of whole numbers, got {number!r}.")
@@ -117,7 +121,7 @@ class Plan:
     @property
     def engine_size(self) -> tuple[int, int]:
         """(width, height) the network makes, before any resize to the exact size."""
-        return self.info.width * self.model.scale, self.info.height * self.model.scale
+        return enlarged_size(self.info, self.model.scale)
 
     def journal_settings(self, engine_name: str) -> dict[str, Any]:
         """All that the output's bytes depend on; two engines differ in the last bit."""
@@ -263,12 +267,12 @@ class NothingToDo(Exception):
     """The input is as large as asked already, or its output exists and --skip-existing is given."""
 
 
-def output_name(source: Path, model: str, scale: int, suffix: str) -> Path:
+def output_name(source: Path, model: str, scale: float, suffix: str) -> Path:
     """`<stem>_<model>_x<scale>.<ext>` beside the input."""
     return source.with_name(f"{source.stem}_{model}_x{scale}{suffix}")
 
 
-def choose_scale(options: Options, width: int, height: int) -> int:
+def choose_scale(options: Options, width: int, height: int) -> float:
     """The network's factor: as asked, or the smallest that reaches the target size.
 
     Args:
@@ -278,7 +282,7 @@ def choose_scale(options: Options, width: int, height: int) -> int:
         NothingToDo: The input is that large already.
     """
     if options.scale is not None:
-        return options.scale
+        return weights.whole(options.scale)
     if options.height is None and options.size is None:
         return 2 if options.model in MODELS else weights.load_model(options.model).scale
     wanted_w, wanted_h = options.size or (0, options.height or 0)
@@ -294,9 +298,14 @@ def choose_scale(options: Options, width: int, height: int) -> int:
     return next((s for s in scales if s >= factor), max(scales))
 
 
-def target_size(options: Options, info: video.VideoInfo, scale: int) -> tuple[int, int]:
+def enlarged_size(info: video.VideoInfo, scale: float) -> tuple[int, int]:
+    """(width, height) that a network of this factor makes."""
+    return ops.enlarged(info.width, scale), ops.enlarged(info.height, scale)
+
+
+def target_size(options: Options, info: video.VideoInfo, scale: float) -> tuple[int, int]:
     """Stored (width, height) of the output."""
-    width, height = info.width * scale, info.height * scale
+    width, height = enlarged_size(info, scale)
     if options.size is not None:
         width, height = options.size
         if info.sideways:
@@ -325,6 +334,8 @@ def check_options(options: Options) -> None:
             raise UsageError(
                 f"A side of {value} pixels cannot be made; choose between 16 and {video.MAX_SIDE}."
             )
+    if options.scale is not None and not 0 < options.scale <= MAX_SCALE:
+        raise UsageError(f"--scale {options.scale:g} cannot be made; choose 2 or 4.")
     if options.height is not None and options.size is not None:
         raise UsageError("Give --height or --size, not both.")
     start, end = options.start, options.end
@@ -425,7 +436,7 @@ def make_plan(source: Path, output: Path | None, options: Options) -> Plan:
     if output is None or folder is not None:
         name = output_name(source, model.name, scale, suffix)
         output = name if folder is None else folder / name.name
-    engine_size = (info.width * scale, info.height * scale)
+    engine_size = enlarged_size(info, scale)
     notes = _notes(info, settings, streams, suffix, moved, engine_size)
     plan = Plan(
         source=source,
@@ -443,9 +454,9 @@ def make_plan(source: Path, output: Path | None, options: Options) -> Plan:
     return plan.rehearsed()
 
 
-def check_sides(source: Path, info: video.VideoInfo, size: tuple[int, int], scale: int) -> None:
+def check_sides(source: Path, info: video.VideoInfo, size: tuple[int, int], scale: float) -> None:
     """Raise UsageError when the network's picture or the output would be absurdly large."""
-    for width, height in (size, (info.width * scale, info.height * scale)):
+    for width, height in (size, enlarged_size(info, scale)):
         if max(width, height) > video.MAX_SIDE:
             raise UsageError(
                 f"{source}: {info.width}x{info.height} enlarged to {width}x{height} is more than "

@@ -139,7 +139,7 @@ def upscale_frames(
     frames: Iterable[Pixels],
     model: str | Path | Model = DEFAULT_MODEL,
     *,
-    scale: int | None = None,
+    scale: float | None = None,
     device: str = "auto",
     engine: str | Engine = "auto",
 ) -> Iterator[Pixels]:
@@ -148,7 +148,7 @@ def upscale_frames(
     Args:
         frames: RGB arrays (H, W, 3), uint8 or uint16, all of one size.
         model: A name of `sharpreel models`, a model file, or what `load_model` returned.
-        scale: Integer factor, 2 by default.
+        scale: Factor, 2 by default.
         engine: "auto", "openvino" or "torch"; or an engine, which then says model and device.
 
     Yields:

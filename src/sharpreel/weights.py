@@ -43,7 +43,7 @@ class Model:
 
     name: str
     spec: ModelSpec
-    scale: int
+    scale: float
     card: Mapping[str, Any]
     graph: Path | None
     tensors: Path | None
@@ -109,7 +109,7 @@ def available_scales(name: str) -> tuple[int, ...]:
     return tuple(s for s in MODELS[name].scales if (BUNDLED / f"{name}_x{s}.xml").is_file())
 
 
-def load_model(name_or_path: str | Path = DEFAULT_MODEL, scale: int | None = None) -> Model:
+def load_model(name_or_path: str | Path = DEFAULT_MODEL, scale: float | None = None) -> Model:
     """Find a network by its name in `MODELS`, or open a model file.
 
     A file is one of ours (.safetensors with a card), or a checkpoint of one of the networks in
@@ -125,6 +125,7 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, scale: int | None = Non
         MissingExtra: A checkpoint of others needs torch.
     """
     name = str(name_or_path)
+    scale = None if scale is None else whole(scale)
     if name in MODELS:
         return _bundled(name, 2 if scale is None else scale)
     path = Path(name_or_path)
@@ -153,6 +154,11 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, scale: int | None = Non
     )
 
 
+def whole(scale: float) -> float:
+    """The factor as an int where it is one, so that it is written as 2 and not as 2.0."""
+    return int(scale) if scale == int(scale) else scale
+
+
 # Where training programs put the tensors: averaged ones first.
 WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "generator", "netG")
 
@@ -166,7 +172,7 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def _foreign(path: Path, scale: int | None) -> Model:
+def _foreign(path: Path, scale: float | None) -> Model:
     """A checkpoint that others made, recognised by its tensors."""
     try:
         import torch
@@ -193,7 +199,7 @@ def _foreign(path: Path, scale: int | None) -> Model:
         return Model(
             name=path.stem,
             spec=spec,
-            scale=int(module.scale),
+            scale=whole(module.scale),
             card={"model": name, "arguments": arguments},
             graph=None,
             tensors=path,
@@ -242,7 +248,7 @@ def _unwrap(content: Any) -> dict[str, Any]:
     return {}
 
 
-def _bundled(name: str, scale: int) -> Model:
+def _bundled(name: str, scale: float) -> Model:
     spec = MODELS[name]
     if not spec.bundled:
         raise UsageError(
