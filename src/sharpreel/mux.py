@@ -331,8 +331,8 @@ def assemble(
     """Write the finished file: the segments as one video, everything else as the plan says.
 
     Args:
-        rehearsal: Write the first packet of each other stream only: enough to see what this kind
-            of file does with their headers.
+        rehearsal: Write a few packets of each other stream only: enough to see what this kind of
+            file does with their headers.
 
     Raises:
         DiskFullError: No space left.
@@ -448,12 +448,16 @@ class _Assembler:
                 progress(k / total)
             yield dts * unit, 0, partial(self._out.mux_one, packet)
 
+    def _with_packets(self, source: InputContainer) -> list[Stream]:
+        """The other streams that are read packet by packet."""
+        wanted = [source.streams[i] for i in (*self._copies, *self._transcoders)]
+        return [s for s in wanted if s.type != "attachment"]
+
     def _others(self) -> Iterator[Due]:
         source, window = self._source, self._plan.window
         if source is None:
             return
-        wanted = [source.streams[i] for i in (*self._copies, *self._transcoders)]
-        wanted = [s for s in wanted if s.type != "attachment"]
+        wanted = self._with_packets(source)
         if not wanted:
             return
         latest = Fraction(0)
@@ -478,8 +482,7 @@ class _Assembler:
         source = self._source
         if source is None:
             return
-        wanted = [source.streams[i] for i in (*self._copies, *self._transcoders)]
-        wanted = [s for s in wanted if s.type != "attachment"]
+        wanted = self._with_packets(source)
         clocks = {s.index: 0 for s in wanted}
         seen: Counter[int] = Counter()
         for packet in itertools.islice(source.demux(wanted), 500) if wanted else ():
@@ -595,7 +598,7 @@ def _add_picture(
         context.codec_tag = "hvc1"  # what Apple's players want; others take either
     stream.time_base = s.time_base
     if original is not None:
-        stream.metadata.update({k: v for k, v in stream_tags(original).items() if not is_stale(k)})
+        stream.metadata.update(true_tags(original))
         stream.disposition = original.disposition
     if plan.display_matrix is not None:
         stream.set_display_matrix(plan.display_matrix)
@@ -612,6 +615,11 @@ STALE_TAGS = frozenset(
 def is_stale(tag: str) -> bool:
     """Does the tag describe the old encoding? mkvmerge adds a language to some: BPS-eng."""
     return tag.lower().partition("-")[0] in STALE_TAGS
+
+
+def true_tags(stream: Stream) -> dict[str, str]:
+    """The tags that stay true when the stream is encoded anew."""
+    return {k: v for k, v in stream_tags(stream).items() if not is_stale(k)}
 
 
 # Tags that the muxer writes itself from what it is.
@@ -673,9 +681,7 @@ class _Transcoder:
             layout = av.AudioLayout(PLAIN_LAYOUTS.get(layout.nb_channels, "stereo"))
         self._stream.codec_context.layout = layout
         self._stream.codec_context.bit_rate = 96000 * max(context.layout.nb_channels, 1)
-        self._stream.metadata.update(
-            {k: v for k, v in stream_tags(stream).items() if not is_stale(k)}
-        )
+        self._stream.metadata.update(true_tags(stream))
         self._stream.disposition = stream.disposition
         self._resampler: Any = av.AudioResampler(self._stream.format, layout, rate)
 

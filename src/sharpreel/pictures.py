@@ -20,7 +20,7 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
-from sharpreel import mux, ops, plan, video, weights
+from sharpreel import mux, ops, plan, video
 from sharpreel.errors import InputError, UsageError, VerificationError
 from sharpreel.journal import Journal
 from sharpreel.ops import Frame as Pixels
@@ -258,8 +258,8 @@ def make_plan(source: Path, output: Path | None, options: Options) -> PicturesPl
             f"{output}: a folder of pictures becomes a folder; give -o without suffix."
         )
     info = probe_folder(source) if folder else video.probe(source)
-    scale = plan.choose_scale(options, *info.shown_size)
-    model = weights.load_model(options.model, scale)
+    model = plan.choose_model(options, *info.shown_size)
+    scale = model.scale
     width, height = plan.target_size(options, info, scale)
     plan.check_sides(source, info, (width, height), scale)
     if output is None:

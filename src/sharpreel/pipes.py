@@ -43,8 +43,8 @@ def run(
     info = video.probe(source) if reader is None else reader.info
     if info.alpha:
         raise InputError(video.transparent(str(source)))
-    scale = plan.choose_scale(options, *info.shown_size)
-    model = weights.load_model(options.model, scale)
+    model = plan.choose_model(options, *info.shown_size)
+    scale = model.scale
     size = plan.target_size(options, info, scale)
     plan.check_sides(source, info, size, scale)
     if reader is None:

@@ -272,19 +272,18 @@ def output_name(source: Path, model: str, scale: float, suffix: str) -> Path:
     return source.with_name(f"{source.stem}_{model}_x{scale}{suffix}")
 
 
-def choose_scale(options: Options, width: int, height: int) -> float:
-    """The network's factor: as asked, or the smallest that reaches the target size.
+def choose_model(options: Options, width: int, height: int) -> weights.Model:
+    """The network, at the factor asked for or the smallest that reaches the target size.
 
     Args:
         width, height: Of the input as shown.
 
     Raises:
         NothingToDo: The input is that large already.
+        UsageError, WeightsError: As `weights.load_model`.
     """
-    if options.scale is not None:
-        return weights.whole(options.scale)
-    if options.height is None and options.size is None:
-        return 2 if options.model in MODELS else weights.load_model(options.model).scale
+    if options.scale is not None or (options.height is None and options.size is None):
+        return weights.load_model(options.model, options.scale)
     wanted_w, wanted_h = options.size or (0, options.height or 0)
     factor = max(wanted_w / width, wanted_h / height)
     if factor <= 1:
@@ -293,9 +292,10 @@ def choose_scale(options: Options, width: int, height: int) -> float:
             f"already {width}x{height}, at least {target}; give -s 2 to enlarge it anyway"
         )
     if options.model not in MODELS:
-        return weights.load_model(options.model).scale
+        return weights.load_model(options.model)
     scales = weights.available_scales(options.model) or MODELS[options.model].scales
-    return next((s for s in scales if s >= factor), max(scales))
+    scale = next((s for s in scales if s >= factor), max(scales))
+    return weights.load_model(options.model, scale)
 
 
 def enlarged_size(info: video.VideoInfo, scale: float) -> tuple[int, int]:
@@ -416,8 +416,8 @@ def make_plan(source: Path, output: Path | None, options: Options) -> Plan:
     info = video.probe(source)
     if info.alpha:
         raise InputError(video.transparent(str(source)))
-    scale = choose_scale(options, *info.shown_size)
-    model = weights.load_model(options.model, scale)
+    model = choose_model(options, *info.shown_size)
+    scale = model.scale
     mux.check_input_has(info, mux.window_of(info, options.start, options.end))
     size = target_size(options, info, scale)
     check_sides(source, info, size, scale)

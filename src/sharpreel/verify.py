@@ -105,10 +105,11 @@ def verify(
         differences.append(
             f"the last frame was shown for {float(lasts):.4f} s, is for {float(lasts_now):.4f} s"
         )
-    differences += compare_headers(source, output, window, plan)
+    differences += _compare_picture(before, after, plan)
     gone: list[int] = []
     with video.open_input(source) as one, video.open_input(output) as two:
         pairs, missing = _pair_streams(one, two, before, after, plan)
+        differences += _compare_open(one, two, before, after, window, pairs, missing)
         differences += _compare_packets(one, two, pairs, window, unit)
         if window != WHOLE:  # what has nothing inside may leave no track in the output
             gone = [s.index for s in missing if s.type != "attachment"]
@@ -138,14 +139,26 @@ def compare_headers(
     found = _compare_picture(before, after, plan)
     with video.open_input(source) as one, video.open_input(output) as two:
         pairs, missing = _pair_streams(one, two, before, after, plan)
-        found += map(_missing, missing)
-        first, second = one.streams[before.stream_index], two.streams[after.stream_index]
-        found += _compare_tags("the video", _lasting_tags(first, second), mux.stream_tags(second))
-        for a, b in pairs:
-            found += _compare_stream_headers(a, b)
-        found += _compare_tags("the file", one.metadata, two.metadata)
-        found += _compare_chapters(mux.chapters(one, window), two.chapters())
-    return found
+        return found + _compare_open(one, two, before, after, window, pairs, missing)
+
+
+def _compare_open(
+    one: InputContainer,
+    two: InputContainer,
+    before: video.VideoInfo,
+    after: video.VideoInfo,
+    window: Window,
+    pairs: list[Pair],
+    missing: list[Stream],
+) -> list[str]:
+    """Streams, tags and chapters of two files that are open."""
+    found = [_missing(stream) for stream in missing]
+    first, second = one.streams[before.stream_index], two.streams[after.stream_index]
+    found += _compare_tags("the video", _lasting_tags(first, second), mux.stream_tags(second))
+    for a, b in pairs:
+        found += _compare_stream_headers(a, b)
+    found += _compare_tags("the file", one.metadata, two.metadata)
+    return found + _compare_chapters(mux.chapters(one, window), two.chapters())
 
 
 def _unit(output: Path) -> Fraction:

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from sharpreel import ops
 from sharpreel.flow import Method, estimate_flow
+from sharpreel.models.tensor_names import fits
 
 
 class ConvBlock(nn.Module):
@@ -370,8 +371,5 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Te
         "resblocks": resblocks,
         "denoise": scale > 1 and last[2] == kernel,
     }
-    with torch.device("meta"):
-        expected = RBPN(**arguments).state_dict()
-    if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in plain.items()}:
-        return None
-    return arguments, plain
+    found = fits(RBPN, arguments, plain)
+    return None if found is None else (arguments, found)
