@@ -13,11 +13,12 @@ import torch
 from typer.testing import CliRunner
 
 from media import count_frames, make_clip, moving
-from sharpreel import cli, upscale, video, weights
+from sharpreel import cli, pictures, upscale, video, weights
 from sharpreel.engine import TorchEngine
 from sharpreel.errors import MissingExtra, UsageError, WeightsError
 from sharpreel.models import MODELS
-from sharpreel.upscale import Progress, upscale_frames, upscale_video
+from sharpreel.plan import Options
+from sharpreel.upscale import Progress, plan_for, upscale_frames, upscale_video
 from sharpreel.verify import verify
 
 State = dict[str, torch.Tensor]
@@ -222,3 +223,127 @@ def test_an_engine_says_how_far_its_network_looks(tmp_path: Path) -> None:
     assert seen["rbpn"] == (1, 1, 1)
     assert seen["basicvsr"] == (5, 5, 15)
     assert upscale._lookback(engine) == 7
+
+
+# What leaves no trace in a checkpoint.
+
+
+def run_cli(*words: Any) -> Any:
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+RBPN = {"scale": 2, "num_frames": 3, "base_filter": 8, "feat": 4, "resblocks": 1}
+
+
+def rbpn(folder: Path, **arguments: Any) -> Path:
+    torch.manual_seed(1)
+    path = folder / "rbpn.pth"
+    torch.save(MODELS["rbpn"].build(RBPN | arguments).state_dict(), path)
+    return path
+
+
+def test_choices_reach_the_network_and_change_its_picture(tmp_path: Path) -> None:
+    path = rbpn(tmp_path)
+    clip = make_clip(tmp_path / "in.mp4", frames=4, size=(64, 48), audio=False)
+    means = {}
+    for name, words in {
+        "plain": [],
+        "residual": ["--set", "residual=true"],
+        "past": ["--set", "residual=yes", "--set", "past_only=true", "--set", "flow=none"],
+    }.items():
+        out = tmp_path / f"{name}.mp4"
+        done = run_cli("upscale", clip, "-o", out, "-m", path, *words)
+        assert done.exit_code == 0, done.output
+        means[name] = video.read_frames(out).astype(float).mean()
+    truth = video.read_frames(clip).astype(float).mean()
+    # A network of random weights is black; in residual mode the picture lies under it.
+    assert abs(means["residual"] - truth) < abs(means["plain"] - truth) / 4
+    assert means["past"] != means["residual"]
+    module: Any = weights.load_model(
+        path, choices={"past_only": True, "flow": "coarse2fine"}
+    ).module()
+    assert (module.past, module.future, module.flow) == (2, 0, "coarse2fine")
+
+
+def test_the_split_of_a_tsrcnn_can_be_told(tmp_path: Path) -> None:
+    path = save(tmp_path, FILES[0])
+    module: Any = weights.load_model(path, choices={"past": "2", "future": "0"}).module()
+    assert (module.past, module.future) == (2, 0)
+    done = run_cli("plan", make_clip(tmp_path / "in.mp4"), "-m", path, "--set", "past=3")
+    assert done.exit_code == 2
+    assert "its tensors do not fit --set past=3" in done.output
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("residual", "write NAME=VALUE"),
+        ("residual=perhaps", "--set residual=perhaps: must be true or false"),
+        ("flow=farneback", "must be dis or coarse2fine or none"),
+        ("colour=true", "not a choice of rbpn.pth, a rbpn; there is past_only, residual, flow"),
+    ],
+)
+def test_a_choice_that_cannot_be_made_is_one_line(word: str, message: str, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", frames=2)
+    done = run_cli("upscale", clip, "-m", rbpn(tmp_path), "--set", word)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert done.output.count("\n") == 1
+
+
+def test_a_bundled_network_has_nothing_to_set(clip: Path) -> None:
+    done = run_cli("upscale", clip, "--set", "residual=true")
+    assert done.exit_code == 2
+    assert "reel-fast has nothing that could be set" in done.output
+
+
+def test_a_run_with_other_choices_is_another_run(tmp_path: Path) -> None:
+    clip, path = make_clip(tmp_path / "in.mp4", frames=2), str(rbpn(tmp_path))
+    plans = [
+        plan_for(clip, None, Options(model=path, choices=choices))
+        for choices in ({}, {"residual": "true"})
+    ]
+    one, two = (plan.journal_settings("torch-cpu") for plan in plans)
+    assert one != two
+
+
+# Grey networks, and a burst of scans made one clean one.
+
+
+@pytest.mark.parametrize("denoise", [False, True])
+def test_a_grey_network_makes_luma_and_leaves_colour(denoise: bool, tmp_path: Path) -> None:
+    path = rbpn(tmp_path, channels=1, denoise=denoise)
+    model = weights.load_model(path, choices={"residual": True})
+    scale = int(model.scale)
+    assert scale == (1 if denoise else 2)
+    frames = scene(3)
+    grey = [np.repeat(f[..., :1], 3, axis=2) for f in frames]
+    for made in upscale_frames(grey, model, engine="torch"):
+        assert made.shape == (64 * scale, 64 * scale, 3)
+        assert (made.min(axis=2) == made.max(axis=2)).all()
+    module: Any = model.module()
+    clip = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)[None].float() / 255
+    luma = (clip * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(2, keepdim=True)
+    with torch.no_grad():
+        wanted = module(luma)[0, :, 0].clamp(0, 1).numpy() * 255
+    for made, y in zip(upscale_frames(frames, model, engine="torch"), wanted, strict=True):
+        inside = (made.min(axis=2) > 0) & (made.max(axis=2) < 255)  # not clipped
+        ours = made @ np.array([0.299, 0.587, 0.114])
+        assert inside.mean() > 0.3
+        assert np.abs(ours - y)[inside].max() <= 1.0
+
+
+def test_a_burst_of_grey_scans_is_denoised_at_its_own_size(tmp_path: Path) -> None:
+    path = rbpn(tmp_path, channels=1, denoise=True)
+    burst = tmp_path / "burst"
+    burst.mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(5):
+        scan = rng.integers(0, 65535, (40, 48, 1), np.uint16).repeat(3, axis=2)
+        (burst / f"{k:04d}.png").write_bytes(pictures.encode_png(scan))
+    done = run_cli("upscale", burst, "-o", tmp_path / "clean", "-m", path, "--set", "residual=true")
+    assert done.exit_code == 0, done.output
+    made = sorted((tmp_path / "clean").iterdir())
+    assert [p.name for p in made] == [f"{k:04d}.png" for k in range(5)]
+    assert {pictures.read_picture(p).format.name for p in made} == {"rgb48be"}
+    assert {(f.width, f.height) for f in map(pictures.read_picture, made)} == {(48, 40)}

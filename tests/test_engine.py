@@ -1,14 +1,23 @@
 """engine.py: two engines, one picture."""
 
+from __future__ import annotations
+
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sharpreel import engine, ops, weights
 from sharpreel.engine import OpenVinoEngine, TorchEngine, choose_engine
 from sharpreel.errors import DeviceError, UsageError
 from sharpreel.models import MODELS
+from sharpreel.upscale import upscale_frames
 
 ROWS = [(name, scale) for name, spec in MODELS.items() if spec.bundled for scale in spec.scales]
 
@@ -119,3 +128,225 @@ def test_unknown_devices_and_engines_are_named() -> None:
 def test_a_missing_gpu_is_said() -> None:
     with pytest.raises(DeviceError, match="no CUDA GPU"):
         choose_engine(weights.load_model("reel-fast", 2), "cuda")
+
+
+# Tiles.
+
+SMALL: list[tuple[str, dict[str, Any]]] = [
+    ("tsrcnn", {"size": "small", "scale": 2}),
+    ("tsrcnn", {"size": "large", "scale": 1.5}),
+    ("srgan", {"network": "srresnet", "scale": 2}),
+    ("srgan", {"network": "srresnet", "scale": 4}),
+    ("srgan", {"network": "mobile", "scale": 2}),
+    ("srgan", {"network": "mobile", "scale": 4}),
+    ("srvgg", {"scale": 2, "channels": 8, "convs": 3}),
+]
+FAR: list[tuple[str, dict[str, Any]]] = [
+    ("srgan", {"network": "fast", "channels": 8, "blocks": 1}),
+    ("rrdb", {"scale": 4, "channels": 8, "blocks": 1, "growth": 4}),
+    ("rbpn", {"scale": 2, "num_frames": 3, "base_filter": 8, "feat": 4, "resblocks": 1}),
+    ("basicvsr", {"channels": 8, "blocks": 1, "scale": 2}),
+    ("basicvsrpp", {"channels": 8, "blocks": 1, "scale": 2}),
+]
+
+
+def torch_model(name: str, arguments: dict[str, Any]) -> tuple[weights.Model, torch.nn.Module]:
+    """A network of random weights that act: nothing that a tile could get wrong is zero."""
+    torch.manual_seed(3)
+    module = MODELS[name].build(arguments).eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    card = {"model": name, "arguments": arguments}
+    scale = float(module.scale)  # type: ignore[arg-type]
+    return weights.Model(name, MODELS[name], weights.whole(scale), card, None, None, ""), module
+
+
+def make_all(runner: engine.Engine, frames: list[np.ndarray]) -> list[np.ndarray]:
+    return list(upscale_frames(frames, engine=runner))
+
+
+def same_but_for_rounding(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
+    # A convolution of another size may add in another order: a half may round the other way.
+    for a, b in zip(ours, theirs, strict=True):
+        assert np.abs(a.astype(int) - b).max() <= 1
+        assert (a != b).mean() < (0.001 if a.dtype == np.uint8 else 0.01)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("kind", [OpenVinoEngine, TorchEngine])
+@pytest.mark.parametrize(("name", "scale"), ROWS)
+def test_tiles_make_the_picture_of_the_whole_frame_with_its_state(
+    name: str, scale: int, kind: type, dtype: type
+) -> None:
+    model = weights.load_model(name, scale)
+    frames = moving_frames(4, 101, 134, dtype)  # no multiples of anything
+    whole, tiled = kind(model), kind(model, tile=48)
+    wanted = make_all(whole, frames)
+    same_but_for_rounding(make_all(tiled, frames), wanted)
+    assert tiled.tile == 48
+    assert whole.tile == 0
+
+
+@pytest.mark.parametrize(("name", "arguments"), SMALL)
+def test_a_network_that_sees_near_makes_the_same_picture_in_tiles(
+    name: str, arguments: dict[str, Any]
+) -> None:
+    model, module = torch_model(name, arguments)
+    frames = moving_frames(3, 101, 134, np.uint8)
+    wanted = make_all(TorchEngine(model, module=module), frames)
+    same_but_for_rounding(make_all(TorchEngine(model, module=module, tile=56), frames), wanted)
+
+
+@pytest.mark.parametrize(("name", "arguments"), FAR)
+def test_a_network_that_sees_far_makes_nearly_that_picture_without_seams(
+    name: str, arguments: dict[str, Any]
+) -> None:
+    model, module = torch_model(name, arguments)
+    frames = moving_frames(3, 140, 150, np.uint8)
+    wanted = make_all(TorchEngine(model, module=module), frames)
+    made = make_all(TorchEngine(model, module=module, tile=112), frames)
+    for a, b in zip(made, wanted, strict=True):
+        assert a.shape == b.shape
+        difference = a.astype(int) - b
+        # Where it differs it does so smoothly: no line stands out from its neighbours.
+        for axis in (0, 1):
+            steps = np.abs(np.diff(difference, axis=axis)).mean(axis=(1 - axis, 2))
+            assert steps.max() <= 4 * max(float(np.median(steps)), 0.25)
+
+
+def test_the_reach_in_the_table_is_as_far_as_the_network_sees() -> None:
+    for name, arguments in SMALL:
+        model, module = torch_model(name, arguments)
+        reach = model.spec.reach
+        assert reach is not None
+        far = reach(arguments)
+        assert far is not None
+        frames = np.full((3, 97, 97, 3), 128, np.uint8)
+        changed = frames.copy()
+        changed[:, 48, 48] = 255
+        runner = TorchEngine(model, module=module)
+        a, b = (make_all(runner, list(f)) for f in (frames, changed))
+        rows = np.nonzero((a[1] != b[1]).any(axis=(1, 2)))[0]
+        assert rows.min() >= (48 - far) * model.scale - 1
+        assert rows.max() <= (48 + far + 1) * model.scale
+
+
+def test_a_tile_that_is_too_small_for_the_network_says_which_is_not() -> None:
+    with pytest.raises(UsageError, match=r"--tile 16 is too small: reel-fast .* Give 36 or more"):
+        OpenVinoEngine(weights.load_model("reel-fast", 2), tile=16)
+    model, module = torch_model("tsrcnn", {"size": "small", "scale": 1.23456})
+    with pytest.raises(UsageError, match="makes no whole pixels"):
+        TorchEngine(model, module=module, tile=64)
+
+
+@pytest.mark.parametrize("kind", [OpenVinoEngine, TorchEngine])
+def test_a_memory_budget_chooses_the_tile(kind: type) -> None:
+    model = weights.load_model("reel-fast", 2)
+    frames = moving_frames(2, 300, 400, np.uint8)
+    wanted = make_all(kind(model), frames)
+    frugal = kind(model, max_memory=16 << 20)
+    same_but_for_rounding(make_all(frugal, frames), wanted)
+    assert 0 < frugal.tile < 400
+    assert frugal._needed(frugal.tile, frugal.tile) <= 16 << 20
+
+
+def test_a_budget_that_no_tile_meets_is_refused() -> None:
+    model, module = torch_model(*FAR[1])
+    runner = TorchEngine(model, module=module, max_memory=1 << 20)
+    with pytest.raises(DeviceError, match="--max-memory 1M is too little: rrdb needs about"):
+        runner.run(moving_frames(1, 300, 400, np.uint8)[0])
+
+
+class Scarce(torch.nn.Module):
+    """A network in a machine that has room for so many pixels at a time."""
+
+    def __init__(self, network: Any, pixels: int) -> None:
+        super().__init__()
+        self.network, self.pixels, self.scale = network, pixels, network.scale
+        self.past, self.future = getattr(network, "past", 0), getattr(network, "future", 0)
+        self.sizes: list[tuple[int, int]] = []
+
+    def ration(self, x: torch.Tensor) -> None:
+        self.sizes.append((x.shape[-2], x.shape[-1]))
+        if x.shape[-2] * x.shape[-1] > self.pixels:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    def zero_state(self, frame: torch.Tensor) -> Any:
+        return self.network.zero_state(frame)
+
+    def step(self, frame: torch.Tensor, state: torch.Tensor) -> Any:
+        self.ration(frame)
+        return self.network.step(frame, state)
+
+    def centre(self, window: torch.Tensor, *more: Any) -> Any:
+        self.ration(window)
+        return self.network.centre(window, *more)
+
+    def forward(self, clip: torch.Tensor) -> Any:
+        self.ration(clip)
+        return self.network(clip)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("reel-fast", {"scale": 2}), ("tsrcnn", {"size": "small", "scale": 2}), *FAR[3:4]],
+)
+def test_out_of_memory_halves_the_tile_and_makes_every_frame(
+    name: str, arguments: dict[str, Any]
+) -> None:
+    model, module = torch_model(name, arguments)
+    frames = moving_frames(5, 150, 210, np.uint8)
+    scarce = Scarce(module, 120 * 120)
+    runner = TorchEngine(model, module=scarce)
+    made = make_all(runner, frames)
+    assert len(made) == 5
+    assert runner.tile == {"reel-fast": 104, "tsrcnn": 105}.get(name, 105)
+    wanted = make_all(TorchEngine(model, module=module, tile=runner.tile), frames)
+    same_but_for_rounding(made, wanted)
+    over = [size for size in scarce.sizes if size[0] * size[1] > 120 * 120]
+    assert len(over) == 1  # the first frame was tried whole once, and never again
+
+
+def test_memory_that_lacks_for_the_smallest_tile_is_said() -> None:
+    model, module = torch_model("tsrcnn", {"size": "small", "scale": 2})
+    with pytest.raises(DeviceError, match="Out of memory at 210x150, even in tiles of 20"):
+        make_all(
+            TorchEngine(model, module=Scarce(module, 10)), moving_frames(1, 150, 210, np.uint8)
+        )
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
+    assert engine.out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    assert engine.out_of_memory(MemoryError())
+    assert not engine.out_of_memory(RuntimeError("shapes do not match"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="needs limits of a process")
+def test_a_process_with_little_memory_makes_every_frame_in_tiles(tmp_path: Path) -> None:
+    """Really too little: RRDBNet on a frame it cannot hold, under a limit of the system's."""
+    torch.save(
+        MODELS["rrdb"].build({"scale": 4, "channels": 32, "blocks": 1}).state_dict(),
+        tmp_path / "m.pth",
+    )
+    code = f"""
+import resource
+import numpy as np, torch
+from sharpreel import engine, weights
+torch.set_num_threads(1)
+model = weights.load_model({str(tmp_path / "m.pth")!r})
+runner = engine.TorchEngine(model, tile=None)
+runner._choose = lambda height, width: 0  # try it whole, whatever was reckoned
+runner.run(np.zeros((32, 32, 3), np.uint8))
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+limit = used + (700 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+picture = runner.run(np.zeros((512, 512, 3), np.uint8))
+print(picture.shape, runner.tile)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "(2048, 2048, 3)" in done.stdout
+    assert 0 < int(done.stdout.split()[-1]) < 512

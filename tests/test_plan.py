@@ -9,8 +9,8 @@ import pytest
 
 from media import make_clip
 from sharpreel import video
-from sharpreel.errors import InputError, SharpreelError, UsageError, WeightsError
-from sharpreel.plan import NothingToDo, Options, make_plan, measure
+from sharpreel.errors import InputError, UsageError, WeightsError
+from sharpreel.plan import NothingToDo, Options, make_plan
 from sharpreel.upscale import run
 
 
@@ -307,45 +307,6 @@ def test_whatever_changes_the_bytes_is_in_the_journals_settings(clip: Path) -> N
     ):
         assert plan_of(clip, **changed).journal_settings("openvino") != base, changed
     assert plan_of(clip, overwrite=True, strict=True).journal_settings("openvino") == base
-
-
-# The trial.
-
-
-@pytest.mark.parametrize("model", ["bicubic", "reel-fast"])
-def test_a_trial_measures_speed_and_memory_and_leaves_nothing(
-    model: str, clip: Path, tmp_path: Path
-) -> None:
-    plan = plan_of(clip, tmp_path / "out.mp4", model=model)
-    estimate = measure(plan, seconds=0.4)
-    assert estimate.frames == 10
-    assert estimate.fps > 0
-    for rate in (estimate.decode_fps, estimate.network_fps, estimate.encode_fps):
-        assert rate >= estimate.fps
-    assert estimate.eta_seconds == pytest.approx(24 / estimate.fps)
-    assert estimate.peak_memory_mb is None or estimate.peak_memory_mb > 10
-    assert estimate.output_mb is not None
-    assert 0 < estimate.output_mb < 1
-    assert estimate.free_disk_mb > 0
-    assert sum(estimate.shares.values()) == pytest.approx(1)
-    assert list(tmp_path.iterdir()) == []
-    json.dumps(estimate.as_dict())
-
-
-def test_a_trial_of_one_frame_does(tmp_path: Path) -> None:
-    source = a_clip(tmp_path, frames=1)
-    estimate = measure(plan_of(source, model="bicubic"))
-    assert estimate.frames == 1
-    assert list(tmp_path.iterdir()) == [source]
-
-
-def test_a_trial_on_a_device_that_is_not_there_says_so(clip: Path) -> None:
-    from sharpreel.engine import cuda_available
-
-    if cuda_available():
-        pytest.skip("there is a GPU")
-    with pytest.raises(SharpreelError, match="--device cuda"):
-        measure(plan_of(clip, device="cuda"))
 
 
 @pytest.mark.parametrize("wrong", [{"height": 720.5}, {"size": "320x200"}, {"scale": "2"}])

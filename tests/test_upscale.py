@@ -24,9 +24,9 @@ import skimage.data
 
 import sharpreel as api
 from media import Pixels, make_clip, moving, write_frames
-from sharpreel import upscale, video
+from sharpreel import engine, video
 from sharpreel.engine import OpenVinoEngine
-from sharpreel.errors import DiskFullError, InputError, ResumableError
+from sharpreel.errors import DiskFullError, InputError, ResumableError, write_error
 from sharpreel.models import DEFAULT_MODEL, MODELS
 from sharpreel.upscale import Progress, ahead, upscale_frames, upscale_video
 from sharpreel.weights import load_model
@@ -537,7 +537,7 @@ def test_no_space_for_a_packet_is_a_full_disk(
         nonlocal count
         count += 1
         if count == call:
-            raise video.write_error(encoder.path, OSError(errno.ENOSPC, "No space left"))
+            raise write_error(encoder.path, OSError(errno.ENOSPC, "No space left"))
         honest(encoder, frame)
 
     output = tmp_path / "out.mp4"
@@ -795,14 +795,14 @@ def test_a_network_that_fails_ends_the_run_with_its_error(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Breaks:
-        name, scale, warm_up, clip_len, past, future = "breaks", 2, 0, 0, 0, 0
+        name, scale, warm_up, clip_len, past, future, tile = "breaks", 2, 0, 0, 0, 0, 0
 
         def reset(self) -> None: ...
 
         def run(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
             raise RuntimeError("the network broke")
 
-    monkeypatch.setattr(upscale, "choose_engine", lambda *a: Breaks())
+    monkeypatch.setattr(engine, "choose_engine", lambda *a: Breaks())
     with pytest.raises(RuntimeError, match="the network broke"):
         upscale_video(clip, tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()

@@ -32,7 +32,8 @@ from sharpreel.errors import (
 from sharpreel.models import DEFAULT_MODEL, MODELS
 
 if TYPE_CHECKING:
-    from sharpreel.plan import Estimate, Options, Plan
+    from sharpreel.plan import Options, Plan
+    from sharpreel.trial import Estimate
     from sharpreel.upscale import Progress, Result
 
 app = typer.Typer(
@@ -102,6 +103,50 @@ def size_of(text: str | None) -> tuple[int, int] | None:
     return int(width), int(height)
 
 
+def settings_of(words: list[str] | None) -> dict[str, str]:
+    """{"residual": "true"} from ["residual=true"]."""
+    pairs = {}
+    for word in words or []:
+        name, equals, value = word.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"--set {word}: write NAME=VALUE, such as residual=true.")
+        pairs[name] = value
+    return pairs
+
+
+def tile_of(text: str) -> int | None:
+    """Pixels from "256", None from "auto"."""
+    if text == "auto":
+        return None
+    if not text.isdecimal():
+        raise UsageError(f"--tile {text}: write auto, or a number of pixels (0: whole frames).")
+    return int(text)
+
+
+def have_model(name: str, offline: bool, voice: Voice) -> None:
+    """Download a published model before anything else, with progress for people."""
+    from sharpreel.models.published import PUBLISHED
+
+    if name not in PUBLISHED:
+        return
+    from sharpreel import fetch
+
+    row, told = PUBLISHED[name], 0.0
+
+    def tell(done: int, total: int | None) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now >= told + 1 or done == total:
+            told = now
+            voice.event("download", model=name, url=row.url, bytes=done, total=total)
+            of = "" if total is None else f" of {total / 1e6:.1f}"
+            voice.say(f"  {row.file}: {done / 1e6:.1f}{of} MB")
+
+    path = fetch.cached(row.file, row.url, row.sha256, tell, offline)
+    if told:
+        voice.say(f"{name} ({row.licence}): {path}")
+
+
 def clock(seconds: float | None) -> str:
     """1:02:03, or ? when nobody knows."""
     if seconds is None:
@@ -122,6 +167,19 @@ Height = Annotated[int | None, typer.Option("--height", help="Height of the outp
 Size = Annotated[str | None, typer.Option("--size", help="Exact size, WIDTHxHEIGHT.")]
 Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu or cuda.")]
 EngineName = Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="What a checkpoint cannot tell: residual=true, ..."
+    ),
+]
+TileSide = Annotated[
+    str, typer.Option("--tile", help="Pixels a side that the network sees at once, 0: all; auto.")
+]
+MaxMemory = Annotated[
+    str | None, typer.Option("--max-memory", help="What the network may take, such as 800M or 4G.")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 CodecName = Annotated[
     str | None,
     typer.Option("-c", "--codec", help="h264, hevc, av1, vp9, ffv1, prores, ...; default: fits."),
@@ -170,6 +228,10 @@ def upscale(
     size: Size = None,
     device: Device = "auto",
     engine: EngineName = "auto",
+    settings: Settings = None,
+    tile: TileSide = "auto",
+    max_memory: MaxMemory = None,
+    offline: Offline = False,
     codec: CodecName = None,
     crf: Crf = None,
     preset: Preset = None,
@@ -198,6 +260,7 @@ def upscale(
     """Upscale a video, or every video of a folder; everything else in it is kept."""
     voice = Voice(as_json, quiet)
     with errors_as_exit_codes(voice, debug):
+        from sharpreel.memory import bytes_of
         from sharpreel.plan import Options
 
         options = Options(
@@ -219,7 +282,11 @@ def upscale(
             skip_existing=skip_existing,
             strict=strict,
             segment_seconds=segment_seconds,
+            choices=settings_of(settings),
+            tile=tile_of(tile),
+            max_memory=bytes_of(max_memory),
         )
+        have_model(model, offline, voice)
         jobs = list_jobs(source, output, recursive)
         if str(source) == "-" or str(output) == "-":
             raise typer.Exit(_stream(source, output, options, voice))
@@ -473,6 +540,10 @@ def plan(
     size: Size = None,
     device: Device = "auto",
     engine: EngineName = "auto",
+    settings: Settings = None,
+    tile: TileSide = "auto",
+    max_memory: MaxMemory = None,
+    offline: Offline = False,
     codec: CodecName = None,
     crf: Crf = None,
     preset: Preset = None,
@@ -494,7 +565,9 @@ def plan(
     """Say what `upscale` would do with these options, how long it takes and what it needs."""
     voice = Voice(as_json, quiet=False)
     with errors_as_exit_codes(voice, debug):
-        from sharpreel.plan import NothingToDo, Options, measure
+        from sharpreel.memory import bytes_of
+        from sharpreel.plan import NothingToDo, Options
+        from sharpreel.trial import measure
         from sharpreel.upscale import plan_for
 
         options = Options(
@@ -513,7 +586,11 @@ def plan(
             allow_audio_transcode=allow_audio_transcode,
             overwrite=overwrite,
             segment_seconds=segment_seconds,
+            choices=settings_of(settings),
+            tile=tile_of(tile),
+            max_memory=bytes_of(max_memory),
         )
+        have_model(model, offline, voice)
         code = 0
         jobs = list_jobs(source, output, recursive)
         for one, target in jobs:
@@ -581,7 +658,8 @@ def print_plan(plan: Plan, estimate: Estimate | None) -> None:
     for note in plan.notes:
         row("note", note)
     if estimate is not None:
-        row("engine", estimate.engine)
+        tiles = f", in tiles of {estimate.tile} pixels" if estimate.tile else ""
+        row("engine", estimate.engine + tiles)
         row(
             "speed",
             f"{estimate.fps:.1f} fps on {estimate.frames} frames of this input (decode "
@@ -630,43 +708,103 @@ def verify(
 
 @app.command()
 def models(as_json: AsJson = False) -> None:
-    """List the networks that can be named with -m."""
+    """List the networks: in the package, to download by name, and those to give a checkpoint of."""
+    from rich.console import Console
+
+    from sharpreel import weights
+    from sharpreel.models.published import PUBLISHED
+
+    voice = Voice(as_json, quiet=False)
+    rows: dict[str, list[tuple[str, ...]]] = {"package": [], "download": [], "checkpoint": []}
+    for name, spec in MODELS.items():
+        shared = {"context": spec.context, "summary": spec.summary, "licence": spec.licence}
+        if not spec.bundled:
+            factors = "x" + ", ".join(map(str, spec.scales))
+            choices = {
+                k: v if isinstance(v, tuple) else v.__name__ for k, v in spec.choices.items()
+            }
+            for scale in spec.scales:
+                voice.event("model", name=name, family=name, scale=scale, **shared,
+                            where="checkpoint", source=spec.source,
+                            choices=choices)  # fmt: skip
+            rows["checkpoint"].append(
+                (name, factors, spec.context, spec.licence, f"{spec.summary}; {spec.source}")
+            )
+            continue
+        for scale in weights.available_scales(name):
+            card = weights.load_model(name, scale).card
+            voice.event("model", name=name, family=name, scale=scale, **shared,
+                        parameters=card.get("parameters", 0), where="package",
+                        source=spec.source, card=card)  # fmt: skip
+            gain = f"+{card['val_psnr_y']['gain_db']:.2f} dB" if card else "-"
+            default = " (default)" if (name, scale) == (DEFAULT_MODEL, 2) else ""
+            rows["package"].append(
+                (name, f"x{scale}", f"{card.get('parameters', 0):,}", gain, spec.context,
+                 spec.licence, spec.summary + default)
+            )  # fmt: skip
+    for name, row in PUBLISHED.items():
+        spec = MODELS[row.model]
+        voice.event("model", name=name, family=row.model, scale=row.scale,
+                    parameters=row.parameters, context=spec.context, licence=row.licence,
+                    where="download", source=row.url, trained=row.trained)  # fmt: skip
+        rows["download"].append(
+            (name, f"x{row.scale}", f"{row.parameters:,}", spec.context, row.licence,
+             f"{row.model}, {row.trained}")
+        )  # fmt: skip
+    if as_json:
+        return
+    print_table(
+        ("in the package", "scale", "parameters", "over bicubic", "frames", "licence", "what"),
+        rows["package"],
+    )
+    print_table(
+        ("to download", "scale", "parameters", "frames", "licence", "network, trained on"),
+        rows["download"],
+    )
+    print_table(
+        ("give a checkpoint of", "scale", "frames", "licence", "what; where from"),
+        rows["checkpoint"],
+    )
+    Console().print(
+        "frames: those it looks at; 3+1+3 sees three before and three after. Downloads come from "
+        "their publishers: --json has the addresses."
+    )
+
+
+def print_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """A table whose last column alone may be folded."""
     from rich.console import Console
     from rich.table import Table
 
-    from sharpreel import weights
+    table = Table(box=None, pad_edge=False)
+    for column in columns[:-1]:
+        table.add_column(column, no_wrap=True)
+    table.add_column(columns[-1], overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table, "")
 
+
+@app.command()
+def fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models to download.")],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Download published models to the cache, for use without a network; says where they lie."""
     voice = Voice(as_json, quiet=False)
-    bundled, others = Table(box=None, pad_edge=False), Table(box=None, pad_edge=False)
-    for title in ("name", "scale", "parameters", "over bicubic", "licence", "what"):
-        bundled.add_column(title, overflow="fold")
-    for title in ("give a checkpoint of", "scale", "licence", "what; where from"):
-        others.add_column(title, overflow="fold")
-    for name, spec in MODELS.items():
-        cards = {s: weights.load_model(name, s).card if spec.bundled else {} for s in spec.scales}
-        for scale, card in cards.items():
-            voice.event(
-                "model", name=name, scale=scale, summary=spec.summary, licence=spec.licence,
-                bundled=spec.bundled, source=spec.source, card=card,
-            )  # fmt: skip
-        if not spec.bundled:
-            factors = "x" + ", ".join(map(str, spec.scales))
-            others.add_row(name, factors, spec.licence, f"{spec.summary}; {spec.source}")
-            continue
-        trained = [card for card in cards.values() if card]
-        bundled.add_row(
-            name,
-            "\n".join(f"x{scale}" for scale in cards),
-            "\n".join(f"{card['parameters']:,}" for card in trained) or "-",
-            "\n".join(f"+{card['val_psnr_y']['gain_db']:.2f} dB" for card in trained) or "-",
-            spec.licence,
-            spec.summary + (" (default)" if name == DEFAULT_MODEL else ""),
-        )
-    if not as_json:
-        console = Console()
-        console.print(bundled)
-        console.print()
-        console.print(others)
+    with errors_as_exit_codes(voice, debug):
+        from sharpreel import weights
+        from sharpreel.models.published import PUBLISHED
+
+        for name in names:
+            if name not in PUBLISHED:
+                known = ", ".join(PUBLISHED)
+                raise UsageError(f"{name}: nothing to download; there are {known}.")
+            have_model(name, False, voice)
+            model = weights.load_model(name)
+            voice.event("fetched", model=name, path=model.tensors, sha256=model.sha256)
+            voice.result(str(model.tensors))
 
 
 @app.command()

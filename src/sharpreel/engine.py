@@ -7,18 +7,22 @@ Two engines, one contract: `OpenVinoEngine` runs saved graphs on a CPU and needs
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from sharpreel import ops
+from sharpreel import memory, ops, windows
 from sharpreel.errors import DeviceError, MissingExtra, UsageError
 from sharpreel.ops import Frame
 from sharpreel.video import usable_cpus
 from sharpreel.weights import Model
+from sharpreel.windows import Tile
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -32,6 +36,8 @@ class Engine(Protocol):
         warm_up: Frames it must see before a frame, started anew, to make the same picture.
         clip_len: Frames it makes at once by `run_clip`; 0: one at a time by `run`, with a state.
         past, future: Neighbours that `run_clip` looks at beside the frames it makes.
+        tile: Side in lr pixels of the tiles that frames are cut to, 0 for whole frames, None
+            while that is not decided. It may shrink on the way, when memory does not suffice.
     """
 
     name: str
@@ -40,6 +46,7 @@ class Engine(Protocol):
     clip_len: int
     past: int
     future: int
+    tile: int | None
 
     def reset(self) -> None:
         """Forget what was seen: the next frame begins a scene."""
@@ -51,60 +58,259 @@ class Engine(Protocol):
         """Enlarge frames[first : first + count]; the others are neighbours of the same scene."""
 
 
-class OpenVinoEngine:
+SOFT_OVERLAP = 32  # lr pixels, for networks that see farther than a tile can be wide
+FARTHEST = 64  # lr pixels: a network that sees no farther gets tiles that join exactly
+
+
+class TiledEngine:
+    """What both engines share: a frame goes through the network whole, or tile by tile.
+
+    Tiles overlap by as much as the network sees (`ModelSpec.reach`), so that the picture is the
+    same; where it sees too far for that, they fade into each other. They are chosen at the first
+    frame by what memory there is, and halved when it does not suffice after all: the same frame
+    is tried again, and none is ever left out.
+
+    Args:
+        tile: Side in lr pixels, 0 for whole frames, None to choose.
+        max_memory: Bytes that the network may take for one frame; None: most of what is free.
+
+    Raises:
+        UsageError: The tile is too small for this network.
+    """
+
+    def __init__(self, model: Model, tile: int | None, max_memory: int | None) -> None:
+        self.scale, self.tile = model.scale, tile
+        self._max_memory, self._title = max_memory, model.name
+        reach = None if model.spec.reach is None else model.spec.reach(model.arguments)
+        self._soft = reach is None or reach > FARTHEST
+        self._overlap = SOFT_OVERLAP if reach is None or reach > FARTHEST else reach
+        exact = Fraction(model.scale).limit_denominator(64)
+        whole = exact if float(exact) == model.scale else None
+        # Tiles begin where the factor makes whole pixels, and where the network may be cut.
+        self._step = 0 if whole is None else math.lcm(model.spec.multiple_of, whole.denominator)
+        if tile and self._step == 0:
+            raise UsageError(f"--tile: factor {model.scale:g} makes no whole pixels; leave it out.")
+        if tile and tile < self._smallest:
+            raise UsageError(
+                f"--tile {tile} is too small: {model.name} needs to see {self._overlap} pixels "
+                f"beyond what a tile shows. Give {self._smallest} or more, or auto."
+            )
+
+    @property
+    def _smallest(self) -> int:
+        return windows.smallest_side(self._overlap, self._step)
+
+    def _needed(self, height: int, width: int) -> int:
+        """Bytes that a frame of this size takes."""
+        raise NotImplementedError
+
+    def _free(self) -> int | None:
+        """Bytes that the device has left."""
+        raise NotImplementedError
+
+    def _plenty(self, pixels: int) -> int:
+        """Bytes that surely suffice, so that nothing must be reckoned."""
+        raise NotImplementedError
+
+    def _pictures(
+        self, frame: Frame, begin: Callable[[], Callable[[Tile], list[Frame]]]
+    ) -> list[Frame]:
+        """The pictures that the network makes, for frames like this one.
+
+        Args:
+            begin: Starts from what was known before these frames, and returns what makes the
+                pictures of one tile. It is called again when memory did not suffice.
+        """
+        height, width = frame.shape[:2]
+        high, wide = ops.enlarged(height, self.scale), ops.enlarged(width, self.scale)
+        # What the network is given: both sides a multiple of what it needs.
+        rows, columns = self._padded(height), self._padded(width)
+        while True:
+            if self.tile is None:
+                self.tile = self._choose(rows, columns)
+            side = self.tile or max(rows, columns)
+            parts = windows.tiles(rows, columns, side, self._overlap, self._step or 1, self._soft)
+            shortage: Exception | None = None
+            try:
+                make = begin()
+                if len(parts) == 1:
+                    return [picture[:high, :wide] for picture in make(parts[0])]
+                pictures: list[Frame] = []
+                for part in parts:
+                    made = make(part)
+                    pictures = pictures or [np.empty((high, wide, 3), frame.dtype) for _ in made]
+                    for picture, one in zip(pictures, made, strict=True):
+                        windows.paste(picture, one, part, self.scale)
+                return pictures
+            except (MemoryError, RuntimeError) as e:
+                if not out_of_memory(e):
+                    raise
+                shortage = e.with_traceback(None)  # which would hold the tensors
+            self._shrink(rows, columns, shortage)
+
+    def _padded(self, side: int) -> int:
+        raise NotImplementedError
+
+    def _choose(self, height: int, width: int) -> int:
+        """The largest tile that fits into memory, 0 for the whole frame."""
+        budget = self._max_memory
+        if budget is None:
+            free = self._free()
+            budget = None if free is None else round(free * memory.SHARE)
+        if budget is None or self._step == 0 or budget >= self._plenty(height * width):
+            return 0
+        side = max(height, width)
+        while self._needed(min(side, height), min(side, width)) > budget:
+            if side == self._smallest:
+                if self._max_memory is None:
+                    break  # perhaps it works all the same
+                need = self._needed(min(side, height), min(side, width)) / 2**20
+                raise DeviceError(
+                    f"--max-memory {budget / 2**20:.0f}M is too little: {self._title} needs about "
+                    f"{need:.0f} MiB even for tiles of {side} pixels."
+                )
+            side = self._half(side)
+        return 0 if side >= max(height, width) else side
+
+    def _half(self, side: int) -> int:
+        return max(side // 2 // self._step * self._step, self._smallest)
+
+    def _shrink(self, height: int, width: int, shortage: Exception) -> None:
+        """Halve the tile after memory did not suffice.
+
+        Raises:
+            DeviceError: It is as small as it can be.
+        """
+        side = min(self.tile or max(height, width), max(height, width))
+        if self._step == 0 or side <= self._smallest:
+            raise DeviceError(
+                f"Out of memory at {width}x{height}, even in tiles of {side} pixels. Close other "
+                "programs, or use another device or a smaller network."
+            ) from shortage
+        self.tile = self._half(side)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Does this error mean that memory did not suffice?"""
+    if isinstance(error, MemoryError):
+        return True
+    words = str(error).lower()
+    known = ("out of memory", "can't allocate", "cannot allocate", "not enough memory", "bad_alloc",
+             "bad allocation")  # fmt: skip
+    return type(error).__name__ == "OutOfMemoryError" or any(k in words for k in known)
+
+
+class OpenVinoEngine(TiledEngine):
     """A saved graph on the CPU; bytes in, bytes out, conversions inside the graph.
 
-    The graph is compiled once for each frame size and type, in about a tenth of a second.
+    The graph is compiled once for each frame or tile size and type, in about a tenth of a second.
 
     Args:
         threads: Processor threads, by default all this process may use.
+        tile, max_memory: See `TiledEngine`.
     """
 
-    def __init__(self, model: Model, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        threads: int | None = None,
+        tile: int | None = None,
+        max_memory: int | None = None,
+    ) -> None:
         if model.graph is None:
             raise UsageError(
                 f"{model.name} has no saved graph; build one with `sharpreel export`, "
                 "or use --engine torch."
             )
-        self.name, self.scale, self.warm_up = "openvino", model.scale, model.spec.warm_up
+        super().__init__(model, tile, max_memory)
+        self.name, self.warm_up = "openvino", model.spec.warm_up
         self.clip_len = self.past = self.future = 0
         self._graph, self._multiple = model.graph, model.spec.multiple_of
         self._recurrent = model.spec.recurrent is not None
         self._threads = threads or usable_cpus()
         self._shape: tuple[tuple[int, ...], Any] | None = None
         self._request: ov.InferRequest | None = None
-        self._states: list[Any] = []
-        self._fresh = True
+        self._ports: list[Any] = []  # a state on its way in, and one on its way out
+        self._state: npt.NDArray[np.float32] | None = None  # of the whole frame
+        self._fold = 1  # lr pixels that one pixel of the state stands for
 
     def reset(self) -> None:
-        self._fresh = True
+        self._state = None
 
     def run(self, frame: Frame) -> Frame:
-        import openvino as ov
+        padded = ops.pad_to_multiple(frame, self._multiple)
+        if self._state is not None and self._sides(padded) != self._state.shape[2:]:
+            self._state = None
+        fresh, after = self._state is None, self._state
 
-        height, width = frame.shape[:2]
-        frame = np.ascontiguousarray(ops.pad_to_multiple(frame, self._multiple))
-        if (frame.shape, frame.dtype) != self._shape:
-            self._compile(frame)
-        request = self._request
-        assert request is not None
-        request.set_tensor("frame", ov.Tensor(frame[None], shared_memory=True))
-        if self._recurrent:
-            before, after = self._states
-            if self._fresh:
-                before.data[:] = 0
-            request.set_tensor("state", before)
-            request.set_tensor("state_out", after)
-            request.set_tensor("fresh", ov.Tensor(np.array([self._fresh], np.float32)))
-            self._states.reverse()
-        self._fresh = False
-        request.infer()
-        sr: Frame = request.get_tensor("sr").data[0]
-        return sr[: ops.enlarged(height, self.scale), : ops.enlarged(width, self.scale)].copy()
+        def begin() -> Callable[[Tile], list[Frame]]:
+            nonlocal after
+            after = None
+
+            def make(tile: Tile) -> list[Frame]:
+                nonlocal after
+                pixels = np.ascontiguousarray(padded[tile.seen])
+                sr, state = self._infer(pixels, fresh, tile)
+                if state is None:
+                    return [sr]
+                if state.shape[2:] == self._sides(padded):
+                    # The whole frame: what went out goes in next, and nothing is copied.
+                    self._ports.reverse()
+                    after = state
+                    return [sr]
+                if after is None:
+                    after = np.empty((*state.shape[:2], *self._sides(padded)), np.float32)
+                shown, inner = self._folded(tile)
+                after[:, :, shown[0], shown[1]] = state[:, :, inner[0], inner[1]]
+                return [sr]
+
+            return make
+
+        picture = self._pictures(frame, begin)[0]
+        self._state = after
+        return picture
 
     def run_clip(self, frames: list[Frame], first: int, count: int) -> list[Frame]:
         """Saved graphs take one frame at a time."""
         raise NotImplementedError
+
+    def _sides(self, padded: Frame) -> tuple[int, int]:
+        return padded.shape[0] // self._fold, padded.shape[1] // self._fold
+
+    def _folded(self, tile: Tile) -> tuple[list[slice], list[slice]]:
+        """Where the state that a tile shows belongs, and where it lies in the tile's own state."""
+        f = self._fold
+        axes = (tile.rows, tile.columns)
+        return (
+            [slice(a.first // f, a.last // f) for a in axes],
+            [slice((a.first - a.start) // f, (a.last - a.start) // f) for a in axes],
+        )
+
+    def _infer(
+        self, pixels: Frame, fresh: bool, tile: Tile
+    ) -> tuple[Frame, npt.NDArray[np.float32] | None]:
+        """The picture of one tile, and its part of the state."""
+        import openvino as ov
+
+        if (pixels.shape, pixels.dtype) != self._shape:
+            self._compile(pixels)
+        request = self._request
+        assert request is not None
+        request.set_tensor("frame", ov.Tensor(pixels[None], shared_memory=True))
+        if self._recurrent:
+            before, after = self._ports
+            if self._state is None:
+                before.data[:] = 0
+            elif not np.may_share_memory(self._state, before.data):
+                f = self._fold
+                rows, columns = (slice(s.start // f, s.stop // f) for s in tile.seen)
+                before.data[:] = self._state[:, :, rows, columns]
+            request.set_tensor("state", before)
+            request.set_tensor("state_out", after)
+            request.set_tensor("fresh", ov.Tensor(np.array([fresh], np.float32)))
+        request.infer()
+        state = self._ports[1].data if self._recurrent else None
+        return request.get_tensor("sr").data[0].copy(), state
 
     def _compile(self, frame: Frame) -> None:
         import openvino as ov
@@ -125,8 +331,23 @@ class OpenVinoEngine:
         self._shape = (frame.shape, frame.dtype)
         if self._recurrent:
             shape = compiled.input("state").shape
-            self._states = [ov.Tensor(np.zeros(shape, np.float32)) for _ in range(2)]
-        self._fresh = True
+            self._ports = [ov.Tensor(np.zeros(shape, np.float32)) for _ in range(2)]
+            self._fold = frame.shape[0] // shape[2]
+
+    def _padded(self, side: int) -> int:
+        return -(-side // self._multiple) * self._multiple
+
+    def _plenty(self, pixels: int) -> int:
+        return pixels << 14
+
+    def _needed(self, height: int, width: int) -> int:
+        import openvino as ov
+
+        blank = np.broadcast_to(np.uint8(0), (height, width, 3))
+        return memory.graph_bytes(_with_integers(ov.Core().read_model(self._graph), blank))
+
+    def _free(self) -> int | None:
+        return memory.free_bytes()
 
 
 def _with_integers(graph: ov.Model, frame: Frame) -> ov.Model:
@@ -187,29 +408,42 @@ def _state_fold(graph: ov.Model) -> int:
     raise UsageError("The graph's state does not follow its frame.")
 
 
-class TorchEngine:
+class TorchEngine(TiledEngine):
     """Any network of the table by torch, float32: on a CPU the reference, on a GPU the fast one.
 
     Args:
         module: The network, when it is not the one in the model's file (in training).
+        tile, max_memory: See `TiledEngine`.
 
     Raises:
         MissingExtra: torch is not installed.
         DeviceError: CUDA is asked for and not there.
     """
 
-    def __init__(self, model: Model, device: str = "cpu", module: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        device: str = "cpu",
+        module: nn.Module | None = None,
+        tile: int | None = None,
+        max_memory: int | None = None,
+    ) -> None:
         try:
             import torch
         except ImportError as e:
             raise MissingExtra("The torch engine", "torch") from e
         if device == "cuda" and not torch.cuda.is_available():
             raise DeviceError("--device cuda: torch finds no CUDA GPU. Use --device cpu.")
-        self.name, self.scale = f"torch-{device}", model.scale
+        super().__init__(model, tile, max_memory)
+        self.name = f"torch-{device}"
         self._torch, self._device = torch, torch.device(device)
         spec = model.spec
         self._multiple, self._recurrent = spec.multiple_of, spec.recurrent
         self._module: Any = (module or model.module()).to(self._device)
+        if getattr(self._module, "grey", False):
+            from sharpreel.models.layers import OnColour
+
+            self._module = OnColour(self._module)
         self.warm_up, self.clip_len = spec.warm_up, spec.clip_len
         self.past = self.future = spec.overlap
         if self._recurrent is None:
@@ -224,52 +458,138 @@ class TorchEngine:
         self._state = None
 
     def run(self, frame: Frame) -> Frame:
-        def one(lr: Tensor) -> Tensor:
-            if self._recurrent is None:
-                sr: Tensor = self._module(lr[:, None])[:, 0]
-                return sr
-            if self._state is None:
-                self._state = self._module.zero_state(lr)
-            sr, self._state = self._module.step(lr, self._state)
-            return sr
+        if self._recurrent == "both":
+            return self.run_clip([frame], 0, 1)[0]
+        if self._recurrent is None:
+            return self._on_pictures([frame], self._alone)[0]
+        after: list[Tensor] = []
 
-        return self._on_pictures([frame], lambda clip: one(clip[:, 0])[:, None])[0]
+        def causal(clip: Tensor) -> Callable[[Tile], Tensor]:
+            lr = clip[:, 0]
+            before = self._module.zero_state(lr) if self._state is None else self._state
+            fold = lr.shape[-1] // before.shape[-1]
+            after[:] = [self._torch.empty_like(before)]
+
+            def on(tile: Tile) -> Tensor:
+                axes = (tile.rows, tile.columns)
+                seen, shown, inner = (
+                    tuple(slice((a - o) // fold, (b - o) // fold) for a, b, o in ends)
+                    for ends in (
+                        [(s.start, s.stop, 0) for s in axes],
+                        [(s.first, s.last, 0) for s in axes],
+                        [(s.first, s.last, s.start) for s in axes],
+                    )
+                )
+                sr, state = self._module.step(_crop(lr, tile), before[..., seen[0], seen[1]])
+                after[0][..., shown[0], shown[1]] = state[..., inner[0], inner[1]]
+                picture: Tensor = sr[:, None]
+                return picture
+
+            return on
+
+        picture = self._on_pictures([frame], causal)[0]
+        self._state = after[0]
+        return picture
 
     def run_clip(self, frames: list[Frame], first: int, count: int) -> list[Frame]:
-        def whole(clip: Tensor) -> Tensor:
-            sr: Tensor = self._module(clip)[:, first : first + count]
-            return sr
+        if self._recurrent is None:
+            return self._on_pictures(frames, lambda clip: self._windows(clip, first, count))
 
-        def windows(clip: Tensor) -> Tensor:
-            made = []
-            for k in range(first, first + count):
-                near = range(k - self.past, k + self.future + 1)
-                # A neighbour behind the scene's end is the frame itself.
-                window = clip[:, [j if 0 <= j < len(frames) else k for j in near]]
-                made.append(self._module.centre(window))
+        def both(clip: Tensor) -> Callable[[Tile], Tensor]:
+            return lambda tile: self._module(_crop(clip, tile))[:, first : first + count]
+
+        return self._on_pictures(frames, both)
+
+    def _alone(self, clip: Tensor) -> Callable[[Tile], Tensor]:
+        """Each frame of a clip by itself."""
+        if self.past or self.future:
+            return self._windows(clip, 0, clip.shape[1])
+        return lambda tile: self._module(_crop(clip, tile))
+
+    def _windows(self, clip: Tensor, first: int, count: int) -> Callable[[Tile], Tensor]:
+        """Frames of a clip, each from the window of its neighbours."""
+        seen = []
+        for k in range(first, first + count):
+            near = range(k - self.past, k + self.future + 1)
+            # A neighbour behind the scene's end is the frame itself.
+            window = clip[:, [j if 0 <= j < clip.shape[1] else k for j in near]]
+            # Flow is looked for in the whole frame, and cut with it.
+            flows = self._module.flows(window) if hasattr(self._module, "flows") else None
+            seen.append((window, flows))
+
+        def on(tile: Tile) -> Tensor:
+            made = [
+                self._module.centre(_crop(window, tile), *([] if f is None else [_crop(f, tile)]))
+                for window, f in seen
+            ]
             stacked: Tensor = self._torch.stack(made, dim=1)
             return stacked
 
-        return self._on_pictures(frames, windows if self._recurrent is None else whole)
+        return on
 
-    def _on_pictures(self, frames: list[Frame], network: Callable[[Tensor], Tensor]) -> list[Frame]:
-        """Integer frames -> float clip (1, T, 3, H, W) -> network -> integer frames."""
+    def _on_pictures(
+        self, frames: list[Frame], network: Callable[[Tensor], Callable[[Tile], Tensor]]
+    ) -> list[Frame]:
+        """Integer frames -> float clip (1, T, 3, H, W) -> network, by tiles -> integer frames."""
         torch = self._torch
-        height, width = frames[0].shape[:2]
         top = float(np.iinfo(frames[0].dtype).max)
-        padded = np.stack([ops.pad_to_multiple(f, self._multiple) for f in frames])
-        try:
-            with torch.inference_mode():
-                clip = torch.from_numpy(padded.astype(np.float32)).to(self._device)
-                sr = network((clip / top).permute(0, 3, 1, 2)[None])
-                sr = (sr[0].permute(0, 2, 3, 1) * top).clamp(0, top).round()
-                pictures = sr.cpu().numpy().astype(frames[0].dtype)
-        except torch.OutOfMemoryError as e:
-            raise DeviceError(
-                f"The GPU ran out of memory at {width}x{height}; use --device cpu."
-            ) from e
-        high, wide = ops.enlarged(height, self.scale), ops.enlarged(width, self.scale)
-        return [p[:high, :wide] for p in pictures]
+        padded = [ops.pad_to_multiple(f, self._multiple) for f in frames]
+
+        def begin() -> Callable[[Tile], list[Frame]]:
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()  # after a shortage; nothing to give back otherwise
+            clip = torch.from_numpy(np.stack(padded).astype(np.float32)).to(self._device)
+            on = network((clip / top).permute(0, 3, 1, 2)[None])
+
+            def make(tile: Tile) -> list[Frame]:
+                sr = (on(tile)[0].permute(0, 2, 3, 1) * top).clamp(0, top).round()
+                return list(sr.cpu().numpy().astype(frames[0].dtype))
+
+            return make
+
+        with torch.inference_mode():
+            return self._pictures(frames[0], begin)
+
+    def _padded(self, side: int) -> int:
+        return -(-side // self._multiple) * self._multiple
+
+    def _plenty(self, pixels: int) -> int:
+        return pixels << 18
+
+    def _needed(self, height: int, width: int) -> int:
+        if self._recurrent == "both":
+            few, more = (self._traced(height, width, t) for t in (2, 4))
+            return round(few + (more - few) / 2 * (self.clip_len + self.past + self.future - 2))
+        return self._traced(height, width, 1)
+
+    def _traced(self, height: int, width: int, frames: int) -> int:
+        """Bytes by a run without contents."""
+        torch, module = self._torch, self._module
+        size = (height, width)
+
+        def call() -> Any:
+            clip = torch.zeros(1, frames, 3, *size, device=self._device)
+            if self._recurrent == "causal":
+                return module.step(clip[:, 0], module.zero_state(clip[:, 0]))
+            near = self.past + self.future
+            if self._recurrent is None and near:
+                window = torch.zeros(1, near + 1, 3, *size, device=self._device)
+                flows = torch.zeros(1, near, 2, *size, device=self._device)
+                return module.centre(window, *([flows] if hasattr(module, "flows") else []))
+            return module(clip)
+
+        return memory.torch_bytes(call)
+
+    def _free(self) -> int | None:
+        if self._device.type == "cuda":
+            free: int = self._torch.cuda.mem_get_info()[0]
+            return free
+        return memory.free_bytes()
+
+
+def _crop(tensor: Tensor, tile: Tile) -> Tensor:
+    rows, columns = tile.seen
+    return tensor[..., rows, columns]
 
 
 def cuda_available() -> bool:
@@ -293,22 +613,27 @@ def check_choice(device: str, engine: str) -> None:
         raise UsageError("--engine openvino runs on the CPU; use --engine torch for CUDA.")
 
 
-def choose_engine(model: Model, device: str = "auto", engine: str = "auto") -> Engine:
+def choose_engine(
+    model: Model,
+    device: str = "auto",
+    engine: str = "auto",
+    tile: int | None = None,
+    max_memory: int | None = None,
+) -> Engine:
     """The fastest engine for a network on a device.
 
     Args:
         device: "auto" (a GPU when torch and one are there), "cpu" or "cuda".
         engine: "auto", "openvino" or "torch".
+        tile: Side of the tiles in lr pixels, 0 for whole frames, None to choose by memory.
+        max_memory: Bytes that the network may take for one frame; None: most of what is free.
 
     Raises:
         UsageError: No such engine or device, or not for this network.
         DeviceError: The device is not there.
     """
     check_choice(device, engine)
-    if engine == "openvino":
-        return OpenVinoEngine(model)
-    if device == "cuda" or (device == "auto" and cuda_available()):
-        return TorchEngine(model, "cuda")
-    if engine == "torch" or model.graph is None:
-        return TorchEngine(model, "cpu")
-    return OpenVinoEngine(model)
+    on_cuda = device == "cuda" or (device == "auto" and cuda_available())
+    if engine == "openvino" or (engine == "auto" and not on_cuda and model.graph is not None):
+        return OpenVinoEngine(model, tile=tile, max_memory=max_memory)
+    return TorchEngine(model, "cuda" if on_cuda else "cpu", tile=tile, max_memory=max_memory)

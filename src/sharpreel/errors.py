@@ -4,7 +4,8 @@
     ├── UsageError           2  the request cannot be met: unknown model, impossible size, ...
     │   └── MissingExtra     2  an optional part is not installed
     ├── InputError           3  an input is missing, unreadable or of a kind we do not take
-    │   └── WeightsError     3  a model file is not one, or not this one
+    │   ├── WeightsError     3  a model file is not one, or not this one
+    │   └── FetchError       3  a file cannot be downloaded, or is not the one that was published
     ├── DeviceError          4  the device is missing or out of memory
     ├── VerificationError    5  the output does not hold what the input held
     └── ResumableError       6  stopped on the way; the same command goes on
@@ -15,6 +16,9 @@ Ctrl-C exits with 130. A wrong argument from Python raises ValueError.
 """
 
 from __future__ import annotations
+
+import errno
+from pathlib import Path
 
 
 class SharpreelError(Exception):
@@ -44,6 +48,10 @@ class InputError(SharpreelError):
 
 class WeightsError(InputError):
     """A model file that is not one, is damaged, or holds another network."""
+
+
+class FetchError(InputError):
+    """A file that cannot be downloaded, or is not the one that was published."""
 
 
 class DeviceError(SharpreelError):
@@ -77,3 +85,13 @@ class Terminated(ResumableError):
 
 class DiskFullError(ResumableError):
     """No space left where the output is written."""
+
+
+def write_error(path: Path, cause: OSError) -> SharpreelError:
+    """What a failed write means to the user."""
+    if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError(
+            f"{path.parent}: the disk is full. Free some space and give the same command again; "
+            "it goes on where it stopped."
+        )
+    return UsageError(f"{path}: cannot be written ({cause.strerror or cause}).")

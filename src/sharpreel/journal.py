@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from sharpreel.errors import ResumableError
-from sharpreel.video import Frame, write_error
+from sharpreel.errors import ResumableError, write_error
+from sharpreel.video import Frame
 
 HEAD_BYTES = 1 << 20
 
@@ -31,7 +31,7 @@ class Entry:
 
     `tail` is a digest of the last input frames, by which a resumed run knows that it found its
     place again; `lost` counts frames of the stretch that did not decode; `last_duration` is the
-    last frame's, as the input has it.
+    last frame's, as the input has it; `tile` is the engine's when it was finished.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Entry:
     tail: str
     lost: int = 0
     last_duration: int = 0
+    tile: int = 0
 
 
 def digest(frames: Iterable[Frame]) -> str:

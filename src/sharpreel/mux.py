@@ -27,7 +27,7 @@ from av.container import InputContainer, OutputContainer
 from av.stream import AttachmentStream, Disposition, Stream
 
 from sharpreel import video
-from sharpreel.errors import InputError, SharpreelError, UsageError
+from sharpreel.errors import InputError, SharpreelError, UsageError, write_error
 
 # Suffix -> (libavformat's muxer, seconds its timestamps are exact to: None is exact).
 CONTAINERS: dict[str, tuple[str, Fraction | None]] = {
@@ -358,7 +358,7 @@ def assemble(
             with av.open(os.path.abspath(target), "w", format=muxer, options=options) as out:
                 _Assembler(plan, segments, source, out, rehearsal).write(progress)
         except OSError as e:
-            raise video.write_error(target, e) from e
+            raise write_error(target, e) from e
         except (ValueError, av.FFmpegError) as e:
             raise SharpreelError(f"{target}: the {muxer} muxer failed: {e}") from e
 

@@ -21,7 +21,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from sharpreel import mux, ops, plan, video
-from sharpreel.errors import InputError, UsageError, VerificationError
+from sharpreel.errors import InputError, UsageError, VerificationError, write_error
 from sharpreel.journal import Journal
 from sharpreel.ops import Frame as Pixels
 from sharpreel.plan import Options, Plan
@@ -150,7 +150,7 @@ class PngWriter:
         try:
             (self._folder / name).write_bytes(encode_png(pixels))
         except OSError as e:
-            raise video.write_error(self._folder / name, e) from e
+            raise write_error(self._folder / name, e) from e
 
     def _exact(self, frame: Frame) -> Pixels:
         """The picture at the size asked for, with its alpha as a fourth channel."""
@@ -188,7 +188,7 @@ def write_png(path: Path, pixels: Pixels) -> None:
     try:
         path.write_bytes(encode_png(pixels))
     except OSError as e:
-        raise video.write_error(path, e) from e
+        raise write_error(path, e) from e
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,9 @@ def run(
     plan.check_sides(source, info, size, scale)
     if reader is None:
         reader = video.VideoReader(info, strict=options.strict)
-    runner = engine.choose_engine(model, options.device, options.engine)
+    runner = engine.choose_engine(
+        model, options.device, options.engine, options.tile, options.max_memory
+    )
     if output == PIPE:
         settings = plan.encode_settings(options, info, size, ".mp4")
         return _drain(reader, runner, model, Y4mWriter(stdout, settings), output, options)

@@ -2,7 +2,7 @@
 
 `Options` is what the user asked for, `make_plan` turns it into what will happen: which network at
 which size, which encoder, what becomes of every stream, and what must be said (`notes`). Whatever
-cannot work is refused here, not after five days. `measure` times a few seconds of the real input.
+cannot work is refused here, not after five days.
 """
 
 from __future__ import annotations
@@ -10,11 +10,8 @@ from __future__ import annotations
 import importlib.metadata
 import itertools
 import os
-import shutil
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -38,6 +35,8 @@ class Options:
     `scale` None means: the factor that --height or --size needs, else 2. `size` is (width, height)
     and `height` the height as shown, after rotation. Times are seconds of the input's timeline.
     A crash costs at most about `segment_seconds` of work; each segment begins with a key frame.
+    `choices` are `weights.load_model`'s; `tile` (lr pixels) and `max_memory` (bytes) are
+    `engine.choose_engine`'s.
     """
 
     model: str = DEFAULT_MODEL
@@ -58,6 +57,9 @@ class Options:
     skip_existing: bool = False
     strict: bool = False
     segment_seconds: float = windows.SEGMENT_SECONDS
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    tile: int | None = None
+    max_memory: int | None = None
 
     def __post_init__(self) -> None:
         sides = self.size if isinstance(self.size, (tuple, list)) else (self.size,) * 2
@@ -65,7 +67,7 @@ class Options:
             raise ValueError(f"size must be (width, height), got {self.size!r}.")
         if self.scale is not None and not isinstance(self.scale, (int, float)):
             raise ValueError(f"scale must be a number, got {self.scale!r}.")
-        whole = {"height": self.height, "crf": self.crf}
+        whole = {"height": self.height, "crf": self.crf, "tile": self.tile}
         for name, number in [*whole.items(), *(("size", side) for side in sides)]:
             if number is not None and not isinstance(number, int):
                 raise ValueError(f"{name} must be of whole numbers, got {number!r}.")
@@ -123,6 +125,13 @@ class Plan:
         """(width, height) the network makes, before any resize to the exact size."""
         return enlarged_size(self.info, self.model.scale)
 
+    def choose_engine(self) -> engine.Engine:
+        """What will run the network."""
+        chosen = self.options
+        return engine.choose_engine(
+            self.model, chosen.device, chosen.engine, chosen.tile, chosen.max_memory
+        )
+
     def journal_settings(self, engine_name: str) -> dict[str, Any]:
         """All that the output's bytes depend on; two engines differ in the last bit."""
         settings = asdict(self.settings)
@@ -132,7 +141,11 @@ class Plan:
                 **{part: importlib.metadata.version(part) for part in ("av", "openvino")},
             },
             "input": journal.identify(self.source),
-            "model": {"name": self.model.name, "sha256": self.model.sha256},
+            "model": {
+                "name": self.model.name,
+                "sha256": self.model.sha256,
+                "choices": {key: str(value) for key, value in self.options.choices.items()},
+            },
             "scale": self.model.scale,
             "engine": engine_name,
             "time": [str(self.options.start), str(self.options.end)],
@@ -283,7 +296,7 @@ def choose_model(options: Options, width: int, height: int) -> weights.Model:
         UsageError, WeightsError: As `weights.load_model`.
     """
     if options.scale is not None or (options.height is None and options.size is None):
-        return weights.load_model(options.model, options.scale)
+        return weights.load_model(options.model, options.scale, choices=options.choices)
     wanted_w, wanted_h = options.size or (0, options.height or 0)
     factor = max(wanted_w / width, wanted_h / height)
     if factor <= 1:
@@ -292,10 +305,10 @@ def choose_model(options: Options, width: int, height: int) -> weights.Model:
             f"already {width}x{height}, at least {target}; give -s 2 to enlarge it anyway"
         )
     if options.model not in MODELS:
-        return weights.load_model(options.model)
+        return weights.load_model(options.model, choices=options.choices)
     scales = weights.available_scales(options.model) or MODELS[options.model].scales
     scale = next((s for s in scales if s >= factor), max(scales))
-    return weights.load_model(options.model, scale)
+    return weights.load_model(options.model, scale, choices=options.choices)
 
 
 def enlarged_size(info: video.VideoInfo, scale: float) -> tuple[int, int]:
@@ -342,6 +355,8 @@ def check_options(options: Options) -> None:
     if (start is not None and start < 0) or (end is not None and end <= (start or 0)):
         raise UsageError("--start must be 0 or more and --end behind it.")
     engine.check_choice(options.device, options.engine)
+    if options.tile is not None and options.tile < 0:
+        raise UsageError(f"--tile must be auto or a number of pixels, got {options.tile}.")
     if not options.segment_seconds > 0:
         raise UsageError(f"--segment-seconds must be above 0, got {options.segment_seconds}.")
 
@@ -542,89 +557,3 @@ def _picture_notes(info: video.VideoInfo, settings: video.EncodeSettings) -> lis
         if (target.chroma_width(64), target.chroma_height(64)) < before:
             notes.append(f"chroma is reduced: {info.pix_fmt} becomes {settings.pix_fmt}")
     return notes
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a short trial on the real input tells of the whole run.
-
-    Rates are frames a second of each stage alone; `fps` is the trial's own, all stages together.
-    """
-
-    engine: str
-    frames: int
-    fps: float
-    decode_fps: float
-    network_fps: float
-    encode_fps: float
-    eta_seconds: float | None
-    peak_memory_mb: int | None
-    output_mb: float | None
-    free_disk_mb: float
-    shares: dict[str, float] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def measure(plan: Plan, seconds: float = 2.5) -> Estimate:
-    """Run the first seconds of the input through decoder, network and encoder, and time them."""
-    runner = engine.choose_engine(plan.model, plan.options.device, plan.options.engine)
-    info = plan.info
-    wanted = max(min(round(seconds * float(info.rate)), 120), 3)
-    spent = {"decode": 0.0, "network": 0.0, "encode": 0.0}
-    with tempfile.TemporaryDirectory() as folder:
-        encoder = video.VideoEncoder(Path(folder) / "trial.mkv", plan.settings)
-        frames, _ = plan.frames()
-        count = 0
-        budget = time.perf_counter() + 20  # a slow network on a large frame: a few frames do
-        while count < wanted and (count < 3 or time.perf_counter() < budget):
-            began = time.perf_counter()
-            frame = next(frames, None)
-            if frame is None:
-                break
-            decoded = time.perf_counter()
-            pixels = runner.run(frame.pixels)
-            made = time.perf_counter()
-            encoder.write(video.Frame(pixels, frame.pts))
-            stored = time.perf_counter()
-            if count:  # the first frame compiles the graph
-                spent["decode"] += decoded - began
-                spent["network"] += made - decoded
-                spent["encode"] += stored - made
-            count += 1
-        began = time.perf_counter()
-        encoder.close()
-        spent["encode"] += time.perf_counter() - began
-        size = (Path(folder) / "trial.mkv").stat().st_size
-    if count == 0:
-        raise InputError(f"{plan.source}: no frame decodes.")
-    timed = max(count - 1, 1)
-    total = sum(spent.values())
-    # Stages overlap, but share the processor: the truth lies at their sum when it is full.
-    fps = timed / total if total else 0.0
-    frames_in_all = plan.num_frames
-    rate = {key: timed / value if value else 0.0 for key, value in spent.items()}
-    return Estimate(
-        engine=runner.name,
-        frames=count,
-        fps=fps,
-        decode_fps=rate["decode"],
-        network_fps=rate["network"],
-        encode_fps=rate["encode"],
-        eta_seconds=None if frames_in_all is None or not fps else frames_in_all / fps,
-        peak_memory_mb=peak_memory_mb(),
-        output_mb=None if frames_in_all is None else size / count * frames_in_all / 1e6,
-        free_disk_mb=shutil.disk_usage(plan.output.parent).free / 1e6,
-        shares={key: value / total if total else 0.0 for key, value in spent.items()},
-    )
-
-
-def peak_memory_mb() -> int | None:
-    """The most memory this process has held, in MiB; None where the system does not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))

@@ -262,9 +262,11 @@ def ahead(items: Iterable[T], size: int = AHEAD) -> Generator[T]:
 def run(plan: Plan, on_progress: Callable[[Progress], None] | None = None) -> Result:
     """Do what a plan says; see `upscale_video`."""
     tell = on_progress or (lambda progress: None)
-    engine = choose_engine(plan.model, plan.options.device, plan.options.engine)
+    engine = plan.choose_engine()
     work = Journal(plan.output, plan.journal_settings(engine.name), plan.options.resume)
     try:
+        if work.entries and plan.options.tile is None:
+            engine.tile = work.entries[-1].tile  # go on as it was, whatever memory there is now
         result = _make_segments(plan, work, engine, tell)
         if result.frames == 0:
             work.remove()
@@ -311,7 +313,7 @@ def _make_segments(
                     if segment is not None:
                         segment.commit(report)
                         tell(replace(progress, event="segment"))
-                    segment = _OpenSegment(plan, work, picture.segment, tail)
+                    segment = _OpenSegment(plan, work, picture.segment, tail, engine)
                 segment.write(picture)
                 count = progress.frames + 1
                 fps = (count - resumed) / (time.perf_counter() - began)
@@ -350,8 +352,10 @@ class _OpenSegment:
         tail: The last input frames that were shown, of this segment and those before it.
     """
 
-    def __init__(self, plan: Plan, work: Journal, number: int, tail: deque[Frame]) -> None:
-        self.number = number
+    def __init__(
+        self, plan: Plan, work: Journal, number: int, tail: deque[Frame], engine: Engine
+    ) -> None:
+        self.number, self._engine = number, engine
         self._work, self._name = work, plan.segment_name(number)
         self._part = work.path(f"part-{self._name}")
         self._sink: Sink = plan.sink(self._part)
@@ -373,6 +377,7 @@ class _OpenSegment:
             tail=journal.digest(self._tail),
             lost=sum(at <= pts[-1] and (before is None or at > before) for at, _ in report.errors),
             last_duration=self._tail[-1].duration,
+            tile=self._engine.tile or 0,
         )
         self._work.commit(self._part, entry)
 

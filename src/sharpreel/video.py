@@ -13,7 +13,6 @@ the output states. Transfer and primaries are not converted, only carried.
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import itertools
 import os
@@ -33,7 +32,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from sharpreel.errors import DiskFullError, InputError, SharpreelError, UsageError
+from sharpreel.errors import InputError, SharpreelError, UsageError, write_error
 from sharpreel.ops import Frame as Pixels
 
 MAX_SIDE = 16384
@@ -1010,13 +1009,3 @@ def usable_cpus() -> int:
     except (OSError, ValueError):
         pass
     return count
-
-
-def write_error(path: Path, cause: OSError) -> SharpreelError:
-    """What a failed write means to the user."""
-    if cause.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFullError(
-            f"{path.parent}: the disk is full. Free some space and give the same command again; "
-            "it goes on where it stopped."
-        )
-    return UsageError(f"{path}: cannot be written ({cause.strerror or cause}).")

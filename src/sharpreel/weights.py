@@ -14,12 +14,15 @@ import pickle
 import struct
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from sharpreel import fetch
 from sharpreel.errors import MissingExtra, UsageError, WeightsError
+from sharpreel.fetch import sha256_of
 from sharpreel.models import DEFAULT_MODEL, MODELS, ModelSpec
+from sharpreel.models.published import PUBLISHED
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,11 +80,6 @@ class Model:
         return module.eval()
 
 
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def read_card(path: Path) -> dict[str, Any]:
     """The header of one of our safetensors files.
 
@@ -109,37 +107,62 @@ def available_scales(name: str) -> tuple[int, ...]:
     return tuple(s for s in MODELS[name].scales if (BUNDLED / f"{name}_x{s}.xml").is_file())
 
 
-def load_model(name_or_path: str | Path = DEFAULT_MODEL, scale: float | None = None) -> Model:
-    """Find a network by its name in `MODELS`, or open a model file.
+def load_model(
+    name_or_path: str | Path = DEFAULT_MODEL,
+    scale: float | None = None,
+    *,
+    choices: Mapping[str, Any] | None = None,
+    offline: bool = False,
+    tell: fetch.Tell | None = None,
+) -> Model:
+    """Find a network by its name in `MODELS` or `PUBLISHED`, or open a model file.
 
     A file is one of ours (.safetensors with a card), or a checkpoint of one of the networks in
     `MODELS` as others publish them (.pt, .pth, .ckpt, .safetensors): the network, its scale and its
-    arguments are known from the names and shapes of the tensors, and nothing in it is run.
+    arguments are known from the names and shapes of the tensors, and nothing in it is run. A name
+    of `PUBLISHED` is such a file, downloaded once to `fetch.cache_folder()` and checked each time.
 
     Args:
         scale: Factor; a bundled network defaults to 2, a file to its own.
+        choices: Arguments of the network that no checkpoint tells, such as {"residual": True} for
+            an RBPN; `ModelSpec.choices` lists them. Words are read as the command line reads them.
+        offline: Download nothing; $SHARPREEL_OFFLINE means the same.
+        tell: Called during a download with the bytes so far and in all.
 
     Raises:
-        UsageError: No such model, or not at this scale.
+        UsageError: No such model, or not at this scale, or no such choice.
         WeightsError: The file is not a model, or of a network we do not know.
+        FetchError: The file cannot be downloaded, or is not the one that was published.
         MissingExtra: A checkpoint of others needs torch.
     """
     name = str(name_or_path)
     scale = None if scale is None else whole(scale)
     if name in MODELS:
-        return _bundled(name, 2 if scale is None else scale)
+        bundled = _bundled(name, 2 if scale is None else scale)
+        _refuse(choices, name)
+        return bundled
+    if name in PUBLISHED:
+        row = PUBLISHED[name]
+        path = fetch.cached(row.file, row.url, row.sha256, tell, offline)
+        fetch.check(path, row.sha256, sha256_of(path))
+        model = _foreign(path, scale, choices)
+        card = {**model.card, "licence": row.licence, "source": row.url, "data": row.trained}
+        return replace(model, name=name, card=card)
     path = Path(name_or_path)
     if not path.exists():
-        near = difflib.get_close_matches(name, MODELS, 1)
+        known = [*MODELS, *PUBLISHED]
+        near = difflib.get_close_matches(name, known, 1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise UsageError(
-            f"No model or file is called {name}.{hint} Known models: {', '.join(MODELS)}."
+            f"No model or file is called {name}.{hint} Known models: {', '.join(MODELS)}; "
+            "`sharpreel models` lists those to download, too."
         )
     if path.is_dir():
         raise WeightsError(f"{path}: a folder; name a model file in it.")
     if not _is_ours(path):
-        return _foreign(path, scale)
+        return _foreign(path, scale, choices)
     card = read_card(path)
+    _refuse(choices, str(path))
     if scale is not None and scale != card["arguments"]["scale"]:
         raise UsageError(f"{path} enlarges {card['arguments']['scale']} times, not {scale}.")
     graph = path.with_suffix(".xml")
@@ -150,8 +173,39 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, scale: float | None = N
         card=card,
         graph=graph if graph.is_file() else None,
         tensors=path,
-        sha256=file_sha256(path),
+        sha256=sha256_of(path),
     )
+
+
+def _refuse(choices: Mapping[str, Any] | None, title: str) -> None:
+    """Raise UsageError for choices where the network's card tells everything."""
+    for key in choices or {}:
+        raise UsageError(f"--set {key}: {title} has nothing that could be set.")
+
+
+def read_choices(title: str, spec: ModelSpec, choices: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Arguments of a network from what the user set, words turned into what they mean.
+
+    Raises:
+        UsageError: There is no such choice, or it cannot be that.
+    """
+    read: dict[str, Any] = {}
+    for key, given in (choices or {}).items():
+        if key not in spec.choices:
+            there = ", ".join(spec.choices) or "nothing"
+            raise UsageError(f"--set {key}: not a choice of {title}; there is {there}.")
+        kind, word = spec.choices[key], str(given).lower()
+        if kind is bool and word in ("true", "yes", "1", "false", "no", "0"):
+            read[key] = word in ("true", "yes", "1")
+        elif kind is int and word.isdecimal():
+            read[key] = int(word)
+        elif isinstance(kind, tuple) and word in kind:
+            read[key] = word
+        else:
+            words = ("a whole number",) if kind is int else ("true", "false")
+            wanted = " or ".join(kind if isinstance(kind, tuple) else words)
+            raise UsageError(f"--set {key}={given}: must be {wanted}.")
+    return read
 
 
 def whole(scale: float) -> float:
@@ -172,7 +226,7 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def _foreign(path: Path, scale: float | None) -> Model:
+def _foreign(path: Path, scale: float | None, choices: Mapping[str, Any] | None = None) -> Model:
     """A checkpoint that others made, recognised by its tensors."""
     try:
         import torch
@@ -188,10 +242,15 @@ def _foreign(path: Path, scale: float | None) -> Model:
         if found is None:
             continue
         arguments, state = found
+        arguments = arguments | read_choices(f"{path.name}, a {name}", spec, choices)
         if name == "tsrcnn":  # its tensors fit any factor
             arguments = {"scale": scale or 2, **arguments}
         with torch.device("meta"):
             module: Any = spec.build(arguments)
+        shapes = {key: value.shape for key, value in module.state_dict().items()}
+        if shapes != {key: value.shape for key, value in state.items()}:
+            asked = ", ".join(f"{key}={value}" for key, value in (choices or {}).items())
+            raise UsageError(f"{path}: its tensors do not fit --set {asked}.")
         if scale is not None and scale != module.scale:
             raise UsageError(
                 f"{path} is a {name} that enlarges {module.scale:g} times, not {scale}."
@@ -203,7 +262,7 @@ def _foreign(path: Path, scale: float | None) -> Model:
             card={"model": name, "arguments": arguments},
             graph=None,
             tensors=path,
-            sha256=file_sha256(path),
+            sha256=sha256_of(path),
             state=state,
         )
     first = ", ".join(list(tensors)[:3])
@@ -248,12 +307,17 @@ def _unwrap(content: Any) -> dict[str, Any]:
     return {}
 
 
+def _to_download(name: str) -> str:
+    names = [title for title, row in PUBLISHED.items() if row.model == name]
+    return f", or one to download: {', '.join(names)}" if names else ""
+
+
 def _bundled(name: str, scale: float) -> Model:
     spec = MODELS[name]
     if not spec.bundled:
         raise UsageError(
             f"{name} comes without weights: give a checkpoint of it instead, -m FILE "
-            f"({spec.source})."
+            f"({spec.source}){_to_download(name)}."
         )
     if scale not in spec.scales:
         raise UsageError(
@@ -270,7 +334,7 @@ def _bundled(name: str, scale: float) -> Model:
         card=read_card(tensors) if tensors.is_file() else {},
         graph=graph,
         tensors=tensors if tensors.is_file() else None,
-        sha256=file_sha256(graph.with_suffix(".bin")),
+        sha256=sha256_of(graph.with_suffix(".bin")),
     )
 
 

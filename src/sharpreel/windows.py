@@ -1,4 +1,4 @@
-"""A stream of frames cut in time: segments that can be redone alone, and scenes that stay apart.
+"""Cuts: a stream of frames in time, to segments and scenes, and a frame in space, to tiles.
 
 A recurrent network carries a state from frame to frame. Where a segment begins inside a scene the
 state is built anew from the `warm_up` frames before it, in every run, interrupted or not; that is
@@ -7,6 +7,10 @@ why a resumed run, or one spread over machines, gives the same bytes as an uncut
     frames     f f f f f f f f|f f f f f f        | segment border
     segment 0  s s s s s s s s                    s shown, w warm-up (run, not shown)
     segment 1            w w w s s s s s s        with warm_up = 3
+
+A frame that does not fit into memory goes through the network in tiles that overlap. What a tile
+shows ends where its neighbour's begins, so far inside that neither sees the other's edge; where a
+network sees too far for that, one fades into the other.
 """
 
 from __future__ import annotations
@@ -169,3 +173,129 @@ def stretches(cues: Iterable[Cue], length: int, before: int, after: int) -> Iter
         for one in mine:
             past.append(one.frame)
             waiting.popleft()
+
+
+@dataclass(frozen=True)
+class Span:
+    """One axis of a tile, in lr pixels: what the network sees, and what is shown of it.
+
+    Over the first `fade` shown pixels the tile fades in over the one before it.
+    """
+
+    start: int
+    stop: int
+    first: int
+    last: int
+    fade: int
+
+    @property
+    def seen(self) -> slice:
+        return slice(self.start, self.stop)
+
+    @property
+    def shown(self) -> slice:
+        return slice(self.first, self.last)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of a frame that goes through a network by itself."""
+
+    rows: Span
+    columns: Span
+
+    @property
+    def seen(self) -> tuple[slice, slice]:
+        return self.rows.seen, self.columns.seen
+
+
+def smallest_side(overlap: int, multiple_of: int = 1) -> int:
+    """The least side of a tile in lr pixels: less would show nothing beyond the overlap."""
+    inner = max(8, overlap // 2)
+    return _up(2 * _up(overlap, multiple_of) + inner, multiple_of)
+
+
+def spans(
+    length: int, side: int, overlap: int, multiple_of: int = 1, soft: bool = False
+) -> list[Span]:
+    """Cut an axis to spans of `side` pixels that lie evenly and overlap by 2 * overlap and more.
+
+    length = 16, side = 8, overlap = 2           s seen, S shown
+
+    span 0  S S S S S S s s
+    span 1          s s S S S S s s
+    span 2                  s s S S S S S S
+
+    Args:
+        overlap: Pixels that a span sees beyond what it shows, at the least.
+        multiple_of: Spans begin at multiples of this.
+        soft: Fade each span in over `overlap` pixels about its border instead of cutting there;
+            what it then shows is at least half of `overlap` away from its edge.
+
+    Raises:
+        ValueError: `side` is less than `smallest_side`.
+    """
+    if length <= side:
+        return [Span(0, length, 0, length, 0)]
+    if side < smallest_side(overlap, multiple_of):
+        raise ValueError(
+            f"A tile of {side} pixels shows nothing beyond an overlap of {overlap}; "
+            f"at least {smallest_side(overlap, multiple_of)} are needed."
+        )
+    overlap, side = _up(overlap, multiple_of), side // multiple_of * multiple_of
+    gaps = -(-(length - side) // (side - 2 * overlap))  # between neighbouring starts
+    units = (length - side) // multiple_of
+    starts = [k * units // gaps * multiple_of for k in range(gaps + 1)]
+    stops = [*(start + side for start in starts[:-1]), length]
+    middles = [(stops[k] + starts[k + 1]) // 2 for k in range(gaps)]
+    borders = [middle // multiple_of * multiple_of for middle in middles]
+    fade = overlap // 2 * 2 if soft else 0
+    made = []
+    for k, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        first = 0 if k == 0 else borders[k - 1] - fade // 2
+        last = length if k == gaps else borders[k] + fade // 2
+        made.append(Span(start, stop, first, last, fade if k else 0))
+    return made
+
+
+def tiles(
+    height: int, width: int, side: int, overlap: int, multiple_of: int = 1, soft: bool = False
+) -> list[Tile]:
+    """Cut a frame to tiles, row by row; see `spans`. Every tile has one size, but for the last
+    of a row or column where the frame's is no multiple of `multiple_of`."""
+    rows = spans(height, side, overlap, multiple_of, soft)
+    columns = spans(width, side, overlap, multiple_of, soft)
+    return [Tile(row, column) for row in rows for column in columns]
+
+
+def paste(picture: Pixels, made: Pixels, tile: Tile, scale: float) -> None:
+    """Put a tile's picture into the frame's, over those of the tiles before it.
+
+    Args:
+        picture: The whole frame's, (sH, sW, C); changed in place.
+        made: What the network made of the tile, from its first seen pixel on, and of its type.
+        scale: Tiles begin where this makes whole pixels of them.
+    """
+    (y, y0, wy), (x, x0, wx) = (_placed(span, scale) for span in (tile.rows, tile.columns))
+    y = slice(y.start, min(y.stop, picture.shape[0]))  # a frame may have been padded
+    x = slice(x.start, min(x.stop, picture.shape[1]))
+    inside = made[y0 : y0 + y.stop - y.start, x0 : x0 + x.stop - x.start]
+    if not (tile.rows.fade or tile.columns.fade):
+        picture[y, x] = inside
+        return
+    weight = wy[: y.stop - y.start, None, None] * wx[None, : x.stop - x.start, None]
+    old = picture[y, x].astype(np.float32)
+    picture[y, x] = np.rint(old + weight * (inside - old)).astype(picture.dtype)
+
+
+def _placed(span: Span, scale: float) -> tuple[slice, int, npt.NDArray[np.float32]]:
+    """Where a span's picture goes, its first pixel in what the network made, and its weights."""
+    first, last = round(span.first * scale), round(span.last * scale)
+    weights = np.ones(last - first, np.float32)
+    fade = round(span.fade * scale)
+    weights[:fade] = (np.arange(fade) + 0.5) / max(fade, 1)
+    return slice(first, last), first - round(span.start * scale), weights
+
+
+def _up(number: int, multiple_of: int) -> int:
+    return -(-number // multiple_of) * multiple_of

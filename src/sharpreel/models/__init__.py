@@ -6,8 +6,9 @@ imports torch when it is called, so the core runs without it. See CONTRIBUTING.m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ class ModelSpec:
         source: Where weights come from when there are none.
         recognise: (tensors, file name) -> arguments for `build` and the tensors under the module's
             names, or None when a checkpoint is of another network.
+        choices: Arguments that leave no trace in a checkpoint and the user may set (`--set`), each
+            with what it can be: bool, int, or some words.
+        reach: (arguments) -> lr pixels beyond a pixel that its picture depends on in one step, for
+            tiles that join exactly; None, or no function: too many.
+        context: Which frames it looks at, for `sharpreel models`.
     """
 
     summary: str
@@ -51,6 +57,9 @@ class ModelSpec:
     bundled: bool = True
     source: str = "in the package"
     recognise: Callable[[State, str], Found] | None = None
+    choices: Mapping[str, type | tuple[str, ...]] = field(default_factory=dict)
+    reach: Callable[[Mapping[str, Any]], int | None] | None = None
+    context: str = "1"
 
 
 def _bicubic(arguments: Mapping[str, Any]) -> nn.Module:
@@ -122,11 +131,27 @@ def _recognise_tsrcnn(state: State, file_name: str) -> Found:
     return arguments, tensors
 
 
+def _reel_reach(arguments: Mapping[str, Any]) -> int:
+    return (int(arguments.get("blocks", 5)) + 2) * int(arguments.get("unshuffle", 2))
+
+
+def _tsrcnn_reach(arguments: Mapping[str, Any]) -> int:
+    border = 9 if arguments.get("size") == "large" else 6  # at the size of the output
+    return math.ceil(border / float(arguments.get("scale", 2))) + 3
+
+
+def _srgan_reach(arguments: Mapping[str, Any]) -> int | None:
+    if arguments["network"] == "fast":
+        return None  # instance normalisation sees the whole frame
+    return 20 if arguments["network"] == "srresnet" else 12
+
+
 MODELS: dict[str, ModelSpec] = {
     "bicubic": ModelSpec(
         summary="MATLAB's bicubic, the baseline",
         scales=(2, 4),
         build=_bicubic,
+        reach=lambda arguments: 2,
     ),
     "reel-fast": ModelSpec(
         summary="small recurrent network for streaming on a CPU",
@@ -135,6 +160,8 @@ MODELS: dict[str, ModelSpec] = {
         recurrent="causal",
         warm_up=12,
         multiple_of=2,
+        reach=_reel_reach,
+        context="all past",
     ),
     "tsrcnn": ModelSpec(
         summary="three convolutions over the frame before, this one and the next",
@@ -144,6 +171,9 @@ MODELS: dict[str, ModelSpec] = {
         bundled=False,
         source="Dawid64/super-enhanced-resolution",
         recognise=_recognise_tsrcnn,
+        choices={"past": int, "future": int},
+        reach=_tsrcnn_reach,
+        context="1+1+1",
     ),
     "srgan": ModelSpec(
         summary="image networks: SRResNet, Fast-SRGAN, MobileNetV2-style",
@@ -153,6 +183,7 @@ MODELS: dict[str, ModelSpec] = {
         bundled=False,
         source="amanchadha/iSeeBetter, HasnainRaz/Fast-SRGAN",
         recognise=lambda state, _: _srgan().recognise(state),
+        reach=_srgan_reach,
     ),
     "srvgg": ModelSpec(
         summary="image network of Real-ESRGAN's animevideov3 and general-x4v3",
@@ -162,6 +193,7 @@ MODELS: dict[str, ModelSpec] = {
         bundled=False,
         source="xinntao/Real-ESRGAN",
         recognise=lambda state, _: _srvgg().recognise(state),
+        reach=lambda arguments: int(arguments["convs"]) + 2,
     ),
     "rrdb": ModelSpec(
         summary="image network of ESRGAN and RealESRGAN_x4plus",
@@ -180,6 +212,8 @@ MODELS: dict[str, ModelSpec] = {
         bundled=False,
         source="alterzero/RBPN-PyTorch, amanchadha/iSeeBetter",
         recognise=lambda state, _: _rbpn().recognise(state),
+        choices={"past_only": bool, "residual": bool, "flow": ("dis", "coarse2fine", "none")},
+        context="3+1+3",
     ),
     "basicvsr": ModelSpec(
         summary="bidirectional recurrent network with optical flow",
@@ -191,6 +225,7 @@ MODELS: dict[str, ModelSpec] = {
         bundled=False,
         source="XPixelGroup/BasicSR, open-mmlab/mmagic",
         recognise=lambda state, _: _basicvsr().recognise(state),
+        context="5+15+5",
     ),
     "basicvsrpp": ModelSpec(
         summary="BasicVSR++: second-order propagation with deformable alignment",
@@ -202,6 +237,7 @@ MODELS: dict[str, ModelSpec] = {
         bundled=False,
         source="ckkelvinchan/BasicVSR_PlusPlus, open-mmlab/mmagic",
         recognise=lambda state, _: _basicvsrpp().recognise(state),
+        context="5+15+5",
     ),
 }
 DEFAULT_MODEL = "reel-fast"

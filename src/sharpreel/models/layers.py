@@ -16,11 +16,13 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from sharpreel import ops
 
 # What a training checkpoint of mmediting and mmagic holds beside the generator we want.
 LEFTOVERS = ("step_counter", "generator_ema.", "discriminator")
@@ -55,6 +57,51 @@ def flow_warp(feat: Tensor, flow: Tensor, padding: Literal["zeros", "border"] = 
         feat.to(grid.dtype), grid, mode="bilinear", padding_mode=padding, align_corners=True
     )
     return warped.to(feat.dtype)
+
+
+def enlarge(frame: Tensor, scale: int) -> Tensor:
+    """Bicubic by an integer, MATLAB's kernel and mirrored edges: (N, C, H, W) -> (N, C, sH, sW)."""
+    if scale == 1:
+        return frame
+    rows, columns = (
+        torch.from_numpy(ops.resize_matrix(size, scale * size)).to(frame)
+        for size in frame.shape[2:]
+    )
+    return rows @ frame @ columns.T
+
+
+class OnColour(nn.Module):
+    """A grey network that looks at neighbours, for RGB: it makes the luma, and colour is enlarged.
+
+    sr = network(Y) + bicubic(lr - Y), with Y of BT.601. Grey frames come out grey.
+
+    Args:
+        network: Takes frames of one channel; has `past`, `future`, `flows` and `centre`.
+    """
+
+    LUMA = (0.299, 0.587, 0.114)
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        inner: Any = network
+        self.network = inner
+        self.scale, self.past, self.future = int(inner.scale), int(inner.past), int(inner.future)
+
+    def luma(self, clip: Tensor) -> Tensor:
+        """(..., 3, H, W) -> (..., 1, H, W)."""
+        return (clip * clip.new_tensor(self.LUMA)[:, None, None]).sum(-3, keepdim=True)
+
+    def flows(self, window: Tensor) -> Tensor:
+        """As the network's, of a colour window."""
+        flows: Tensor = self.network.flows(self.luma(window))
+        return flows
+
+    def centre(self, window: Tensor, flows: Tensor | None = None) -> Tensor:
+        """(N, past + 1 + future, 3, H, W), oldest first -> (N, 3, sH, sW), not clamped."""
+        grey = self.luma(window)
+        colour = window[:, self.past] - grey[:, self.past]
+        sr: Tensor = self.network.centre(grey, flows) + enlarge(colour, self.scale)
+        return sr
 
 
 class ResidualBlock(nn.Module):

@@ -35,8 +35,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpreel import ops
 from sharpreel.flow import Method, estimate_flow
+from sharpreel.models.layers import enlarge
 from sharpreel.models.tensor_names import fits
 
 
@@ -239,6 +239,23 @@ class RBPN(nn.Module):
         with torch.no_grad():
             return estimate_flow(first, second, self.flow).reshape(n, k, 2, h, w)
 
+    @property
+    def grey(self) -> bool:
+        """Does it take frames of one channel?"""
+        return self.channels == 1
+
+    def flows(self, window: Tensor) -> Tensor:
+        """What `centre` needs of whole frames: the flow from the target to each other frame.
+
+        A window (N, past + 1 + future, C, H, W), oldest first -> (N, past + future, 2, H, W) in
+        lr pixels; 0 where a frame is the target itself, which stands in for one that is missing.
+        """
+        times = [k for k in range(window.shape[1]) if k != self.past]
+        target = window[:, self.past]
+        same = [torch.equal(window[:, k], target) for k in times]
+        there = [self.past if s else k for k, s in zip(times, same, strict=True)]
+        return self._flows(window, self.past, there)
+
     def centre(self, window: Tensor, flows: Tensor | None = None) -> Tensor:
         """The picture of a window's target frame.
 
@@ -259,7 +276,7 @@ class RBPN(nn.Module):
         target = window[:, self.past]
         neighbours = torch.cat([window[:, : self.past], window[:, self.past + 1 :]], dim=1)
         if flows is None:
-            flows = self._estimate(target[:, None].expand_as(neighbours), neighbours)
+            flows = self.flows(window)
         if flows.shape != (n, t - 1, 2, h, w):
             raise ValueError(
                 f"flows must be {(n, t - 1, 2, h, w)} to match the window, "
@@ -279,17 +296,6 @@ class RBPN(nn.Module):
             sr = told if sr is None else sr + told
         assert sr is not None
         return sr
-
-
-def enlarge(frame: Tensor, scale: int) -> Tensor:
-    """Bicubic by an integer, MATLAB's kernel and mirrored edges: (N, C, H, W) -> (N, C, sH, sW)."""
-    if scale == 1:
-        return frame
-    rows, columns = (
-        torch.from_numpy(ops.resize_matrix(size, scale * size)).to(frame)
-        for size in frame.shape[2:]
-    )
-    return rows @ frame @ columns.T
 
 
 def _convolutions(network: nn.Module) -> list[nn.Conv2d | nn.ConvTranspose2d]:
