@@ -129,6 +129,11 @@ def test_what_cannot_be_made_is_refused_in_words(
         plan_of(clip, **options)
 
 
+def test_a_tile_that_is_too_small_is_refused_before_the_run(clip: Path) -> None:
+    with pytest.raises(UsageError, match="--tile 20 is too small"):
+        plan_of(clip, tile=20)
+
+
 def test_an_odd_size_can_be_stored_without_subsampling(clip: Path) -> None:
     assert size_of(plan_of(clip, size=(129, 97), pix_fmt="yuv444p")) == (129, 97)
 

@@ -81,20 +81,8 @@ class TiledEngine:
     def __init__(self, model: Model, tile: int | None, max_memory: int | None) -> None:
         self.scale, self.tile = model.scale, tile
         self._max_memory, self._title = max_memory, model.name
-        reach = None if model.spec.reach is None else model.spec.reach(model.arguments)
-        self._soft = reach is None or reach > FARTHEST
-        self._overlap = SOFT_OVERLAP if reach is None or reach > FARTHEST else reach
-        exact = Fraction(model.scale).limit_denominator(64)
-        whole = exact if float(exact) == model.scale else None
-        # Tiles begin where the factor makes whole pixels, and where the network may be cut.
-        self._step = 0 if whole is None else math.lcm(model.spec.multiple_of, whole.denominator)
-        if tile and self._step == 0:
-            raise UsageError(f"--tile: factor {model.scale:g} makes no whole pixels; leave it out.")
-        if tile and tile < self._smallest:
-            raise UsageError(
-                f"--tile {tile} is too small: {model.name} needs to see {self._overlap} pixels "
-                f"beyond what a tile shows. Give {self._smallest} or more, or auto."
-            )
+        self._overlap, self._soft, self._step = tile_geometry(model)
+        check_tile(model, tile)
 
     @property
     def _smallest(self) -> int:
@@ -188,6 +176,37 @@ class TiledEngine:
                 "programs, or use another device or a smaller network."
             ) from shortage
         self.tile = self._half(side)
+
+
+def tile_geometry(model: Model) -> tuple[int, bool, int]:
+    """How a network's tiles are cut.
+
+    Returns:
+        Overlap in lr pixels, whether tiles fade into each other, and what their first pixels are
+        multiples of: where the factor makes whole pixels, and where the network may be cut; 0 when
+        no such place is near.
+    """
+    reach = None if model.spec.reach is None else model.spec.reach(model.arguments)
+    soft = reach is None or reach > FARTHEST
+    factor = Fraction(model.scale).limit_denominator(64)
+    exact = float(factor) == model.scale
+    step = math.lcm(model.spec.multiple_of, factor.denominator) if exact else 0
+    return (SOFT_OVERLAP if reach is None or soft else reach), soft, step
+
+
+def check_tile(model: Model, tile: int | None) -> None:
+    """Raise UsageError unless a network can run in tiles of this side (None, 0: no tiles asked)."""
+    overlap, _, step = tile_geometry(model)
+    if not tile:
+        return
+    if step == 0:
+        raise UsageError(f"--tile: factor {model.scale:g} makes no whole pixels; leave it out.")
+    smallest = windows.smallest_side(overlap, step)
+    if tile < smallest:
+        raise UsageError(
+            f"--tile {tile} is too small: {model.name} needs to see {overlap} pixels "
+            f"beyond what a tile shows. Give {smallest} or more, or auto."
+        )
 
 
 def out_of_memory(error: Exception) -> bool:

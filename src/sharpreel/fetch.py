@@ -128,8 +128,9 @@ def _bring(url: str, part: Path, sha256: str, tell: Tell | None) -> None:
                 tries = 0
             if tries == len(PAUSES):
                 raise FetchError(
-                    f"{url}: cannot be downloaded ({getattr(e, 'reason', None) or e}). What came "
-                    "is kept, and the same command goes on."
+                    f"{url}: cannot be downloaded ({getattr(e, 'reason', None) or e}). What has "
+                    "come is kept, and the same command goes on; or put the file to "
+                    f"{part.with_suffix('')} yourself."
                 ) from e
         time.sleep(PAUSES[tries])
         tries += 1

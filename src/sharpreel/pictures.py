@@ -20,7 +20,7 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
-from sharpreel import mux, ops, plan, video
+from sharpreel import engine, mux, ops, plan, video
 from sharpreel.errors import InputError, UsageError, VerificationError, write_error
 from sharpreel.journal import Journal
 from sharpreel.ops import Frame as Pixels
@@ -259,6 +259,7 @@ def make_plan(source: Path, output: Path | None, options: Options) -> PicturesPl
         )
     info = probe_folder(source) if folder else video.probe(source)
     model = plan.choose_model(options, *info.shown_size)
+    engine.check_tile(model, options.tile)
     scale = model.scale
     width, height = plan.target_size(options, info, scale)
     plan.check_sides(source, info, (width, height), scale)

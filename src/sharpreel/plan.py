@@ -432,6 +432,7 @@ def make_plan(source: Path, output: Path | None, options: Options) -> Plan:
     if info.alpha:
         raise InputError(video.transparent(str(source)))
     model = choose_model(options, *info.shown_size)
+    engine.check_tile(model, options.tile)
     scale = model.scale
     mux.check_input_has(info, mux.window_of(info, options.start, options.end))
     size = target_size(options, info, scale)
