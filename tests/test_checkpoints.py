@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from media import count_frames, make_clip, moving
-from sharpreel import cli, pictures, upscale, video, weights
+from sharpreel import cli, images, upscale, video, weights
 from sharpreel.engine import TorchEngine
 from sharpreel.errors import MissingExtra, UsageError, WeightsError
 from sharpreel.models import MODELS
@@ -340,10 +340,10 @@ def test_a_burst_of_grey_scans_is_denoised_at_its_own_size(tmp_path: Path) -> No
     rng = np.random.default_rng(0)
     for k in range(5):
         scan = rng.integers(0, 65535, (40, 48, 1), np.uint16).repeat(3, axis=2)
-        (burst / f"{k:04d}.png").write_bytes(pictures.encode_png(scan))
+        (burst / f"{k:04d}.png").write_bytes(images.encode_png(scan))
     done = run_cli("upscale", burst, "-o", tmp_path / "clean", "-m", path, "--set", "residual=true")
     assert done.exit_code == 0, done.output
     made = sorted((tmp_path / "clean").iterdir())
     assert [p.name for p in made] == [f"{k:04d}.png" for k in range(5)]
-    assert {pictures.read_picture(p).format.name for p in made} == {"rgb48be"}
-    assert {(f.width, f.height) for f in map(pictures.read_picture, made)} == {(48, 40)}
+    assert {images.read_picture(p).format.name for p in made} == {"rgb48be"}
+    assert {(f.width, f.height) for f in map(images.read_picture, made)} == {(48, 40)}

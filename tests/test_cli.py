@@ -15,7 +15,7 @@ from typer.core import TyperGroup, TyperOption
 from typer.testing import CliRunner
 
 from media import REPO, make_clip
-from sharpreel import __version__, cli, video
+from sharpreel import __version__, cli, video, voice
 from sharpreel.errors import UsageError
 from sharpreel.journal import Journal
 from sharpreel.models import MODELS
@@ -676,7 +676,7 @@ def test_sizes_are_read() -> None:
     ("seconds", "text"), [(None, "?"), (0, "0:00"), (59.6, "1:00"), (3723, "1:02:03")]
 )
 def test_clocks_are_shown(seconds: float | None, text: str) -> None:
-    assert cli.clock(seconds) == text
+    assert voice.clock(seconds) == text
 
 
 def test_json_survives_names_that_are_no_text(tmp_path: Path) -> None:

@@ -124,6 +124,14 @@ def test_unknown_devices_and_engines_are_named() -> None:
         choose_engine(model, "cuda", "openvino")
 
 
+@pytest.mark.parametrize("kind", [OpenVinoEngine, TorchEngine])
+def test_frames_that_must_not_be_written_to_are_taken(kind: type) -> None:
+    frame = moving_frames(1, 16, 16, np.uint8)[0]
+    wanted = kind(weights.load_model("reel-fast", 2)).run(frame)
+    frame.flags.writeable = False
+    np.testing.assert_array_equal(kind(weights.load_model("reel-fast", 2)).run(frame), wanted)
+
+
 @pytest.mark.skipif(engine.cuda_available(), reason="a GPU is there")
 def test_a_missing_gpu_is_said() -> None:
     with pytest.raises(DeviceError, match="no CUDA GPU"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from media import Pixels, ffmpeg, make_clip, moving, png, read_png
-from sharpreel import ops, pictures
+from sharpreel import images, ops, pictures
 from sharpreel.errors import InputError, UsageError
 from sharpreel.plan import Options
 from sharpreel.upscale import Result, upscale_video
@@ -49,7 +49,7 @@ def test_pictures_keep_their_names_and_become_bicubic_twins(tmp_path: Path) -> N
 def test_numbers_in_names_count_as_numbers(tmp_path: Path) -> None:
     names = ["a10.png", "a9.png", "a100.png", "b1.png"]
     folder_of(tmp_path / "in", list(moving((16, 16), 4)), names)
-    found = pictures.picture_files(tmp_path / "in")
+    found = images.picture_files(tmp_path / "in")
     assert [p.name for p in found] == ["a9.png", "a10.png", "a100.png", "b1.png"]
 
 
@@ -81,7 +81,7 @@ def test_a_png_holds_exactly_the_pixels_it_was_made_of(
 ) -> None:
     dtype = np.uint16 if deep else np.uint8
     pixels = np.random.default_rng(3).integers(0, np.iinfo(dtype).max, (7, 13, channels), dtype)
-    pictures.write_png(tmp_path / "a.png", pixels)
+    images.write_png(tmp_path / "a.png", pixels)
     kind = {3: "rgb48le", 4: "rgba64le"}[channels] if deep else {3: "rgb24", 4: "rgba"}[channels]
     np.testing.assert_array_equal(read_png(tmp_path / "a.png", kind), pixels)
 

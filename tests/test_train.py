@@ -1,149 +1,576 @@
-"""train.py, data.py, metrics.py, evaluate.py: a first small training that is exact to resume."""
+"""train.py, recipes.py, evaluate.py: trainings that resume exactly, run anywhere, and keep all."""
 
-import csv
+from __future__ import annotations
+
+import dataclasses
+import json
 import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from skimage.metrics import peak_signal_noise_ratio
+from torch import Tensor
 
-from media import write_frames
-from sharpreel import data, evaluate, metrics, ops, train, weights
+from media import REPO, moving
+from sharpreel import data, degrade, evaluate, recipes, tracking, train, weights
 from sharpreel.engine import OpenVinoEngine
+from sharpreel.errors import DiskFullError, InputError, Terminated, UsageError, WeightsError
+from sharpreel.train import Gan, Stage, TrainConfig
 from sharpreel.upscale import upscale_frames
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    clips = tmp_path / "clips"
-    clips.mkdir()
-    for k in range(2):
-        write_frames(clips / f"clip{k}.mp4", [tiles(k, t) for t in range(6)], options={"crf": "5"})
-    return clips
-
-
-def tiles(seed: int, shift: int) -> np.ndarray:
+def tiles(seed: int, shift: int, size: tuple[int, int] = (96, 80)) -> data.Frames:
     """Hard-edged tiles of random colour, moved sideways: what bicubic blurs and networks learn."""
-    colours = np.random.default_rng(seed).integers(0, 256, (16, 24, 3), np.uint8)
-    return np.roll(colours.repeat(5, 0).repeat(5, 1), 2 * shift, axis=1)[:80, :96]
+    colours = np.random.default_rng(seed).integers(0, 256, (30, 40, 3), np.uint8)
+    width, height = size
+    return np.roll(colours.repeat(5, 0).repeat(5, 1), 2 * shift, axis=1)[:height, :width]
+
+
+def clips(count: int, scale: int = 2, size: tuple[int, int] = (96, 80)) -> list[data.Clip]:
+    truths = [np.stack([tiles(k, t, size) for t in range(6)]) for k in range(count)]
+    return [data.Clip(f"clip{k}", *degrade.degrade(hr, scale)) for k, hr in enumerate(truths)]
 
 
 TINY = replace(
-    train.recipe(2, steps=6),
-    channels=8,
-    blocks=1,
+    recipes.configure("reel-fast"),
+    arguments={"scale": 2, "channels": 8, "blocks": 1, "unshuffle": 2},
     patch=16,
+    steps=6,
     warmup_steps=2,
-    stages=((0.5, 2, 2), (0.5, 3, 1)),
+    stages=(Stage(0.5, 2, 2), Stage(0.5, 3, 1)),
+    save_every=3,
+    validate_every=3,
 )
+SMALL_GAN = Gan(discriminator="patch", game="srgan", features="discriminator", start=2)
+VARIANTS: dict[str, TrainConfig] = {
+    "plain": TINY,
+    "accumulated": replace(TINY, accumulate=2, clip_gradient=0.0, ema=0.0),
+    "adagrad": replace(TINY, optimizer="adagrad", schedule="onecycle"),
+    "sgd": replace(TINY, optimizer="sgd", momentum=0.9, schedule="step", milestones=(0.3,)),
+    "gan": replace(TINY, gan=SMALL_GAN),
+}
 
 
-def test_lr_is_the_bicubic_reduction_of_hr_cropped_from_the_top_left() -> None:
-    hr = np.random.default_rng(0).integers(0, 256, (2, 13, 18, 3), np.uint8)
-    cropped, lr = data.degrade_bicubic(hr, 4)
-    np.testing.assert_array_equal(cropped, hr[:, :12, :16])
-    np.testing.assert_array_equal(lr[1], ops.resize(hr[1, :12, :16], 3, 4))
+@pytest.fixture(scope="module")
+def three() -> list[data.Clip]:
+    return clips(3)
 
 
-def test_a_batch_is_named_by_seed_and_step_and_its_crops_match(folder: Path) -> None:
-    clips = data.load_clips(sorted(folder.iterdir()), 2)
-    one = data.sample_batch(clips, 2, 4, 3, 16, seed=1, step=7)
-    two = data.sample_batch(clips, 2, 4, 3, 16, seed=1, step=7)
-    np.testing.assert_array_equal(one[0], two[0])
-    assert (data.sample_batch(clips, 2, 4, 3, 16, seed=1, step=8)[0] != one[0]).any()
-    lr, hr = one
-    assert lr.shape == (4, 3, 3, 16, 16)
-    assert hr.shape == (4, 3, 3, 32, 32)
-    # Away from the crop's border, reducing the hr crop gives the lr crop.
-    for n in range(4):
-        reduced = ops.resize(hr[n, 0].transpose(1, 2, 0), 16, 16).transpose(2, 0, 1)
-        inside = np.abs(reduced.astype(int) - lr[n, 0])[:, 3:-3, 3:-3]
-        assert inside.max() <= 1
+def weights_of(path: Path) -> dict[str, Tensor]:
+    import safetensors.torch
+
+    tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+    return tensors
 
 
-def test_noncommercial_clips_are_left_out(folder: Path) -> None:
-    with (folder.parent / "MANIFEST.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["file", "rights"])
-        rows.writerow(["clips/clip0.mp4", "noncommercial"])
-        rows.writerow(["clips/clip1.mp4", "permissive"])
-    kept, rights = train.allowed_clips(folder)
-    assert [p.name for p in kept] == ["clip1.mp4"]
-    assert rights == {"permissive": 1}
+def same(one: Path, two: Path) -> None:
+    a, b = weights_of(one), weights_of(two)
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=0)
 
 
-def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Stopped(Exception):
+    pass
+
+
+def stop_after(saves: int) -> Callable[[train.Progress], None]:
+    def tell(progress: train.Progress) -> None:
+        nonlocal saves
+        saves -= progress.step > 0
+        if saves < 0:
+            raise Stopped
+
+    return tell
+
+
+# Going on.
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_k_and_k_steps_are_two_k_steps_bit_for_bit(
+    variant: str, three: list[data.Clip], tmp_path: Path
 ) -> None:
-    paths = sorted(folder.iterdir())
-    monkeypatch.setattr(train, "SAVE_EVERY", 3)
-    whole = train.train(TINY, paths, [], tmp_path / "whole")
-
-    def stop(*args: object) -> None:
-        saved(*args)  # type: ignore[arg-type]
-        raise KeyboardInterrupt
-
-    saved = train.save_checkpoint
-    monkeypatch.setattr(train, "save_checkpoint", stop)
-    with pytest.raises(KeyboardInterrupt):
-        train.train(TINY, paths, [], tmp_path / "cut")
-    monkeypatch.setattr(train, "save_checkpoint", saved)
-    resumed = train.train(TINY, paths, [], tmp_path / "cut")
-    for name, value in whole.items():
-        torch.testing.assert_close(resumed[name], value, rtol=0, atol=0)
+    config = VARIANTS[variant]
+    whole = train.train(config, three[:2], three[2:], tmp_path / "whole")
+    with pytest.raises(Stopped):  # after the save of step 3, before that of step 6
+        train.train(config, three[:2], three[2:], tmp_path / "cut", tell=stop_after(1))
+    saved = torch.load(tmp_path / "cut" / "last.pt", weights_only=True)
+    assert saved["step"] == 3
+    resumed = train.train(config, three[:2], three[2:], tmp_path / "cut")
+    same(whole, resumed)
+    lasts = [torch.load(tmp_path / n / "last.pt", weights_only=True) for n in ("whole", "cut")]
+    for part in ("model", "average"):
+        for name, value in lasts[0][part].items():
+            torch.testing.assert_close(lasts[1][part][name], value, rtol=0, atol=0)
 
 
-def test_other_settings_do_not_go_on_with_a_run(folder: Path, tmp_path: Path) -> None:
-    paths = sorted(folder.iterdir())
-    train.train(TINY, paths, [], tmp_path / "run")
-    with pytest.raises(SystemExit, match="other settings"):
-        train.train(replace(TINY, steps=9), paths, [], tmp_path / "run")
+def test_a_finished_training_is_not_done_again(three: list[data.Clip], tmp_path: Path) -> None:
+    first = train.train(TINY, three, [], tmp_path / "run")
+    before = first.read_bytes()
+    training = train.Training(TINY, three, [], tmp_path / "run")
+    training.batch = None  # type: ignore[assignment, method-assign]
+    training.fit()
+    assert training.finish().read_bytes() == before
 
 
-def test_training_lowers_the_loss_and_its_file_runs(folder: Path, tmp_path: Path) -> None:
-    config = replace(TINY, channels=16, steps=300, learning_rate=3e-3, stages=((1.0, 2, 4),))
-    paths = sorted(folder.iterdir())
-    average = train.train(config, paths, [], tmp_path / "run")
-    path = train.finish(config, average, {"unknown": 2}, paths, tmp_path / "run")
+def test_other_settings_do_not_go_on_with_a_run(three: list[data.Clip], tmp_path: Path) -> None:
+    train.train(TINY, three, [], tmp_path / "run")
+    with pytest.raises(UsageError, match=r"begun with other settings \(learning_rate, steps\)"):
+        train.train(replace(TINY, steps=9, learning_rate=1.0), three, [], tmp_path / "run")
+    train.train(replace(TINY, save_every=2), three, [], tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_is_one_line(three: list[data.Clip], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.pt").write_bytes(b"half a file")
+    with pytest.raises(InputError, match=r"last\.pt: damaged .* Delete it to start over"):
+        train.train(TINY, three, [], tmp_path / "run")
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(three: list[data.Clip], tmp_path: Path) -> None:
+    config = replace(TINY, save_every=100)
+    whole = train.train(config, three, [], tmp_path / "whole")
+
+    class Kills(tracking.Silent):
+        def step(self, step: int, terms: dict[str, float]) -> None:
+            if step == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Terminated, match="terminated at step 4; saved"):
+        train.train(config, three, [], tmp_path / "cut", tracker=Kills())
+    same(whole, train.train(config, three, [], tmp_path / "cut"))
+
+
+def test_a_full_disk_leaves_the_last_whole_checkpoint(
+    three: list[data.Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = torch.save, 0
+
+    def full(state: Any, path: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        real(state, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(DiskFullError, match="the disk is full"):
+        train.train(TINY, three, [], tmp_path / "run")
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 3
+    assert not list((tmp_path / "run").glob("*.part"))
+
+
+# Learning.
+
+
+def test_a_training_beats_bicubic_and_its_file_upscales(
+    three: list[data.Clip], tmp_path: Path
+) -> None:
+    config = replace(
+        TINY,
+        arguments={**TINY.arguments, "channels": 16},
+        steps=300,
+        learning_rate=3e-3,
+        stages=(Stage(1.0, 2, 4),),
+        validate_every=100,
+        save_every=100,
+    )
+    lines: list[train.Progress] = []
+    path = train.train(
+        config, three[:2], three[2:], tmp_path / "run", tell=lines.append, extra={"data": "tiles"}
+    )
+    assert lines[0].step == 0
+    assert lines[0].gain_db == pytest.approx(0, abs=0.05)
+    assert lines[-1].loss < lines[1].loss
+    assert lines[-1].gain_db is not None
+    assert lines[-1].gain_db > 0.3
+    assert 0 <= lines[-1].waited < 1
     card = weights.load_model(path).card
-    assert card["steps"] == 300
-    assert card["val_psnr_y"]["gain_db"] > 0
+    assert card["recipe"] == json.loads(train.config_text(config))
+    assert card["data"] == "tiles"
+    assert card["val_psnr_y"]["gain_db"] == pytest.approx(
+        max(x.gain_db or 0 for x in lines), abs=1e-3
+    )
     frame = np.zeros((8, 8, 3), np.uint8)
     assert next(upscale_frames([frame], path)).shape == (16, 16, 3)
 
 
-def test_the_learning_rate_warms_up_and_ends_at_zero() -> None:
-    config = train.TrainConfig(steps=1000, warmup_steps=100, learning_rate=1.0)
-    assert config.learning_rate_at(0) == pytest.approx(0.01)
-    assert config.learning_rate_at(100) == pytest.approx(1.0)
-    assert config.learning_rate_at(999) < 1e-5
+def test_the_best_validated_weights_are_the_ones_that_are_kept(
+    three: list[data.Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    psnr = iter([20.0, 30.0, 25.0])
+    monkeypatch.setattr(
+        train.Training, "score", lambda self: [evaluate.Score("c", next(psnr), 20.0)]
+    )
+    path = train.train(TINY, three[:2], three[2:], tmp_path / "run")
+    card = weights.load_model(path).card
+    assert card["steps"] == 3
+    assert card["val_psnr_y"]["gain_db"] == 10
+
+
+def test_the_average_follows_the_weights_slowly(three: list[data.Clip], tmp_path: Path) -> None:
+    training = train.Training(replace(TINY, ema=0.9), three, [], tmp_path)
+    before = {k: v.clone() for k, v in training.average.items()}
+    training.learn(training.batch(0))
+    now = training.task.state_dict()
+    key = "network.head.weight"
+    wanted = before["head.weight"].lerp(now[key], 1 - min(0.9, 1 / 11))
+    torch.testing.assert_close(training.average["head.weight"], wanted)
+
+
+def test_a_loss_that_is_no_number_stops_with_its_batch(
+    three: list[data.Clip], tmp_path: Path
+) -> None:
+    training = train.Training(TINY, three, [], tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    with torch.no_grad():
+        next(training.task.parameters()).fill_(math.nan)
+    pairs = training.batch(0)
+    with pytest.raises(train.TrainingError, match="The loss is nan at step 0; the batch is"):
+        training.learn(pairs)
+    kept = np.load(tmp_path / "run" / "nan-step-0.npz")
+    np.testing.assert_array_equal(kept["lr"], pairs[0][0].numpy())
+
+
+def test_up_training_begins_with_the_checkpoint(three: list[data.Clip], tmp_path: Path) -> None:
+    first = train.train(TINY, three, [], tmp_path / "one")
+    training = train.Training(TINY, three, [], tmp_path / "two", start_from=str(first))
+    for name, value in weights_of(first).items():
+        torch.testing.assert_close(training.average[name], value, rtol=0, atol=0)
+    wide = replace(TINY, arguments={**TINY.arguments, "channels": 12})
+    with pytest.raises(WeightsError, match="of 6 tensors fit"):
+        train.Training(wide, three, [], tmp_path / "three", start_from=str(first))
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch(
+    three: list[data.Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = replace(TINY, optimizer="sgd", learning_rate=0.1, schedule="constant", warmup_steps=0,
+                   loss="mse", stages=(Stage(1.0, 2, 4),), clip_gradient=0.0)  # fmt: skip
+    one = train.Training(base, three, [], tmp_path / "one")
+    two = train.Training(replace(base, accumulate=2), three, [], tmp_path / "two")
+    ((lr, hr),) = one.batch(0)
+    one.learn([(lr, hr)])
+    two.learn([(lr[:2], hr[:2]), (lr[2:], hr[2:])])
+    for a, b in zip(one.task.parameters(), two.task.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+# The adversarial part.
+
+
+def test_the_four_terms_are_told_and_the_judge_learns_too(
+    three: list[data.Clip], tmp_path: Path
+) -> None:
+    config = replace(TINY, gan=replace(SMALL_GAN, start=0))
+    training = train.Training(config, three, [], tmp_path)
+    before = [p.detach().clone() for p in training.judge.parameters()]
+    terms = training.learn(training.batch(0))
+    assert {"image", "perceptual", "adversarial", "total_variation", "judge", "loss"} <= set(terms)
+    assert all(math.isfinite(value) for value in terms.values())
+    changed = [(a != b).any() for a, b in zip(before, training.judge.parameters(), strict=True)]
+    assert any(changed)
+
+
+def test_the_generators_step_is_done_before_the_judge_changes(
+    three: list[data.Clip], tmp_path: Path
+) -> None:
+    config = replace(TINY, gan=replace(SMALL_GAN, start=0))
+    training = train.Training(config, three, [], tmp_path)
+    order: list[str] = []
+    for name, optimizer in (
+        ("generator", training.optimizer),
+        ("judge", training.judge_optimizer),
+    ):
+        real = optimizer.step
+
+        def step(*a: Any, name: str = name, real: Any = real, **k: Any) -> Any:
+            order.append(name)
+            return real(*a, **k)
+
+        optimizer.step = step
+    grads: list[bool] = []
+    real_learns = training._judge_learns
+
+    def learns(made: Any) -> float:
+        grads.extend(p.grad is None for p in training.judge.parameters())
+        return real_learns(made)
+
+    training._judge_learns = learns  # type: ignore[method-assign]
+    training.learn(training.batch(0))
+    assert order == ["generator", "judge"]
+    assert all(grads)  # the generator's loss left nothing in the judge
+
+
+def test_before_its_start_the_game_is_not_played(three: list[data.Clip], tmp_path: Path) -> None:
+    training = train.Training(replace(TINY, gan=SMALL_GAN), three, [], tmp_path)
+    assert set(training.learn(training.batch(0))) == {"loss"}
+    training.learn(training.batch(1))
+    assert "judge" in training.learn(training.batch(2))
+
+
+def test_a_perceptual_loss_without_its_file_says_what_to_get(
+    three: list[data.Clip], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"vgg16-397923af\.pth.*--set gan\.vgg_file=FILE"):
+        train.Training(replace(TINY, gan=Gan()), three, [], tmp_path)
+
+
+# Schedules and settings.
+
+
+def test_schedules_warm_up_and_end_where_they_should() -> None:
+    base = TrainConfig(name="x", model="reel-fast", steps=1000, warmup_steps=100, learning_rate=1.0)
+    for schedule in ("constant", "step", "cosine"):
+        assert replace(base, schedule=schedule).learning_rate_at(0) == pytest.approx(0.01)
+        assert replace(base, schedule=schedule).learning_rate_at(100) == pytest.approx(1.0)
+    assert base.learning_rate_at(999) < 1e-5
+    assert replace(base, schedule="constant").learning_rate_at(999) == 1
+    step = replace(base, schedule="step", milestones=(0.5, 0.75), gamma=0.1)
+    assert [step.learning_rate_at(k) for k in (540, 560, 800)] == pytest.approx([1, 0.1, 0.01])
+    cycle = replace(base, schedule="onecycle", warmup_steps=0)
+    rates = [cycle.learning_rate_at(k) for k in range(1000)]
+    assert rates[0] == pytest.approx(1 / 25)
+    assert max(rates) == pytest.approx(1) == rates[300]
+    assert rates[-1] < 1e-4
 
 
 def test_stages_share_the_steps() -> None:
-    config = replace(TINY, steps=10, stages=((0.3, 2, 8), (0.7, 5, 4)))
-    assert [config.stage(k) for k in (0, 2, 3, 9)] == [(2, 8), (2, 8), (5, 4), (5, 4)]
+    config = replace(TINY, steps=10, stages=(Stage(0.3, 2, 8), Stage(0.7, 5, 4)))
+    assert [config.stage(k).clip_len for k in (0, 2, 3, 9)] == [2, 2, 5, 5]
 
 
-def test_psnr_is_scikit_images_on_luma() -> None:
-    rng = np.random.default_rng(0)
-    hr = rng.integers(0, 256, (32, 40, 3), np.uint8)
-    sr = np.clip(hr.astype(int) + rng.integers(-9, 10, hr.shape), 0, 255).astype(np.uint8)
-    wanted = peak_signal_noise_ratio(ops.luma(hr), ops.luma(sr), data_range=255)
-    assert metrics.psnr_y(sr, hr) == pytest.approx(wanted)
-    inner = (slice(4, -4), slice(4, -4))
-    wanted = peak_signal_noise_ratio(ops.luma(hr)[inner], ops.luma(sr)[inner], data_range=255)
-    assert metrics.psnr_y(sr, hr, crop_border=4) == pytest.approx(wanted)
-    assert metrics.psnr_y(hr, hr) == math.inf
-    with pytest.raises(ValueError, match="one shape"):
-        metrics.psnr_y(sr[:-1], hr)
+def test_the_flow_network_waits_and_learns_slowly(tmp_path: Path) -> None:
+    config = recipes.configure(
+        "basicvsr",
+        {"arguments.channels": 8, "arguments.blocks": 1, "arguments.scale": 2, "patch": 32,
+         "stages": [[1.0, 2, 1]], "freeze_flow": 1, "steps": 4, "schedule": "constant"},
+    )  # fmt: skip
+    training = train.Training(config, clips(1, size=(96, 96)), [], tmp_path)
+    flow = [p for n, p in training.task.named_parameters() if "spynet" in n]
+    before = [p.detach().clone() for p in flow]
+    training.learn(training.batch(0))
+    assert all((a == b).all() for a, b in zip(before, flow, strict=True))
+    training.learn(training.batch(1))
+    assert any((a != b).any() for a, b in zip(before, flow, strict=True))
+    rates = [group["lr"] for group in training.optimizer.param_groups]
+    assert rates == pytest.approx([2e-4, 2.5e-5])
 
 
-def test_bicubic_gains_nothing_over_bicubic(folder: Path) -> None:
-    clips = data.load_clips(sorted(folder.iterdir()), 2)
-    scores = evaluate.evaluate(OpenVinoEngine(weights.load_model("bicubic", 2)), clips)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learning_rat": "1"}, "Did you mean learning_rate"),
+        ({"gan.tota_variation": "1"}, r"Did you mean gan\.total_variation"),
+        ({"steps": "many"}, "--set steps=many"),
+        ({"steps": "0"}, "steps must be 1 or more"),
+        ({"optimizer": "lion"}, "--set optimizer=lion"),
+        ({"loss": "charbonier"}, "Did you mean charbonnier"),
+        ({"stages": "[[0.5, 2, 4]]"}, "must add up to 1"),
+        ({"ema": "1"}, "ema must be"),
+        ({"scale": "4"}, "do not agree"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_line(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as refused:
+        recipes.configure("reel-fast", settings)
+    assert "\n" not in str(refused.value)
+
+
+def test_settings_are_read_as_what_they_are() -> None:
+    config = recipes.configure(
+        "iseebetter-4x",
+        {"learning_rate": "3e-4", "stages": "[[1, 5, 3]]", "gan.image": "2", "arguments.feat": "8"},
+    )
+    assert (config.learning_rate, config.stages) == (3e-4, (Stage(1.0, 5, 3),))
+    assert config.gan is not None
+    assert (config.gan.image, config.gan.perceptual) == (2.0, 6e-3)
+    assert config.arguments["feat"] == 8
+    assert recipes.configure("iseebetter-4x", {"gan": "none"}).gan is None
+    assert recipes.configure("reel", scale=4).arguments["scale"] == 4
+
+
+def test_a_recipe_that_does_not_exist_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Did you mean rbpn-4x"):
+        recipes.configure("rbpn-4")
+    with pytest.raises(UsageError, match="is for factor 4, not 2"):
+        recipes.configure("rbpn-4x", scale=2)
+    (tmp_path / "best.json").write_text('{"recipe": "reel", "scale": 4, "set": {"steps": 7}}')
+    config = recipes.configure(str(tmp_path / "best.json"), {"patch": "32"})
+    assert (config.name, config.scale, config.steps, config.patch) == ("reel", 4, 7, 32)
+
+
+# Every recipe learns.
+
+QUICK = {"save_every": 200, "validate_every": 200, "validate_frames": 2, "ema": 0.98}
+SHORT: dict[str, dict[str, Any]] = {
+    "reel-fast": {"arguments.channels": 16, "arguments.blocks": 1, "patch": 24,
+                  "stages": [[1.0, 2, 4]], "learning_rate": 3e-3},
+    "reel": {"arguments.channels": 16, "arguments.blocks": 1, "patch": 16,
+             "stages": [[1.0, 2, 4]], "learning_rate": 3e-3},
+    "tsrcnn-small": {"patch": 16, "stages": [[1.0, 3, 4]], "learning_rate": 1e-3,
+                     "degradation": "bi"},
+    "tsrcnn-large": {"patch": 12, "stages": [[1.0, 3, 2]], "learning_rate": 1e-3,
+                     "degradation": "bi"},
+    "fast-srgan-2x": {"patch": 16, "gan.features": "discriminator", "gan.start": 150,
+                      "stages": [[1.0, 1, 4]]},
+    "rbpn-4x": {"arguments.num_frames": 3, "arguments.base_filter": 16, "arguments.feat": 8,
+                "arguments.resblocks": 1, "patch": 12, "stages": [[1.0, 3, 2]],
+                "learning_rate": 1e-3, "validate_patch": 16},
+    "iseebetter-4x": {"arguments.num_frames": 3, "arguments.base_filter": 16,
+                      "arguments.feat": 8, "arguments.resblocks": 1, "patch": 12,
+                      "stages": [[1.0, 3, 2]], "learning_rate": 1e-3, "validate_patch": 16,
+                      "gan.features": "discriminator"},
+    "basicvsr": {"arguments.channels": 8, "arguments.blocks": 1, "patch": 12,
+                 "stages": [[1.0, 2, 1]], "learning_rate": 2e-3, "validate_patch": 16},
+    "basicvsrpp": {"arguments.channels": 8, "arguments.blocks": 1, "patch": 12,
+                   "stages": [[1.0, 2, 1]], "learning_rate": 2e-3, "validate_patch": 16},
+    "afm-denoise": {"arguments.num_frames": 3, "arguments.base_filter": 16, "arguments.feat": 8,
+                    "arguments.resblocks": 1, "patch": 24, "stages": [[1.0, 3, 2]],
+                    "learning_rate": 1e-3},
+}  # fmt: skip
+
+
+def scans(seed: int) -> data.Frames:
+    """A burst: one surface, each scan with streaks of its own."""
+    rng = np.random.default_rng(seed)
+    clean = np.stack(list(moving((64, 64), 1)))[0].astype(float).mean(axis=2)
+    noisy = [clean + rng.normal(0, 12, (64, 1)) + rng.normal(0, 3, (64, 64)) for _ in range(4)]
+    best = [clean + rng.normal(0, 0.5, (64, 64))]
+    levels: data.Frames = np.clip(np.stack(noisy + best), 0, 255).astype(np.uint8)
+    return levels[..., None].repeat(3, axis=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_two_hundred_steps_of_each_recipe_beat_its_start(name: str, tmp_path: Path) -> None:
+    steps = 300 if name == "afm-denoise" else 200
+    config = recipes.configure(name, {**QUICK, **SHORT[name], "steps": steps})
+    config = replace(config, save_every=50, validate_every=50, freeze_flow=0)
+    pool: list[Any]
+    if config.task == "bursts":
+        pool = [scans(k) for k in range(3)]
+    else:
+        pool = clips(3, config.scale, (192, 144))
+    lines: list[train.Progress] = []
+    path = train.train(config, pool[:2], pool[2:], tmp_path / "run", tell=lines.append)
+    psnr = [line.psnr for line in lines if line.psnr is not None]
+    assert max(psnr[1:]) > psnr[0], psnr
+    assert lines[-1].loss < lines[1].loss or config.gan is not None
+    assert all(math.isfinite(x) for line in lines[1:] for x in (line.loss, *line.terms.values()))
+    if config.gan is not None:
+        wanted = {"image", "perceptual", "adversarial", "total_variation", "judge"}
+        assert wanted <= set(lines[-1].terms)
+    assert weights.load_model(path).card["recipe"]["name"] == name
+
+
+# Several processes.
+
+TWO = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import test_train as t
+from sharpreel import train
+torch.set_num_threads(1)
+run = Path(sys.argv[1])
+config = t.replace(t.TINY, stages=(t.Stage(1.0, 2, 4),), steps=4, save_every=2,
+                   gan=t.SMALL_GAN if len(sys.argv) > 2 else None)
+train.train(config, t.clips(2), [], run, fabric=train.make_fabric("32", "cpu"))
+"""
+
+
+@pytest.mark.parametrize("gan", [False, True])
+def test_two_processes_make_the_steps_of_one_on_the_same_batch(gan: bool, tmp_path: Path) -> None:
+    """gloo; batch normalisation of the patch judge sees half a batch, so a GAN only has to run."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO.format(tests=str(REPO / "tests")))
+    more = ["gan"] if gan else []
+    one = [sys.executable, str(script), str(tmp_path / "one"), *more]
+    two = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0",
+        "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0", str(script), str(tmp_path / "two"),
+        *more,
+    ]  # fmt: skip
+    env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    for command in (one, two):
+        done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    a, b = (weights_of(tmp_path / n / "reel-fast_x2.safetensors") for n in ("one", "two"))
+    for name in a:
+        assert torch.isfinite(b[name]).all()
+        if not gan:
+            torch.testing.assert_close(b[name], a[name], rtol=1e-4, atol=1e-6)
+
+
+# Tracking.
+
+
+def test_the_log_is_a_line_for_each_save(three: list[data.Clip], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train.train(TINY, three[:2], three[2:], run, tracker=tracking.JsonLog(run))
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 3, 6]
+    assert {"loss", "seconds_per_step", "waited", "psnr", "gain_db"} <= set(lines[-1])
+
+
+@pytest.mark.slow
+def test_mlflow_has_one_run_of_a_training_that_went_on(
+    three: list[data.Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    run = tmp_path / "runs" / "first"
+    with pytest.raises(Stopped):
+        train.train(TINY, three[:2], three[2:], run, tell=stop_after(1),
+                    tracker=tracking.Mlflow(run, {"clips": 2}))  # fmt: skip
+    tracker = tracking.Mlflow(run, {"clips": 2})
+    train.train(TINY, three[:2], three[2:], run, tracker=tracker)
+    tracker.close()
+    client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
+    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    assert experiment is not None
+    (found,) = client.search_runs([experiment.experiment_id])
+    assert found.info.status == "FINISHED"
+    assert found.data.params["model"] == "reel-fast"
+    assert found.data.params["arguments.channels"] == "8"
+    assert found.data.params["clips"] == "2"
+    points = client.get_metric_history(found.info.run_id, "val_gain_db")
+    assert [p.step for p in points] == [0, 3, 6]
+    pictures = client.list_artifacts(found.info.run_id, "pictures")
+    assert len(pictures) == 3
+    model = client.list_artifacts(found.info.run_id, "model")
+    assert [a.path for a in model] == ["model/reel-fast_x2.safetensors"]
+    (version,) = client.search_model_versions("name='sharpreel-reel-fast_x2'")
+    assert version.run_id == found.info.run_id
+
+
+def test_a_tracker_that_fails_is_a_warning(
+    three: list[data.Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
+    run = tmp_path / "run"
+    with pytest.warns(RuntimeWarning, match="MLflow did not take this"):
+        train.train(TINY, three, [], run, tracker=tracking.Mlflow(run))
+    assert (run / "reel-fast_x2.safetensors").is_file()
+
+
+# Measuring.
+
+
+def test_bicubic_gains_nothing_over_bicubic(three: list[data.Clip]) -> None:
+    scores = evaluate.evaluate(OpenVinoEngine(weights.load_model("bicubic", 2)), three[:2])
     assert [s.gain for s in scores] == [0, 0]
     assert "P1" in evaluate.markdown("bicubic", scores)
 
@@ -151,8 +578,16 @@ def test_bicubic_gains_nothing_over_bicubic(folder: Path) -> None:
 @pytest.mark.parametrize("scale", [2, 4])
 def test_the_default_model_beats_bicubic_on_every_validation_clip(scale: int, corpus: Path) -> None:
     paths = sorted((corpus / "val").glob("*.mp4"))
-    clips = data.load_clips(paths, scale, max_frames=6)
-    scores = evaluate.evaluate(OpenVinoEngine(weights.load_model("reel-fast", scale)), clips)
+    loaded = data.load_clips(paths, scale, max_frames=6)
+    scores = evaluate.evaluate(OpenVinoEngine(weights.load_model("reel-fast", scale)), loaded)
     assert len(scores) == 10
     assert min(s.gain for s in scores) > 0.3
     assert evaluate.mean_gain(scores) > 1.0
+
+
+def test_a_config_is_the_same_after_json() -> None:
+    for name in recipes.RECIPES:
+        config = recipes.configure(name)
+        text = json.loads(train.config_text(config))
+        assert recipes._typed(text) == config
+        assert dataclasses.asdict(recipes._typed(text)) == dataclasses.asdict(config)

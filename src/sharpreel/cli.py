@@ -6,9 +6,7 @@ codes are those of `errors.py`. Nothing heavy is imported before it is needed.
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import sys
 import time
 import traceback
@@ -16,11 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import sharpreel
+from sharpreel import cli_training
 from sharpreel.errors import (
     DiskFullError,
     InputError,
@@ -30,6 +29,7 @@ from sharpreel.errors import (
     VerificationError,
 )
 from sharpreel.models import DEFAULT_MODEL, MODELS
+from sharpreel.voice import Voice, clock, errors_as_exit_codes, settings_of, unexpected
 
 if TYPE_CHECKING:
     from sharpreel.plan import Options, Plan
@@ -44,33 +44,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-INTERRUPTED = 130
-
-
-class Voice:
-    """Where words go: people read stderr, programs read stdout."""
-
-    def __init__(self, as_json: bool, quiet: bool) -> None:
-        self.as_json, self.quiet = as_json, quiet
-
-    def event(self, event: str, **values: Any) -> None:
-        """One JSON object on stdout, with --json."""
-        if self.as_json:
-            print(json.dumps({"event": event, **values}, default=str), flush=True)
-
-    def say(self, text: str) -> None:
-        """A line for people; not with --quiet or --json."""
-        if not (self.quiet or self.as_json):
-            print(text, file=sys.stderr, flush=True)
-
-    def result(self, text: str) -> None:
-        """A line of the answer itself."""
-        if not self.as_json:
-            print(text, flush=True)
-
-    def error(self, error: BaseException, source: str | None = None) -> None:
-        self.event("error", input=source, type=type(error).__name__, message=str(error))
-        print(f"sharpreel: {error}", file=sys.stderr, flush=True)
 
 
 def seconds_of(text: str | None) -> Fraction | None:
@@ -101,17 +74,6 @@ def size_of(text: str | None) -> tuple[int, int] | None:
     if not (cross and width.isdecimal() and height.isdecimal()):
         raise UsageError(f"{text!r} is not a size; write 1920x1080.")
     return int(width), int(height)
-
-
-def settings_of(words: list[str] | None) -> dict[str, str]:
-    """{"residual": "true"} from ["residual=true"]."""
-    pairs = {}
-    for word in words or []:
-        name, equals, value = word.partition("=")
-        if not (name and equals and value):
-            raise UsageError(f"--set {word}: write NAME=VALUE, such as residual=true.")
-        pairs[name] = value
-    return pairs
 
 
 def tile_of(text: str) -> int | None:
@@ -145,15 +107,6 @@ def have_model(name: str, offline: bool, voice: Voice) -> None:
     path = fetch.cached(row.file, row.url, row.sha256, tell, offline)
     if told:
         voice.say(f"{name} ({row.licence}): {path}")
-
-
-def clock(seconds: float | None) -> str:
-    """1:02:03, or ? when nobody knows."""
-    if seconds is None:
-        return "?"
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return (f"{hours}:{minutes:02d}" if hours else f"{minutes}") + f":{whole % 60:02d}"
 
 
 # Options that several commands share.
@@ -312,7 +265,7 @@ def list_jobs(source: Path, output: Path | None, recursive: bool) -> list[tuple[
     """
     if not source.is_dir():
         return [(source, output)]
-    from sharpreel import pictures, video
+    from sharpreel import images, video
 
     found = sorted(
         p
@@ -323,7 +276,7 @@ def list_jobs(source: Path, output: Path | None, recursive: bool) -> list[tuple[
         and not any(part.endswith(".sharpreel") for part in p.parts)
     )
     if not found:
-        if pictures.picture_files(source):
+        if images.picture_files(source):
             return [(source, output)]
         below = "" if recursive else " (subfolders are searched with --recursive)"
         raise InputError(f"{source}: no videos and no PNG or JPEG pictures in this folder{below}.")
@@ -394,7 +347,7 @@ def _one(
             raise
         if debug:
             traceback.print_exc()
-        voice.error(_unexpected(e), str(source))
+        voice.error(unexpected(e), str(source))
         return 1
     report_result(plan, result, voice)
     return 1 if result.lost else 0
@@ -834,6 +787,9 @@ def export(
         print(weights.export_graph(weights.load_model(model, scale), output))
 
 
+cli_training.register(app)
+
+
 @app.callback(invoke_without_command=True)
 def main_options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -841,48 +797,6 @@ def main_options(
     if version:
         print(f"sharpreel {sharpreel.__version__}")
         raise typer.Exit
-
-
-@contextmanager
-def errors_as_exit_codes(voice: Voice, debug: bool) -> Iterator[None]:
-    """Turn what is raised inside into one line on stderr and the exit code of `errors.py`."""
-    previous = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    except typer.Exit:
-        raise
-    except SharpreelError as e:
-        if debug:
-            traceback.print_exc()
-        voice.error(e)
-        raise typer.Exit(e.exit_code) from None
-    except KeyboardInterrupt:
-        voice.event("error", type="KeyboardInterrupt", message="interrupted; resumable")
-        print("\nsharpreel: interrupted. Give the same command again to go on.", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(1) from None
-    except MemoryError:
-        voice.error(SharpreelError("out of memory; choose a smaller scale or size."))
-        raise typer.Exit(4) from None
-    except Exception as e:
-        if debug:
-            traceback.print_exc()
-        voice.error(_unexpected(e))
-        raise typer.Exit(1) from None
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _unexpected(error: Exception) -> SharpreelError:
-    """What only we could break, in one line."""
-    words = " ".join(str(error).split())[:300]
-    return SharpreelError(f"unexpected {type(error).__name__}: {words} (use --debug to see where)")
-
-
-def _terminate(number: int, frame: Any) -> None:
-    raise Terminated("terminated. Give the same command again to go on.")
 
 
 def main() -> None:

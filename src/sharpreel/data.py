@@ -1,23 +1,210 @@
-"""(lr, hr) training clips from a folder of videos.
+"""Clips to train and to measure on: found in folders, decoded once to a store, cut to batches.
 
-A clip is decoded once, its low-resolution twin is made once, over the whole frame and by the
-same bicubic that the product uses, and both stay in memory as bytes; crops are cut before
-anything becomes float. Which crop a step sees depends on (seed, step) alone, so that training
-resumes exactly.
+    folders, lists, videos --find_clips--> Source --prepare--> store --Store.pairs--> Clip
+                                                                 (lr, hr) --sample_batch--> batch
+
+The store holds one memory-mapped file of bytes for each clip, and its low-resolution twins, made
+once for each degradation, factor and seed. Crops are cut before anything becomes float. Which crop
+a sample is depends on (seed, step, number) alone, so training resumes exactly and several
+processes share one batch. Clips are split whole: neighbouring frames never fall into two parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sharpreel import ops, video
+from sharpreel import degrade, images, journal, ops, video
+from sharpreel.errors import InputError, UsageError, write_error
 
 Frames = npt.NDArray[np.uint8]
+Tell = Callable[[str, int, int], None]  # what was done, how many of how many
+FORMAT = "sharpreel-clips-1"
+TRUTH = ("truth", "gt", "hr")  # folders that hold a clip's frames and are not its name
+
+
+# Finding ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """One clip before it is decoded.
+
+    Attributes:
+        name: Unique; with slashes, as in `00001/0001`.
+        paths: One video, or pictures in the order of time. A single picture is a still.
+        lr_paths: Its low-resolution twin, where the publisher gives one.
+        rights: As a manifest beside the folder says, else "unknown".
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    lr_paths: tuple[Path, ...] = ()
+    rights: str = "unknown"
+
+    @property
+    def is_video(self) -> bool:
+        return self.paths[0].suffix.lower() in video.VIDEO_SUFFIXES
+
+
+def find_clips(
+    folder: Path,
+    list_file: Path | None = None,
+    lr_folder: Path | None = None,
+    stills: bool = False,
+) -> list[Source]:
+    """The clips below a folder, in the layouts that data sets have.
+
+        Vimeo-90K   sequences/00001/0001/im1.png ...          a list names 00001/0001
+        REDS        train_sharp/000/00000000.png ...          give that folder
+        Vid4        calendar/001.png ...  or GT/calendar/...  a list may name single frames
+        SPMCS       car05_001/truth/0001.png ...
+        videos      any folder of video files, at any depth
+
+    Args:
+        list_file: Names of clips, folders, frames or videos, one a line; what it does not name is
+            left out.
+        lr_folder: Twins in low resolution, laid out as the folder is.
+        stills: Every picture is a clip of its own, over which `prepare` moves a camera.
+
+    Raises:
+        InputError: No clips, or a list names what is not there.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: not a folder of clips.")
+    root = next((folder / n for n in ("sequences", "GT", "HR") if (folder / n).is_dir()), folder)
+    rights = _rights(folder)
+    found: dict[str, tuple[Path, ...]] = {}
+    for path in sorted(root.rglob("*")):
+        inside = path.relative_to(root)
+        if any(part.startswith(".") for part in inside.parts):
+            continue
+        suffix = path.suffix.lower()
+        wanted = video.IMAGE_SUFFIXES if stills else video.VIDEO_SUFFIXES
+        if suffix in wanted and path.is_file():
+            found[str(inside.with_suffix(""))] = (path,)
+        elif path.is_dir() and not stills:
+            files = tuple(images.picture_files(path))
+            if files:
+                truth = path.name.lower() in TRUTH and path.parent != root
+                found[str(inside.parent if truth else inside)] = files
+    if not found and not stills:
+        files = tuple(images.picture_files(root))
+        found = {root.name: files} if files else {}
+    if list_file is not None:
+        found = _listed(found, root, list_file)
+    if not found:
+        raise InputError(f"{folder}: no videos and no folders of pictures in it.")
+    return [
+        Source(
+            name.replace("\\", "/"),
+            paths,
+            _twin(paths, root, lr_folder),
+            rights.get(str(paths[0].relative_to(folder.parent)), "unknown"),
+        )
+        for name, paths in found.items()
+    ]
+
+
+def _rights(folder: Path) -> dict[str, str]:
+    """What a MANIFEST.csv beside or in the folder says of each file."""
+    import csv
+
+    for manifest in (folder.parent / "MANIFEST.csv", folder / "manifest.csv"):
+        if manifest.is_file():
+            with manifest.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            inside = "" if manifest.parent == folder.parent else f"{folder.name}/"
+            return {inside + row["file"]: row.get("rights", "unknown") for row in rows}
+    return {}
+
+
+def _listed(
+    found: dict[str, tuple[Path, ...]], root: Path, list_file: Path
+) -> dict[str, tuple[Path, ...]]:
+    """What a list names of what was found: clips, or single frames of them."""
+    try:
+        lines = [line.split("#")[0].strip() for line in list_file.read_text().splitlines()]
+    except OSError as e:
+        raise InputError(f"{list_file}: not a readable list.") from e
+    chosen: dict[str, list[Path]] = {}
+    missing = []
+    for line in filter(None, lines):
+        path = root / line
+        name = str(Path(line).with_suffix("")) if path.is_file() else line.rstrip("/")
+        if name in found:
+            chosen[name] = list(found[name])
+            continue
+        parent = str(Path(line).parent)
+        owner = next((n for n in (parent, str(Path(parent).parent)) if n in found), None)
+        if owner is not None and path in found[owner]:
+            chosen.setdefault(owner, []).append(path)
+        else:
+            missing.append(line)
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        first = ", ".join(missing[:3])
+        raise InputError(f"{list_file} names what is not in {root}: {first}{more}.")
+    return {name: tuple(paths) for name, paths in chosen.items()}
+
+
+def _twin(paths: tuple[Path, ...], root: Path, lr_folder: Path | None) -> tuple[Path, ...]:
+    if lr_folder is None:
+        return ()
+    twins = tuple(lr_folder / path.relative_to(root) for path in paths)
+    missing = [path for path in twins if not path.is_file()]
+    if missing:
+        raise InputError(f"{missing[0]}: missing, the low-resolution twin of {paths[0]}.")
+    return twins
+
+
+def allowed(sources: Iterable[Source]) -> tuple[list[Source], dict[str, int]]:
+    """The clips that weights for every use may be trained on, and how many there are of each
+    `rights`: noncommercial ones are left out."""
+    kept = [s for s in sources if s.rights != "noncommercial"]
+    return kept, dict(Counter(s.rights for s in kept))
+
+
+def split(
+    names: Sequence[str], seed: int = 123, shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
+) -> dict[str, list[str]]:
+    """Clips dealt to "train", "val" and "test" by a seed, whole; each part is in order.
+
+    The parts depend on the names and the seed alone. A share above 0 gets at least one clip.
+
+    Raises:
+        UsageError: There are fewer clips than parts.
+    """
+    wanted = [share > 0 for share in shares]
+    if len(names) < sum(wanted):
+        raise UsageError(
+            f"{len(names)} clips cannot be split into {sum(wanted)} parts; give more clips, or "
+            "lists of your own."
+        )
+    order = [sorted(names)[k] for k in np.random.default_rng(seed).permutation(len(names))]
+    ends = np.rint(np.cumsum(shares) / sum(shares) * len(names)).astype(int)
+    counts = np.diff(np.concatenate([[0], ends]))
+    for part in range(3):
+        if wanted[part] and counts[part] == 0:
+            counts[part] += 1
+            counts[int(np.argmax(counts))] -= 1
+    parts, begin = {}, 0
+    for key, count in zip(("train", "val", "test"), counts, strict=True):
+        parts[key] = sorted(order[begin : begin + int(count)])
+        begin += int(count)
+    return parts
+
+
+# The store -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -29,66 +216,476 @@ class Clip:
     lr: Frames
 
 
-def degrade_bicubic(hr: Frames, scale: int) -> tuple[Frames, Frames]:
-    """hr cropped to a multiple of the scale from the top left, and its MATLAB bicubic reduction.
+@dataclass(frozen=True)
+class Entry:
+    """A clip in a store: where it is, how large, and the SHA-256 of its bytes."""
+
+    name: str
+    file: str
+    frames: int
+    height: int
+    width: int
+    sha256: str
+    rights: str = "unknown"
+    source: str = ""
+    lr_file: str = ""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of decoded clips and its manifest."""
+
+    folder: Path
+    entries: tuple[Entry, ...] = field(repr=False)
+
+    @property
+    def names(self) -> list[str]:
+        return [entry.name for entry in self.entries]
+
+    @property
+    def rights(self) -> dict[str, int]:
+        return dict(Counter(entry.rights for entry in self.entries))
+
+    @property
+    def sha256(self) -> str:
+        """Names the contents: of all clips' names and sums."""
+        text = "".join(f"{e.name}\t{e.sha256}\n" for e in self.entries)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def only(self, names: Iterable[str]) -> Store:
+        """The same store with these clips alone."""
+        wanted = set(names)
+        return Store(self.folder, tuple(e for e in self.entries if e.name in wanted))
+
+    def frames(self, entry: Entry) -> Frames:
+        """A clip's frames, (T, H, W, 3), read from the disk as they are used."""
+        path = self.folder / entry.file
+        try:
+            frames: Frames = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as e:
+            raise InputError(f"{path}: missing or damaged. Prepare the data again.") from e
+        return frames
+
+    def verify(self) -> None:
+        """Raise InputError unless every clip's bytes are those of the manifest."""
+        for entry in self.entries:
+            if _digest(self.frames(entry)) != entry.sha256:
+                raise InputError(
+                    f"{self.folder / entry.file}: not the bytes of the manifest. Delete the file "
+                    "and prepare the data again."
+                )
+
+    def pairs(
+        self,
+        scale: int,
+        degradation: str = "bi",
+        seed: int = 0,
+        tell: Tell | None = None,
+        max_frames: int | None = None,
+    ) -> list[Clip]:
+        """Each clip with its low-resolution twin, which is made when it is not there yet.
+
+        A twin that the publisher gave is used for "given" alone.
+        """
+        clips = []
+        for k, entry in enumerate(self.entries):
+            hr = self.frames(entry)[:max_frames]
+            if degradation == "given":
+                if not entry.lr_file:
+                    raise UsageError(
+                        f"{entry.name}: no low-resolution twin was given when it was prepared."
+                    )
+                lr = np.load(self.folder / entry.lr_file, mmap_mode="r", allow_pickle=False)
+                lr = lr[: len(hr)]
+            else:
+                lr = self._twin(entry, hr, scale, degradation, seed, max_frames)
+            high, wide = lr.shape[1] * scale, lr.shape[2] * scale
+            if high > hr.shape[1] or wide > hr.shape[2] or high == 0:
+                raise UsageError(
+                    f"{entry.name}: a twin of {lr.shape[2]}x{lr.shape[1]} does not go with "
+                    f"{hr.shape[2]}x{hr.shape[1]} at factor {scale}."
+                )
+            clips.append(Clip(entry.name, hr[:, :high, :wide], lr))
+            if tell is not None:
+                tell(entry.name, k + 1, len(self.entries))
+        return clips
+
+    def _twin(
+        self, entry: Entry, hr: Frames, scale: int, name: str, seed: int, max_frames: int | None
+    ) -> Frames:
+        kind = f"{name}-x{scale}-s{seed}" + ("" if max_frames is None else f"-{max_frames}f")
+        path = self.folder / "lr" / kind / entry.file
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Each clip has a seed of its own, the same whatever clips are beside it.
+            own = int(hashlib.sha256(entry.name.encode()).hexdigest()[:8], 16)
+            lr = degrade.degrade(np.asarray(hr), scale, name, (seed, own))[1]
+            _write(path, iter(lr))
+        twin: Frames = np.load(path, mmap_mode="r", allow_pickle=False)
+        return twin
+
+
+def prepare(
+    sources: Sequence[Source],
+    folder: Path,
+    max_frames: int | None = None,
+    seed: int = 0,
+    tell: Tell | None = None,
+) -> Store:
+    """Decode clips to a store, each frame once; what is in the store already stays.
 
     Args:
-        hr: (T, H, W, 3) uint8.
-        scale: Integer factor.
+        max_frames: Of each clip, at most so many. A still becomes a clip of so many, 20 by default.
+        seed: Of the camera's way over stills.
 
-    Returns:
-        The cropped hr, and lr (T, H // scale, W // scale, 3), rounded to bytes.
+    Raises:
+        InputError: A clip cannot be decoded, or its pictures differ in size.
+        DiskFullError, UsageError: The store cannot be written.
     """
-    _, height, width, _ = hr.shape
-    h, w = height // scale, width // scale
-    hr = hr[:, : h * scale, : w * scale]
-    return hr, np.stack([ops.resize(frame, h, w) for frame in hr]).astype(np.uint8)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise write_error(folder, e) from e
+    known = {e.name: e for e in open_store(folder).entries} if _manifest(folder).is_file() else {}
+    entries: list[Entry] = []
+    for k, source in enumerate(sources):
+        entry = known.get(source.name)
+        if entry is None or not (folder / entry.file).is_file():
+            entry = _store_clip(source, folder, max_frames, seed)
+            known[source.name] = entry
+            _write_manifest(folder, [*entries, entry, *_rest(known, entries, entry)])
+        entries.append(entry)
+        if tell is not None:
+            tell(source.name, k + 1, len(sources))
+    entries += _rest(known, entries)
+    _write_manifest(folder, entries)
+    return Store(folder, tuple(entries)).only(s.name for s in sources)
 
 
-def load_clips(paths: Iterable[Path], scale: int, max_frames: int | None = None) -> list[Clip]:
-    """Decode videos and make their low-resolution twins by `degrade_bicubic`."""
+def _rest(known: dict[str, Entry], entries: list[Entry], *more: Entry) -> list[Entry]:
+    have = {e.name for e in (*entries, *more)}
+    return [e for name, e in known.items() if name not in have]
+
+
+def open_store(folder: Path) -> Store:
+    """A store that `prepare` made.
+
+    Raises:
+        InputError: It is none.
+    """
+    try:
+        content = json.loads(_manifest(folder).read_text())
+        if content["format"] != FORMAT:
+            raise ValueError(content["format"])
+        return Store(folder, tuple(Entry(**entry) for entry in content["clips"]))
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise InputError(
+            f"{folder}: not a store of clips; make one with `sharpreel data prepare`."
+        ) from e
+
+
+def is_store(folder: Path) -> bool:
+    return _manifest(folder).is_file()
+
+
+def _manifest(folder: Path) -> Path:
+    return folder / "manifest.json"
+
+
+def _write_manifest(folder: Path, entries: list[Entry]) -> None:
+    content = {"format": FORMAT, "clips": [asdict(entry) for entry in entries]}
+    try:
+        journal.write_atomically(_manifest(folder), json.dumps(content, indent=1))
+    except OSError as e:
+        raise write_error(folder, e) from e
+
+
+def _store_clip(source: Source, folder: Path, max_frames: int | None, seed: int) -> Entry:
+    file = re.sub(r"[^\w.-]+", "_", source.name) + ".npy"
+    if len(source.paths) == 1 and not source.is_video:
+        frames = pan(read_pictures(source.paths)[0], max_frames or 20, (seed, *file.encode()))
+    else:
+        frames = _decoded(source.paths, max_frames)
+    shape, digest = _write(folder / file, frames)
+    lr_file = ""
+    if source.lr_paths:
+        lr_file = f"given-{file}"
+        _write(folder / lr_file, _decoded(source.lr_paths, max_frames))
+    frames_count, height, width = shape
+    return Entry(
+        source.name, file, frames_count, height, width, digest, source.rights,
+        str(source.paths[0]), lr_file,
+    )  # fmt: skip
+
+
+def _decoded(paths: tuple[Path, ...], max_frames: int | None) -> Iterator[Frames]:
+    """The frames of a video or of pictures, one by one."""
+    if paths[0].suffix.lower() in video.VIDEO_SUFFIXES:
+        reader = video.VideoReader(video.probe(paths[0]))
+        for k, frame in enumerate(reader):
+            if k == max_frames:
+                return
+            yield _bytes(frame.pixels)
+        return
+    for path in paths[:max_frames]:
+        yield read_pictures([path])[0]
+
+
+def read_pictures(paths: Iterable[Path]) -> list[Frames]:
+    """PNG or JPEG files as RGB bytes (H, W, 3)."""
+    return [_bytes(images.read_rgb(path)) for path in paths]
+
+
+def _bytes(pixels: ops.Frame) -> Frames:
+    if pixels.dtype == np.uint8:
+        return pixels
+    return (pixels.astype(np.uint32) * 255 + 32767).__floordiv__(65535).astype(np.uint8)
+
+
+def _write(path: Path, frames: Iterator[Frames]) -> tuple[tuple[int, int, int], str]:
+    """Write frames to an .npy file as they come; (frames, height, width) and their SHA-256."""
+    part = path.with_name(path.name + ".part")
+    total, count = hashlib.sha256(), 0
+    first: tuple[int, ...] | None = None
+    try:
+        with part.open("wb") as file:
+            for frame in frames:
+                if first is None:
+                    first = frame.shape
+                    _header(file, (0, *first))
+                elif frame.shape != first:
+                    raise InputError(
+                        f"{path.stem}: frame {count} is {frame.shape[1]}x{frame.shape[0]}, those "
+                        f"before it are {first[1]}x{first[0]}."
+                    )
+                raw = np.ascontiguousarray(frame).data
+                total.update(raw)
+                file.write(raw)
+                count += 1
+            if first is None:
+                raise InputError(f"{path.stem}: no frame decodes.")
+            file.seek(0)
+            _header(file, (count, *first))  # as long as the first one: numpy leaves room to grow
+        part.replace(path)
+    except OSError as e:
+        raise write_error(path, e) from e
+    finally:
+        part.unlink(missing_ok=True)
+    return (count, first[0], first[1]), total.hexdigest()
+
+
+def _header(file: Any, shape: tuple[int, ...]) -> None:
+    described = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, described)
+
+
+def _digest(frames: Frames) -> str:
+    total = hashlib.sha256()
+    for frame in frames:
+        total.update(np.ascontiguousarray(frame).data)
+    return total.hexdigest()
+
+
+def pan(
+    still: Frames, frames: int, seed: int | Sequence[int], share: float = 0.8
+) -> Iterator[Frames]:
+    """A camera moved over a still: crops of `share` of its sides along a smooth random way.
+
+    After TecoGAN's `moving_first_frame` (Chu et al., 2020). Steps are whole pixels of the still,
+    up to 8 a frame; after the reduction they are parts of a pixel.
+    """
+    rng = np.random.default_rng(seed)
+    height, width = (int(side * share) // 8 * 8 for side in still.shape[:2])
+    room = np.array(still.shape[:2]) - (height, width)
+    at = rng.random(2) * room
+    speed = rng.normal(0, 3, 2)
+    for _ in range(frames):
+        y, x = np.rint(at).astype(int)
+        yield still[y : y + height, x : x + width]
+        speed = np.clip(speed + rng.normal(0, 0.7, 2), -8, 8)
+        at = at + speed
+        speed = np.where((at < 0) | (at > room), -speed, speed)
+        at = np.clip(at, 0, room)
+
+
+def load_clips(
+    paths: Iterable[Path], scale: int, max_frames: int | None = None, degradation: str = "bi"
+) -> list[Clip]:
+    """Decode videos into memory and make their low-resolution twins."""
     clips = []
     for path in paths:
         hr = video.read_frames(path, max_frames)
-        clips.append(Clip(path.stem, *degrade_bicubic(hr, scale)))
+        clips.append(Clip(path.stem, *degrade.degrade(hr, scale, degradation)))
     return clips
 
 
+def middle(clip: Clip, scale: int, frames: int, patch: int) -> Clip:
+    """The first frames of a clip, cut to their middle `patch` lr pixels a side (0: uncut)."""
+    _, h, w, _ = clip.lr.shape
+    high, wide = (min(side, patch or side) for side in (h, w))
+    y, x = (h - high) // 2, (w - wide) // 2
+    lr = clip.lr[:frames, y : y + high, x : x + wide]
+    hr = clip.hr[:frames, y * scale : (y + high) * scale, x * scale : (x + wide) * scale]
+    return Clip(clip.name, hr, lr)
+
+
+# Batches ---------------------------------------------------------------------------------------
+
+
 def sample_batch(
-    clips: list[Clip],
+    clips: Sequence[Clip],
     scale: int,
     batch: int,
     clip_len: int,
     patch: int,
     seed: int,
     step: int,
+    part: tuple[int, int] = (0, 1),
 ) -> tuple[Frames, Frames]:
-    """Random crops with flips, transposition and time reversal, for one training step.
+    """Random crops with flips, quarter turns and time reversal, for one training step.
 
     Args:
         patch: Side of the crop in lr pixels.
         seed, step: Name the batch: the same pair gives the same bytes.
+        part: (number of this process, how many there are): the share of the batch that is its.
 
     Returns:
         lr, (N, T, 3, patch, patch), and hr, (N, T, 3, scale * patch, scale * patch), uint8.
     """
-    rng = np.random.default_rng((seed, step))
     lrs, hrs = [], []
-    for _ in range(batch):
-        clip = clips[rng.integers(len(clips))]
+    for number in range(part[0], batch, part[1]):
+        rng = np.random.default_rng((seed, step, number))
+        clip = clips[int(rng.integers(len(clips)))]
         t, h, w, _ = clip.lr.shape
         first = rng.integers(max(t - clip_len, 0) + 1)
         y, x = rng.integers(h - patch + 1), rng.integers(w - patch + 1)
-        times = np.minimum(first + np.arange(clip_len), t - 1)
+        # A clip that is too short goes on backwards from its last frame.
+        times = first + np.arange(clip_len)
+        times = np.abs((times + t - 1) % max(2 * t - 2, 1) - (t - 1))
         if rng.random() < 0.5:
             times = times[::-1]
         lr = clip.lr[times, y : y + patch, x : x + patch]
         hr = clip.hr[times, y * scale : (y + patch) * scale, x * scale : (x + patch) * scale]
-        flip_y, flip_x, swap = rng.random(3) < 0.5
-        step_y, step_x = (-1 if flip_y else 1), (-1 if flip_x else 1)
-        lr, hr = lr[:, ::step_y, ::step_x], hr[:, ::step_y, ::step_x]
-        if swap:
-            lr, hr = lr.swapaxes(1, 2), hr.swapaxes(1, 2)
+        lr, hr = _turned(rng, lr, hr)
         lrs.append(lr.transpose(0, 3, 1, 2))
         hrs.append(hr.transpose(0, 3, 1, 2))
+    return np.stack(lrs), np.stack(hrs)
+
+
+def _turned(rng: np.random.Generator, *clips: Frames) -> list[Frames]:
+    """The same flips and transposition of each clip (T, H, W, 3): all eight symmetries."""
+    flip_y, flip_x, swap = rng.random(3) < 0.5
+    step_y, step_x = (-1 if flip_y else 1), (-1 if flip_x else 1)
+    turned = [clip[:, ::step_y, ::step_x] for clip in clips]
+    return [clip.swapaxes(1, 2) for clip in turned] if swap else turned
+
+
+def check_clips(clips: Sequence[Clip], patch: int) -> list[Clip]:
+    """The clips that a patch fits into.
+
+    Raises:
+        UsageError: None.
+    """
+    kept = [c for c in clips if min(c.lr.shape[1:3]) >= patch]
+    if not kept:
+        sizes = ", ".join(sorted({f"{c.lr.shape[2]}x{c.lr.shape[1]}" for c in clips})[:3])
+        raise UsageError(
+            f"No clip is as large as a patch of {patch} pixels: reduced they are "
+            f"{sizes or 'none at all'}. Choose a smaller patch, or larger videos."
+        )
+    return kept
+
+
+# Bursts of scans -------------------------------------------------------------------------------
+
+
+def noise_score(scan: ops.Frame) -> float:
+    """How much a scan is streaked along its rows, about 0 for a clean one.
+
+    mean(|d/dy| - |d/dx|) / 3 of Sobel slopes in [0, 1] units, as in yasue32/afm-denoise: scan-line
+    noise makes neighbouring rows differ more than neighbouring columns.
+    """
+    grey = _grey(scan)
+    up, mid, down = grey[:-2], grey[1:-1], grey[2:]
+    dy = down - up
+    dy = dy[:, :-2] + 2 * dy[:, 1:-1] + dy[:, 2:]
+    dx = up + 2 * mid + down
+    dx = dx[:, 2:] - dx[:, :-2]
+    return float((np.abs(dy) - np.abs(dx)).mean() / 3)
+
+
+def blur_score(scan: ops.Frame) -> float:
+    """Variance of the Laplacian in 8-bit levels: low for a blurred scan, high for a noisy one."""
+    grey = _grey(scan) * 255
+    laplacian = (
+        grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * grey[1:-1, 1:-1]
+    )
+    return float(laplacian.var())
+
+
+def _grey(scan: ops.Frame) -> npt.NDArray[np.float32]:
+    grey: npt.NDArray[np.float32] = scan.astype(np.float32).mean(axis=2) / np.iinfo(scan.dtype).max
+    return grey
+
+
+def choose_target(
+    scans: Frames, max_noise: float = 0.02, blur: tuple[float, float] = (250, 1500)
+) -> list[int]:
+    """Scans of a burst in the order that training wants them: target, reference, the others.
+
+    The target is the least noisy of the good ones (noise and sharpness within the bounds), the
+    reference the least noisy after it; where fewer than two are good, the least noisy of all.
+    """
+    noise = [noise_score(scan) for scan in scans]
+    good = [
+        k for k, scan in enumerate(scans)
+        if noise[k] < max_noise and blur[0] < blur_score(scan) < blur[1]
+    ]  # fmt: skip
+    best = sorted(good if len(good) > 1 else range(len(scans)), key=noise.__getitem__)[:2]
+    return [*best, *(k for k in range(len(scans)) if k not in best)]
+
+
+def sample_bursts(
+    bursts: Sequence[Frames],
+    batch: int,
+    frames: int,
+    patch: int,
+    seed: int,
+    step: int,
+    part: tuple[int, int] = (0, 1),
+    tries: int = 20,
+) -> tuple[Frames, Frames]:
+    """Crops of bursts of scans, each with the least noisy of its own as the target.
+
+    Args:
+        bursts: Each (T, H, W, 3), T scans of one place.
+        frames: Scans in a window; the reference stands in its middle.
+        tries: Crops that are looked at for one whose target is good.
+
+    Returns:
+        lr, (N, frames, 1, patch, patch), and hr, (N, 1, 1, patch, patch), grey, uint8.
+    """
+    lrs, hrs = [], []
+    for number in range(part[0], batch, part[1]):
+        rng = np.random.default_rng((seed, step, number))
+        crop: Frames | None = None
+        for _ in range(tries):
+            burst = bursts[int(rng.integers(len(bursts)))]
+            _, h, w, _ = burst.shape
+            y, x = rng.integers(h - patch + 1), rng.integers(w - patch + 1)
+            crop = np.asarray(burst[:, y : y + patch, x : x + patch])
+            order = choose_target(crop)
+            if noise_score(crop[order[0]]) < 0.02:
+                break
+        assert crop is not None
+        others = [order[2 + k] for k in rng.permutation(len(order) - 2)]
+        others = (others or [order[1]]) * frames  # a small burst repeats its scans
+        window = others[: frames - 1]
+        window.insert(frames // 2, order[1])
+        flip_y, flip_x = (int(f) * -2 + 1 for f in rng.integers(0, 2, 2))
+        gamma = rng.uniform(0.8, 1.1)
+        turned = crop[:, ::flip_y, ::flip_x].mean(axis=3, keepdims=True) / 255
+        levels = np.rint(turned**gamma * 255).astype(np.uint8).transpose(0, 3, 1, 2)
+        lrs.append(levels[window])
+        hrs.append(levels[order[:1]])
     return np.stack(lrs), np.stack(hrs)

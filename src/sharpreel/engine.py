@@ -268,7 +268,8 @@ class OpenVinoEngine(TiledEngine):
 
             def make(tile: Tile) -> list[Frame]:
                 nonlocal after
-                pixels = np.ascontiguousarray(padded[tile.seen])
+                # OpenVINO takes no array that must not be written to.
+                pixels = np.require(padded[tile.seen], requirements=["C", "W"])
                 sr, state = self._infer(pixels, fresh, tile)
                 if state is None:
                     return [sr]

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpreel import metrics
+from sharpreel import metrics, ops
 from sharpreel.data import Clip
 from sharpreel.engine import Engine, OpenVinoEngine
 from sharpreel.upscale import upscale_frames
-from sharpreel.weights import load_model
+from sharpreel.weights import available_scales, load_model
 
 PROTOCOL = "P1: PSNR on Y (BT.601 studio, not rounded), BI, no border crop, all frames"
 
@@ -35,10 +35,23 @@ class Score:
 
 def evaluate(engine: Engine, clips: Iterable[Clip]) -> list[Score]:
     """Score an engine on clips; each clip begins with an empty state."""
-    baseline = OpenVinoEngine(load_model("bicubic", engine.scale))
+    bundled = engine.scale in available_scales("bicubic")
+    baseline = OpenVinoEngine(load_model("bicubic", engine.scale)) if bundled else None
     return [
-        Score(clip.name, _mean_psnr(engine, clip), _mean_psnr(baseline, clip)) for clip in clips
+        Score(
+            clip.name,
+            _mean_psnr(engine, clip),
+            _resized_psnr(clip) if baseline is None else _mean_psnr(baseline, clip),
+        )
+        for clip in clips
     ]
+
+
+def _resized_psnr(clip: Clip) -> float:
+    """As `_mean_psnr`, of bicubic by a factor that no bundled network has."""
+    size = clip.hr.shape[1:3]
+    sr = (ops.resize(frame, *size) for frame in clip.lr)
+    return float(np.mean([metrics.psnr_y(a, b) for a, b in zip(sr, clip.hr, strict=True)]))
 
 
 def _mean_psnr(engine: Engine, clip: Clip) -> float:

@@ -6,42 +6,22 @@ network sees their colours, the alpha is enlarged bicubically.
 
 from __future__ import annotations
 
-import io
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
-from av.video.frame import VideoFrame
 
-from sharpreel import engine, mux, ops, plan, video
+from sharpreel import engine, images, mux, ops, plan, video
 from sharpreel.errors import InputError, UsageError, VerificationError, write_error
+from sharpreel.images import encode_png, picture_files, read_picture
 from sharpreel.journal import Journal
 from sharpreel.ops import Frame as Pixels
 from sharpreel.plan import Options, Plan
 from sharpreel.video import Frame, ReadReport, VideoInfo
-
-RATE = Fraction(25)  # of a folder of pictures: only scene lengths are reckoned with it
-
-
-def picture_files(folder: Path) -> list[Path]:
-    """PNG and JPEG files of a folder in the order of their names, numbers counted as numbers."""
-    files = [
-        p
-        for p in folder.iterdir()
-        if p.suffix.lower() in video.IMAGE_SUFFIXES and not p.name.startswith(".")
-    ]
-    return sorted(files, key=lambda p: [int(x) if x.isdigit() else x for x in _parts(p.name)])
-
-
-def _parts(name: str) -> list[str]:
-    return re.split(r"(\d+)", name)
 
 
 def means_folder(output: Path) -> bool:
@@ -49,51 +29,12 @@ def means_folder(output: Path) -> bool:
     return output.suffix == "" and not output.is_dir()
 
 
-def read_picture(path: Path) -> VideoFrame:
-    """One PNG or JPEG as a decoded frame, not converted.
-
-    Raises:
-        InputError: Not a picture.
-    """
-    try:
-        with av.open(io.BytesIO(path.read_bytes()), "r") as file:
-            frame = next(file.decode(video=0), None)
-    except (av.FFmpegError, OSError, IndexError) as e:
-        raise InputError(f"{path}: not a readable picture.") from e
-    if frame is None:
-        raise InputError(f"{path}: holds no picture.")
-    return frame
-
-
 def probe_folder(folder: Path) -> VideoInfo:
     """Describe a folder of pictures as the video that it is, by its first picture."""
     files = picture_files(folder)
     if not files:
         raise InputError(f"{folder}: no videos and no PNG or JPEG pictures in this folder.")
-    frame = read_picture(files[0])
-    components = frame.format.components
-    return VideoInfo(
-        path=str(folder),
-        container="pictures",
-        stream_index=0,
-        codec=files[0].suffix.lower().lstrip("."),
-        pix_fmt=frame.format.name,
-        width=frame.width,
-        height=frame.height,
-        time_base=1 / RATE,
-        rate=RATE,
-        start_pts=0,
-        num_frames=len(files),
-        duration_seconds=float(len(files) / RATE),
-        color=video.color_of(frame, str(files[0])),
-        bits=max(c.bits for c in components),
-        sample_aspect_ratio=Fraction(1),
-        display_matrix=None,
-        interlaced=False,
-        alpha=any(c.is_alpha for c in components),
-        hdr10=None,
-        dynamic_hdr=(),
-    )
+    return images.info_of(read_picture(files[0]), files[0], folder, len(files))
 
 
 class PictureReader:
@@ -165,30 +106,6 @@ class PngWriter:
 
     def abandon(self) -> None:
         """The folder is thrown away when the segment is begun again."""
-
-
-def encode_png(pixels: Pixels) -> bytes:
-    """RGB or RGBA (H, W, 3 or 4), uint8 or uint16, as the bytes of a PNG file."""
-    height, width, channels = pixels.shape
-    deep = pixels.dtype == np.uint16
-    source = {3: "rgb48le", 4: "rgba64le"}[channels] if deep else {3: "rgb24", 4: "rgba"}[channels]
-    target = {3: "rgb48be", 4: "rgba64be"}[channels] if deep else source
-    frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), source)
-    encoder: Any = av.CodecContext.create("png", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, target
-    encoder.time_base = 1 / RATE
-    if target != source:
-        frame = frame.reformat(format=target)
-    frame.pts = 0
-    return b"".join(bytes(p) for p in [*encoder.encode(frame), *encoder.encode(None)])
-
-
-def write_png(path: Path, pixels: Pixels) -> None:
-    """Write one picture; see `encode_png`."""
-    try:
-        path.write_bytes(encode_png(pixels))
-    except OSError as e:
-        raise write_error(path, e) from e
 
 
 @dataclass(frozen=True)

@@ -1,277 +1,890 @@
-"""Train a Reel: a folder of videos in, a model file out.
+"""Train any network of the table: a `TrainConfig` and a store of clips in, a model file out.
 
-    python -m sharpreel.train --data train/ --val val/ --scale 2 --out run/
+    store --sample_batch--> (lr, hr) --network--> sr --losses--> step --evaluate--> best
+              threads ahead                                        every N steps
 
-The run folder holds `last.pt`, all that is needed to go on, and in the end
-`reel-fast_x2.safetensors`, the averaged weights with their card, beside its OpenVINO graph;
-`sharpreel upscale -m run/reel-fast_x2.safetensors` runs it at once. Giving the same command again
-goes on where it stopped, to the same weights bit for bit.
+The run folder holds `config.json`, `last.pt` (all that is needed to go on), `best.safetensors` (the
+best weights so far, a model file), `log.jsonl`, and in the end `<name>_x<scale>.safetensors`,
+which `sharpreel upscale -m` runs at once. Giving the same command again goes on where it stopped,
+to the same weights bit for bit on a CPU: what a batch is depends on its number alone, and
+everything else that has a state is in `last.pt`. SIGTERM saves before it ends the process.
+
+Devices, precision and several processes are Lightning Fabric's (`torchrun` starts them). On a CPU
+everything is float32 in channels_last: half precision is slower there.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import dataclasses
 import json
 import math
 import os
 import platform
+import signal
 import time
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sharpreel import data, evaluate, video, weights
+import sharpreel
+from sharpreel import data, evaluate, journal, losses, weights
 from sharpreel.engine import OpenVinoEngine, TorchEngine
+from sharpreel.errors import (
+    DeviceError,
+    InputError,
+    MissingExtra,
+    SharpreelError,
+    Terminated,
+    UsageError,
+    WeightsError,
+    write_error,
+)
 from sharpreel.models import MODELS
-from sharpreel.models.reel import Reel
+from sharpreel.tracking import Silent, Tracker
+from sharpreel.upscale import ahead
 
-NAME = "reel-fast"
-SAVE_EVERY = 250  # steps
-SCORE_EVERY = 1000
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+Clips = Sequence[data.Clip]
+
+
+class TrainingError(SharpreelError):
+    """A training that cannot go on: its loss is no number any more."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A share of the steps with clips of one length: short ones first, long ones last, since most
+    of what a network learns is spatial, and its state must become stable."""
+
+    share: float
+    clip_len: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Gan:
+    """The adversarial part: who judges, and how much each of the four terms counts.
+
+    Attributes:
+        discriminator: "iseebetter", "fast" or "patch", of `models/srgan.py`.
+        game: Of `losses.ADVERSARIAL`; "relativistic" needs "fast", which says logits.
+        image, perceptual, adversarial, total_variation: Weights of the terms; the image term is
+            the config's `loss`.
+        features: What the perceptual term compares: "discriminator", its own features; or a layer
+            of `losses.LAYERS`, such as "vgg16_pool5", from `vgg_file`.
+        vgg_file: torchvision's vgg16 or vgg19 state dict.
+        normalise: The VGG's input by ImageNet's mean and deviation.
+        divisor: Of the VGG's features.
+        start: Steps of the image term alone before it.
+    """
+
+    discriminator: Literal["iseebetter", "fast", "patch"] = "iseebetter"
+    game: Literal["iseebetter", "srgan", "relativistic"] = "iseebetter"
+    image: float = 1.0
+    perceptual: float = 6e-3
+    adversarial: float = 1e-3
+    total_variation: float = 2e-8
+    features: str = "vgg16_pool5"
+    vgg_file: str = ""
+    normalise: bool = False
+    divisor: float = 1.0
+    learning_rate: float = 1e-4
+    start: int = 0
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training, from an empty network to the last step.
+    """One training, from an empty network or a checkpoint to the last step.
 
-    `stages` are (share of the steps, frames per clip, clips per batch): short clips first, since
-    most of what the network learns is spatial, and long ones last, so that its state stays stable.
+    Attributes:
+        model, arguments: A row of MODELS and what its network is built with.
+        scale: Factor between hr and lr; 1 restores at the same size.
+        degradation: A name of `degrade.DEGRADATIONS`, or "given" for the store's own twins.
+        task: "sr", or "bursts": several noisy scans, the best one the target.
+        patch: Side of the crops in lr pixels.
+        loss: A name of `losses.LOSSES`.
+        milestones, gamma: Of the "step" schedule: shares of the steps at which the learning rate
+            is multiplied by gamma.
+        flow_rate, freeze_flow: The flow network (SPyNet) learns at this share of the learning
+            rate, and not at all for the first steps.
+        accumulate: Batches whose gradients make one step.
+        ema: Share of the old average that each step keeps; 0: no average.
+        precision: "auto" (bf16 on a GPU that has it, else float32), "32", "bf16" or "16".
+        validate_frames, validate_patch: Of each validation clip: so many frames, and the middle
+            so many lr pixels a side (0: the whole frame), for slow networks.
     """
 
-    scale: int = 2
-    channels: int = 32
-    blocks: int = 5
-    unshuffle: int = 2
-    patch: int = 96  # lr pixels
+    name: str
+    model: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    scale: int = 4
+    degradation: str = "bi"
+    task: Literal["sr", "bursts"] = "sr"
+    patch: int = 64
     steps: int = 8000
+    stages: tuple[Stage, ...] = (Stage(1.0, 7, 8),)
+    loss: str = "charbonnier"
+    optimizer: Literal["adam", "adamw", "adagrad", "sgd"] = "adam"
     learning_rate: float = 1e-3
-    warmup_steps: int = 200
-    clip_gradient: float = 0.5
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    schedule: Literal["constant", "step", "cosine", "onecycle"] = "cosine"
+    warmup_steps: int = 0
+    milestones: tuple[float, ...] = (0.5,)
+    gamma: float = 0.1
+    flow_rate: float = 1.0
+    freeze_flow: int = 0
+    clip_gradient: float = 0.0
+    accumulate: int = 1
     ema: float = 0.999
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    gan: Gan | None = None
     seed: int = 123
-    stages: tuple[tuple[float, int, int], ...] = (
-        (0.25, 2, 12),
-        (0.55, 5, 8),
-        (0.2, 10, 4),
-    )
+    save_every: int = 250
+    validate_every: int = 1000
+    validate_frames: int = 8
+    validate_patch: int = 0
 
-    def model(self) -> Reel:
-        return Reel(self.scale, self.channels, self.blocks, self.unshuffle)
-
-    def stage(self, step: int) -> tuple[int, int]:
-        """(frames per clip, clips per batch) at this step."""
+    def stage(self, step: int) -> Stage:
         end = 0.0
-        for share, clip_len, batch in self.stages:
-            end += share * self.steps
+        for stage in self.stages:
+            end += stage.share * self.steps
             if step < end:
-                return clip_len, batch
-        return self.stages[-1][1:]
+                return stage
+        return self.stages[-1]
 
     def learning_rate_at(self, step: int) -> float:
-        """Linear warm-up, then a cosine to zero."""
+        """Linear warm-up, then the schedule."""
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
         done = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        match self.schedule:
+            case "constant":
+                return self.learning_rate
+            case "step":
+                return self.learning_rate * self.gamma ** sum(done >= m for m in self.milestones)
+            case "cosine":
+                return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+            case "onecycle":  # Smith and Topin, 2018: up for 30 %, then down to nearly nothing
+                if done < 0.3:
+                    low = self.learning_rate / 25
+                    return low + (self.learning_rate - low) * 0.5 * (
+                        1 - math.cos(math.pi * done / 0.3)
+                    )
+                return (
+                    self.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - 0.3) / 0.7)) + 1e-9
+                )
+
+    def check(self) -> None:
+        """Raise UsageError for settings that do not go together."""
+        if self.model not in MODELS:
+            raise UsageError(f"model={self.model}: no network of that name in the table.")
+        losses.pixel_loss(self.loss)
+        shares = sum(stage.share for stage in self.stages)
+        if not self.stages or abs(shares - 1) > 1e-6:
+            raise UsageError(f"stages: their shares must add up to 1, got {shares:g}.")
+        least = min((min(s.clip_len, s.batch) for s in self.stages), default=0)
+        numbers = {"steps": self.steps, "patch": self.patch, "accumulate": self.accumulate,
+                   "stages": least, "save_every": self.save_every}  # fmt: skip
+        for name, number in numbers.items():
+            if number < 1:
+                raise UsageError(f"{name} must be 1 or more, got {number}.")
+        if not 0 <= self.ema < 1:
+            raise UsageError(f"ema must be from 0 to below 1, got {self.ema:g}.")
+        built = self.arguments.get("scale", self.scale)
+        gan = self.gan
+        if gan is not None and gan.game == "relativistic" and gan.discriminator != "fast":
+            raise UsageError("gan.game=relativistic needs gan.discriminator=fast (logits).")
+        if self.task == "sr" and built != self.scale:
+            raise UsageError(f"scale={self.scale} and arguments.scale={built} do not agree.")
 
 
-def recipe(scale: int, steps: int = TrainConfig.steps) -> TrainConfig:
-    """The bundled reel-fast: pixel-unshuffled at 2x, for speed; at full resolution at 4x."""
-    if scale == 2:
-        return TrainConfig(scale=2, unshuffle=2, patch=96, steps=steps)
-    return TrainConfig(scale=scale, unshuffle=1, patch=48, steps=steps)
+class Task(nn.Module):
+    """A network as training calls it, whatever its contract: lr clip in, sr clip out.
 
-
-def charbonnier(sr: Tensor, hr: Tensor, epsilon: float = 1e-3) -> Tensor:
-    """Mean of sqrt(difference^2 + epsilon^2): L1 that is smooth at zero (Lai et al., 2017)."""
-    return torch.sqrt((sr - hr) ** 2 + epsilon**2).mean()
-
-
-def allowed_clips(folder: Path) -> tuple[list[Path], dict[str, int]]:
-    """Videos that bundled weights may be trained on, and how many there are of each `rights`.
-
-    Where a MANIFEST.csv stands beside the folder, its noncommercial rows are left out.
+    Causal and bidirectional networks and image networks make every frame of a clip; a network that
+    looks at neighbours makes the middle of a window, (N, T, C, H, W) -> (N, 1, C, sH, sW).
     """
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in video.VIDEO_SUFFIXES)
-    manifest = folder.parent / "MANIFEST.csv"
-    rights: dict[str, str] = {}
-    if manifest.is_file():
-        with manifest.open(newline="") as file:
-            rights = {row["file"]: row["rights"] for row in csv.DictReader(file)}
-    kinds = {p: rights.get(f"{folder.name}/{p.name}", "unknown") for p in paths}
-    kept = [p for p in paths if kinds[p] != "noncommercial"]
-    return kept, dict(Counter(kinds[p] for p in kept))
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.network: Any = MODELS[config.model].build(config.arguments)
+        self.causal = MODELS[config.model].recurrent == "causal"
+        self.past = getattr(self.network, "past", 0)
+        self.future = getattr(self.network, "future", 0)
+        self.windowed = MODELS[config.model].recurrent is None and self.past + self.future > 0
+
+    def forward(self, lr: Tensor) -> Tensor:
+        if self.causal:
+            sr: Tensor = self.network(lr)[0]
+        elif self.windowed:
+            sr = self.network.centre(lr)[:, None]
+        else:
+            sr = self.network(lr)
+        return sr
+
+    def clip_len(self, stage: Stage) -> int:
+        """Frames that a sample of this stage has."""
+        return self.past + 1 + self.future if self.windowed else stage.clip_len
+
+    def wanted(self, hr: Tensor) -> Tensor:
+        """The frames of hr that `forward` makes."""
+        return hr[:, self.past, None] if self.windowed else hr
 
 
-def score(config: TrainConfig, module: Reel, clips: list[data.Clip]) -> list[evaluate.Score]:
-    """The network's scores as `evaluate.py` takes them, through the torch engine."""
-    model = weights.Model(NAME, MODELS[NAME], config.scale, {}, None, None, "")
-    threads = torch.get_num_threads()
+class Judge(nn.Module):
+    """The discriminator on clips: frames are judged one by one."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        from sharpreel.models import srgan
+
+        built = {
+            "iseebetter": srgan.Discriminator,
+            "fast": srgan.FastDiscriminator,
+            "patch": srgan.PatchDiscriminator,
+        }
+        self.network = built[kind]()
+        self.logits = kind == "fast"
+
+    def forward(self, clip: Tensor) -> Tensor:
+        judged: Tensor = self.network(clip.flatten(0, 1))
+        return judged
+
+
+def four_fold(config: TrainConfig, judge: Judge, device: torch.device) -> losses.FourFold:
+    """The generator's loss against a judge."""
+    gan = config.gan
+    assert gan is not None
+    perceptual: losses.PixelLoss | None = None
+    if gan.perceptual and gan.features == "discriminator":
+        perceptual = losses.matching(judge.network)
+    elif gan.perceptual:
+        try:
+            perceptual = losses.Perceptual(
+                gan.features, gan.vgg_file or None, normalise=gan.normalise, divisor=gan.divisor
+            ).to(device)
+        except UsageError as e:
+            raise UsageError(
+                f"{e} In a recipe: --set gan.vgg_file=FILE, or --set gan.features=discriminator "
+                "to compare the discriminator's own features instead."
+            ) from e
+    return losses.FourFold(
+        perceptual,
+        losses.Adversarial(gan.game, logits=judge.logits),
+        weights=losses.FourWeights(gan.image, gan.perceptual, gan.adversarial, gan.total_variation),
+        image=losses.pixel_loss(config.loss),
+    )
+
+
+def _bare(module: nn.Module) -> Any:
+    """The module inside what Fabric wraps around it."""
+    return getattr(module, "module", module)
+
+
+def build_optimizer(config: TrainConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """The optimiser of the config over parameter groups that carry their own `lr`."""
+    rate, decay = config.learning_rate, config.weight_decay
+    match config.optimizer:
+        case "adam":
+            return torch.optim.Adam(groups, lr=rate, betas=config.betas, weight_decay=decay)
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=rate, betas=config.betas, weight_decay=decay)
+        case "adagrad":
+            return torch.optim.Adagrad(groups, lr=rate, weight_decay=decay)
+        case "sgd":
+            return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, weight_decay=decay)
+
+
+def check_device(name: str) -> None:
+    """Raise unless there is such a device: UsageError or DeviceError."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {name} is not known; choose auto, cpu or cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("--device cuda: torch finds no CUDA GPU. Use --device cpu.")
+
+
+def make_fabric(precision: str = "auto", accelerator: str = "auto") -> Fabric:
+    """Fabric for this machine: all processes that `torchrun` started, else one.
+
+    Args:
+        precision: See `TrainConfig`.
+        accelerator: "auto", "cpu" or "cuda".
+
+    Raises:
+        MissingExtra: Lightning Fabric is not installed.
+        DeviceError: CUDA is asked for and not there.
+    """
+    check_device(accelerator)
     try:
-        return evaluate.evaluate(TorchEngine(model, module=module), clips)
-    finally:
+        from lightning_fabric import Fabric
+    except ImportError as e:
+        raise MissingExtra("Training", "train") from e
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    if precision == "auto":
+        precision = "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "32"
+    plugins: Any = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[precision]
+    if world == 1:
+        return Fabric(accelerator="cuda" if on_gpu else "cpu", devices=1, precision=plugins)
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    return Fabric(
+        accelerator="cuda" if on_gpu else "cpu",
+        devices=local,
+        num_nodes=world // local,
+        strategy=DDPStrategy(broadcast_buffers=False),
+        precision=plugins,
+    )
+
+
+@dataclass
+class Progress:
+    """One line of a training's progress; handed to `tell`."""
+
+    step: int
+    steps: int
+    loss: float
+    seconds_per_step: float
+    waited: float  # share of the time that the network waited for data
+    terms: dict[str, float] = field(default_factory=dict)
+    psnr: float | None = None
+    gain_db: float | None = None
+    note: str = ""
+
+
+class Training:
+    """A training under way: all that has a state, what one step is, and how it is kept.
+
+    Args:
+        train_clips: Pairs to learn from; bursts (T, H, W, 3) for the task "bursts".
+        val_clips: Pairs to score on, not among them.
+        start_from: A checkpoint to begin with (up-training): one of ours or of others.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        train_clips: Sequence[Any],
+        val_clips: Sequence[Any],
+        run: Path,
+        fabric: Fabric | None = None,
+        tracker: Tracker | None = None,
+        start_from: str | None = None,
+    ) -> None:
+        config.check()
+        self.config, self.run = config, run
+        self.fabric = fabric or make_fabric(config.precision)
+        self.fabric.launch()
+        torch.manual_seed(config.seed)
+        task = Task(config)
+        if start_from is not None:
+            load_start(task.network, config, start_from)
+        task = task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = {k: v.detach().clone() for k, v in task.network.state_dict().items()}
+        flow = [p for n, p in task.network.named_parameters() if n.startswith("spynet.")]
+        others = [p for n, p in task.network.named_parameters() if not n.startswith("spynet.")]
+        groups: list[dict[str, Any]] = [{"params": others, "share": 1.0, "flow": False}]
+        if flow:
+            groups.append({"params": flow, "share": config.flow_rate, "flow": True})
+        self.task, self.optimizer = self.fabric.setup(task, build_optimizer(config, groups))
+        self.judge: Any = None
+        self.pixel_loss = losses.pixel_loss(config.loss)
+        if config.gan is not None:
+            judge = Judge(config.gan.discriminator).to(self.fabric.device)
+            self.four_fold = four_fold(config, judge, self.fabric.device)
+            steps = torch.optim.Adam(judge.parameters(), lr=config.gan.learning_rate)
+            self.judge, self.judge_optimizer = self.fabric.setup(judge, steps)
+        self.average = {k: v.to(self.fabric.device) for k, v in self.average.items()}
+        self.train_clips, self.val_clips = self._fitting(train_clips), val_clips
+        self.tracker = tracker or Silent()
+        self.step, self.best = 0, -math.inf
+        self._stop = False
+
+    def _fitting(self, clips: Sequence[Any]) -> Sequence[Any]:
+        if self.config.task == "bursts":
+            kept = [b for b in clips if min(b.shape[1:3]) >= self.config.patch and len(b) > 1]
+            if not kept:
+                raise UsageError(
+                    f"No burst has two scans or more as large as a patch of {self.config.patch}."
+                )
+            return kept
+        return data.check_clips(clips, self.config.patch)
+
+    # One step ------------------------------------------------------------------------------
+
+    def batch(self, step: int) -> list[tuple[Tensor, Tensor]]:
+        """The (lr, hr) of one step for this process, one pair for each accumulated batch: bytes."""
+        c, stage = self.config, self.config.stage(step)
+        inner = _bare(self.task)
+        part = (self.fabric.global_rank, self.fabric.world_size)
+        pairs = []
+        for k in range(c.accumulate):
+            number = step * c.accumulate + k
+            if c.task == "bursts":
+                lr, hr = data.sample_bursts(
+                    self.train_clips, stage.batch, inner.clip_len(stage), c.patch, c.seed,
+                    number, part,
+                )  # fmt: skip
+            else:
+                lr, hr = data.sample_batch(
+                    self.train_clips, c.scale, stage.batch, inner.clip_len(stage), c.patch,
+                    c.seed, number, part,
+                )  # fmt: skip
+            pairs.append((torch.from_numpy(lr), torch.from_numpy(hr)))
+        return pairs
+
+    def learn(self, pairs: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """One step of the generator, and then one of the judge, who has seen the same pictures.
+
+        Returns:
+            Each term of the generator's loss by name, "loss" their sum, and "judge".
+
+        Raises:
+            TrainingError: The loss is no number; the batch is kept in the run folder.
+        """
+        c = self.config
+        self._set_rates()
+        judged = c.gan is not None and self.step >= c.gan.start
+        if judged:
+            self.judge.requires_grad_(False)
+        terms: dict[str, float] = {}
+        made = []
+        for k, (lr8, hr8) in enumerate(pairs):
+            lr, hr = (x.to(self.fabric.device).float() / 255 for x in (lr8, hr8))
+            hr = hr if c.task == "bursts" else _bare(self.task).wanted(hr)
+            with self._together(k + 1 == len(pairs)):
+                sr = self.task(lr)
+                loss, told = self._objective(sr, hr, judged)
+                if not math.isfinite(float(loss.detach())):
+                    self._keep_batch(lr8, hr8)
+                    raise TrainingError(
+                        f"The loss is {float(loss.detach())} at step {self.step}; the batch is "
+                        f"{self._nan_path()}, and {self.run / 'last.pt'} is the state before. "
+                        "Lower learning_rate, or set clip_gradient."
+                    )
+                self.fabric.backward(loss / len(pairs))
+            for name, value in (told | {"loss": float(loss.detach())}).items():
+                terms[name] = terms.get(name, 0.0) + value / len(pairs)
+            made.append((sr.detach(), hr))
+        if c.clip_gradient:
+            self.fabric.clip_gradients(self.task, self.optimizer, max_norm=c.clip_gradient)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if judged:
+            self.judge.requires_grad_(True)
+            terms["judge"] = self._judge_learns(made)
+        self.step += 1
+        self._average()
+        return terms
+
+    def _objective(self, sr: Tensor, hr: Tensor, judged: bool) -> tuple[Tensor, dict[str, float]]:
+        """The generator's loss, and its terms by name."""
+        if not judged:
+            return self.pixel_loss(sr, hr), {}
+        judge = _bare(self.judge)  # nothing of its own to share: it does not learn here
+        fake = judge(sr)
+        loss, terms = self.four_fold(sr, hr, fake, judge(hr) if judge.logits else None)
+        return loss, {name: float(term) for name, term in terms.items()}
+
+    def _judge_learns(self, made: list[tuple[Tensor, Tensor]]) -> float:
+        total = 0.0
+        for sr, hr in made:
+            loss = self.four_fold.adversarial.discriminator(self.judge(sr), self.judge(hr))
+            self.fabric.backward(loss / len(made))
+            total += float(loss.detach()) / len(made)
+        self.judge_optimizer.step()
+        self.judge_optimizer.zero_grad(set_to_none=True)
+        return total
+
+    def _together(self, last: bool) -> AbstractContextManager[Any]:
+        """Processes share gradients once, with the last of the accumulated batches."""
+        if last or self.fabric.world_size == 1:
+            return nullcontext()
+        quiet: AbstractContextManager[Any] = self.fabric.no_backward_sync(self.task)
+        return quiet
+
+    def _set_rates(self) -> None:
+        rate = self.config.learning_rate_at(self.step)
+        for group in self.optimizer.param_groups:
+            frozen = group["flow"] and self.step < self.config.freeze_flow
+            group["lr"] = 0.0 if frozen else rate * group["share"]
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.config.ema, self.step / (self.step + 10)) if self.config.ema else 0.0
+        for name, value in _bare(self.task).network.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    # Keeping -------------------------------------------------------------------------------
+
+    def _nan_path(self) -> Path:
+        return self.run / f"nan-step-{self.step}.npz"
+
+    def _keep_batch(self, lr: Tensor, hr: Tensor) -> None:
+        np.savez_compressed(self._nan_path(), lr=lr.numpy(), hr=hr.numpy())
+
+    def state(self) -> dict[str, Any]:
+        """All that a training which goes on must know."""
+        state: dict[str, Any] = {
+            "config": config_text(self.config),
+            "step": self.step,
+            "best": self.best,
+            "model": _bare(self.task).network.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+        if torch.cuda.is_available():
+            state["rng_cuda"] = torch.cuda.get_rng_state_all()
+        if self.judge is not None:
+            state["judge"] = _bare(self.judge).state_dict()
+            state["judge_optimizer"] = self.judge_optimizer.state_dict()
+        return state
+
+    def save(self) -> None:
+        """Write `last.pt` whole, or leave the one before."""
+        if self.fabric.global_rank == 0:
+            save_checkpoint(self.run / "last.pt", self.state())
+
+    def load(self) -> bool:
+        """Go on from `last.pt`; False when there is none.
+
+        Raises:
+            UsageError: It was made with other settings.
+            InputError: It is damaged.
+        """
+        last = self.run / "last.pt"
+        if not last.is_file():
+            return False
+        try:
+            saved = torch.load(last, weights_only=True, map_location=self.fabric.device)
+            changed = what_differs(
+                json.loads(saved["config"]), json.loads(config_text(self.config))
+            )
+        except Exception as e:
+            raise InputError(
+                f"{last}: damaged ({type(e).__name__}). Delete it to start over."
+            ) from e
+        if changed:
+            raise UsageError(
+                f"{self.run}: begun with other settings ({', '.join(changed)}). Choose another "
+                "--out, or the settings of its config.json."
+            )
+        _bare(self.task).network.load_state_dict(saved["model"])
+        self.average, self.step, self.best = saved["average"], saved["step"], saved["best"]
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.judge is not None:
+            _bare(self.judge).load_state_dict(saved["judge"])
+            self.judge_optimizer.load_state_dict(saved["judge_optimizer"])
+        torch.set_rng_state(saved["rng"].cpu())
+        if "rng_cuda" in saved and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all([state.cpu() for state in saved["rng_cuda"]])
+        return True
+
+    # Validation ----------------------------------------------------------------------------
+
+    def module(self) -> nn.Module:
+        """The network with the averaged weights, for use."""
+        module = MODELS[self.config.model].build(self.config.arguments)
+        module.load_state_dict({k: v.cpu() for k, v in self.average.items()})
+        return module.eval()
+
+    def as_model(self) -> weights.Model:
+        """What an engine must know of the network."""
+        c = self.config
+        card = {"arguments": dict(c.arguments)}
+        return weights.Model(c.name, MODELS[c.model], c.scale, card, None, None, "")
+
+    def score(self) -> list[evaluate.Score]:
+        """Scores of the averaged weights on the validation clips, as `evaluate.py` takes them."""
+        if self.config.task == "bursts":
+            return score_bursts(self.module(), self.val_clips)
+        threads = torch.get_num_threads()
+        engine = TorchEngine(self.as_model(), self.fabric.device.type, self.module(), tile=0)
         torch.set_num_threads(threads)
+        c = self.config
+        return evaluate.evaluate(
+            engine,
+            [data.middle(v, c.scale, c.validate_frames, c.validate_patch) for v in self.val_clips],
+        )
+
+    # The loop ------------------------------------------------------------------------------
+
+    def fit(self, tell: Callable[[Progress], None] | None = None) -> None:
+        """Train to the last step, from wherever the run is.
+
+        Raises:
+            Terminated: SIGTERM came; the state is saved.
+            TrainingError: See `learn`.
+        """
+        tell = tell or (lambda progress: None)
+        try:
+            self.run.mkdir(parents=True, exist_ok=True)
+            if self.fabric.global_rank == 0:
+                journal.write_atomically(self.run / "config.json", config_text(self.config))
+        except OSError as e:
+            raise write_error(self.run, e) from e
+        self.load()
+        self.tracker.begin(self.config, self.step)
+        if self.val_clips and self.step == 0 and self.fabric.global_rank == 0:
+            self._validated(tell, self._line([], 0.0, 0.0, 0))
+        with _asked_to_stop() as stopped, closing(self._batches()) as batches:
+            began, waited, since, seen = time.monotonic(), 0.0, self.step, []
+            while self.step < self.config.steps:
+                asked = time.monotonic()
+                pairs = next(batches)
+                waited += time.monotonic() - asked
+                terms = self.learn(pairs)
+                seen.append(terms)
+                self.tracker.step(self.step, terms)
+                ended = self.step == self.config.steps
+                if self.step % self.config.save_every == 0 or ended or stopped():
+                    spent = time.monotonic() - began
+                    line = self._line(seen, spent, waited, self.step - since)
+                    every = self.config.validate_every
+                    if self.val_clips and (ended or (every and self.step % every == 0)):
+                        if self.fabric.global_rank == 0:
+                            self._validated(tell, line)
+                    else:
+                        tell(line)
+                        self.tracker.line(line)
+                    self.save()
+                    self.fabric.barrier()
+                    began, waited, since, seen = time.monotonic(), 0.0, self.step, []
+                if stopped() and not ended:
+                    raise Terminated(
+                        f"terminated at step {self.step}; saved. The same command goes on."
+                    )
+
+    def _batches(self) -> Generator[list[tuple[Tensor, Tensor]]]:
+        """Batches made in a thread of their own, a few steps ahead."""
+        return ahead((self.batch(step) for step in range(self.step, self.config.steps)), 3)
+
+    def _line(
+        self, seen: list[dict[str, float]], spent: float, waited: float, steps: int
+    ) -> Progress:
+        names = dict.fromkeys(name for terms in seen for name in terms)
+        mean = {n: float(np.mean([t[n] for t in seen if n in t])) for n in names}
+        return Progress(
+            self.step, self.config.steps, mean.pop("loss", math.nan),
+            spent / max(steps, 1), waited / spent if spent else 0.0, mean,
+        )  # fmt: skip
+
+    def _validated(self, tell: Callable[[Progress], None], line: Progress) -> None:
+        scores = self.score()
+        line.psnr = float(np.mean([s.psnr for s in scores]))
+        line.gain_db = evaluate.mean_gain(scores)
+        if line.psnr > self.best:
+            self.best = line.psnr
+            if self.step:
+                write_model(self.run / "best.safetensors", self, scores)
+        tell(line)
+        self.tracker.line(line)
+        self.tracker.validated(self, self.step)
+
+    def finish(self, extra: Mapping[str, Any] | None = None) -> Path:
+        """Write the model file that `sharpreel upscale -m` runs: the best weights validated, or the
+        last average.
+
+        Args:
+            extra: More fields for its card.
+        """
+        path = self.run / f"{self.config.name}_x{self.config.scale}.safetensors"
+        best = self.run / "best.safetensors"
+        if best.is_file():
+            import safetensors.torch
+
+            card = weights.read_card(best)
+            tensors = safetensors.torch.load_file(best)
+        else:
+            card = card_of(self, [])
+            tensors = {k: v.cpu() for k, v in self.average.items()}
+        weights.save_weights(path, tensors, card | dict(extra or {}))
+        self.tracker.finished(path, card)
+        return path
 
 
-def save_checkpoint(path: Path, state: dict[str, object]) -> None:
-    """Write beside, then rename: a crash leaves the last whole checkpoint."""
+@contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """While inside, SIGTERM only asks to stop; the function says whether it has."""
+    asked = False
+
+    def ask(number: int, frame: Any) -> None:
+        nonlocal asked
+        asked = True
+
+    try:
+        before = signal.signal(signal.SIGTERM, ask)
+    except ValueError:  # not the main thread: whoever started it must stop it otherwise
+        yield lambda: False
+        return
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def load_start(network: nn.Module, config: TrainConfig, path: str) -> None:
+    """Begin with the weights of a checkpoint (up-training).
+
+    Tensors whose shape another form of the network does not have (RBPN's last convolution in the
+    denoise form) are left as they are, if they are few.
+
+    Raises:
+        WeightsError: It is of another network.
+    """
+    model = weights.load_model(path)
+    given = model.module().state_dict()
+    own = network.state_dict()
+    fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
+    if MODELS[config.model] is not model.spec or len(fitting) < 0.9 * len(own):
+        raise WeightsError(
+            f"{path}: holds {weights.describe(model)}, which does not begin a {config.model} with "
+            f"{dict(config.arguments)}: {len(fitting)} of {len(own)} tensors fit."
+        )
+    network.load_state_dict(own | fitting)
+
+
+def score_bursts(module: nn.Module, bursts: Sequence[Any]) -> list[evaluate.Score]:
+    """PSNR of the denoised reference to the best scan of its burst, and of the reference itself."""
+    network: Any = module
+    scores = []
+    for number, burst in enumerate(bursts):
+        grey = np.asarray(burst).mean(axis=3) / 255
+        order = data.choose_target(np.asarray(burst))
+        window = (order[2:] or order[1:2]) * (network.past + network.future)
+        window = window[: network.past + network.future]
+        window.insert(network.past, order[1])
+        lr = torch.from_numpy(grey[window].astype(np.float32))[None, :, None]
+        with torch.inference_mode():
+            sr = network.centre(lr)[0, 0].clamp(0, 1).numpy()
+        wanted = grey[order[0]]
+        errors = [float(np.mean((wanted - x) ** 2)) for x in (sr, grey[order[1]])]
+        psnr, before = (10 * math.log10(1 / max(e, 1e-12)) for e in errors)
+        scores.append(evaluate.Score(f"burst {number}", psnr, before))
+    return scores
+
+
+def config_text(config: TrainConfig) -> str:
+    """The whole config as JSON."""
+    return json.dumps(dataclasses.asdict(config), indent=1, sort_keys=True, default=dict)
+
+
+def what_differs(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Names of settings that differ; how often it saves or scores is no difference."""
+    harmless = {"save_every", "validate_every", "validate_frames", "validate_patch"}
+    keys = {*before, *now} - harmless
+    return sorted(key for key in keys if before.get(key) != now.get(key))
+
+
+def card_of(training: Training, scores: list[evaluate.Score]) -> dict[str, Any]:
+    """The header of a model file: everything about how it came to be."""
+    config = training.config
+    card: dict[str, Any] = {
+        "model": config.model,
+        "arguments": dict(config.arguments),
+        "parameters": sum(p.numel() for p in _bare(training.task).network.parameters()),
+        "recipe": json.loads(config_text(config)),
+        "steps": training.step,
+        "hardware": f"{platform.machine()} {training.fabric.device.type}"
+        f" x{training.fabric.world_size}",
+        "made_by": f"sharpreel {sharpreel.__version__}",
+    }
+    if scores:
+        card["val_psnr_y"] = scores_of(scores)
+    return card
+
+
+def scores_of(scores: list[evaluate.Score]) -> dict[str, Any]:
+    """Scores as a card has them."""
+    return {
+        "protocol": evaluate.PROTOCOL,
+        "gain_db": round(evaluate.mean_gain(scores), 4),
+        "clips": {s.clip: [round(s.bicubic, 4), round(s.psnr, 4)] for s in scores},
+    }
+
+
+def write_model(path: Path, training: Training, scores: list[evaluate.Score]) -> None:
+    """The averaged weights as a model file, whole or not at all."""
+    part = path.with_name("part-" + path.name)
+    try:
+        weights.save_weights(
+            part, {k: v.cpu() for k, v in training.average.items()}, card_of(training, scores)
+        )
+        os.replace(part, path)
+    except OSError as e:
+        raise write_error(path, e) from e
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write beside, then rename: a crash or a full disk leaves the last whole checkpoint."""
     part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
+    try:
+        torch.save(state, part)
+        journal.sync(part)
+        os.replace(part, path)
+    except (OSError, RuntimeError) as e:
+        part.unlink(missing_ok=True)
+        cause = e if isinstance(e, OSError) else cast(Any, e.__cause__ or e.__context__)
+        raise write_error(path, cause if isinstance(cause, OSError) else OSError(str(e))) from e
 
 
 def train(
-    config: TrainConfig, train_paths: list[Path], val_paths: list[Path], run: Path
-) -> dict[str, Tensor]:
-    """Train to the end of `config.steps`, going on from `run/last.pt` where there is one.
-
-    Returns:
-        The averaged weights.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    model: Reel = config.model().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = {name: value.clone() for name, value in model.state_dict().items()}
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
-    step = 0
-    last = run / "last.pt"
-    if last.is_file():
-        saved = torch.load(last, weights_only=True)
-        if saved["config"] != json.dumps(dataclasses.asdict(config)):
-            raise SystemExit(f"{last} was made with other settings; choose another folder.")
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        average, step = saved["average"], saved["step"]
-    clips = data.load_clips(train_paths, config.scale)
-    clips = [c for c in clips if min(c.lr.shape[1:3]) >= config.patch]
-    val = data.load_clips(val_paths, config.scale, max_frames=8)
-    print(f"{len(clips)} clips, from step {step} of {config.steps}", flush=True)
-    probe = config.model()
-    began, seen, losses = time.monotonic(), 0, []
-    while step < config.steps:
-        clip_len, batch = config.stage(step)
-        lr8, hr8 = data.sample_batch(
-            clips, config.scale, batch, clip_len, config.patch, config.seed, step
-        )
-        lr, hr = (
-            torch.from_numpy(lr8).float() / 255,
-            torch.from_numpy(hr8).float() / 255,
-        )
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate_at(step)
-        sr, _ = model(lr)
-        loss = charbonnier(sr, hr)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_gradient)
-        optimizer.step()
-        step, seen = step + 1, seen + 1
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise SystemExit(
-                f"The loss is {losses[-1]} at step {step}; {last} is the state before."
-            )
-        decay = min(config.ema, step / (step + 10))
-        for name, value in model.state_dict().items():
-            average[name].lerp_(value, 1 - decay)
-        if step % SAVE_EVERY == 0 or step == config.steps:
-            state = {
-                "config": json.dumps(dataclasses.asdict(config)),
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "average": average,
-                "step": step,
-            }
-            save_checkpoint(last, state)
-            line = {
-                "step": step,
-                "loss": round(float(np.mean(losses)), 5),
-                "seconds_per_step": round((time.monotonic() - began) / seen, 3),
-            }
-            losses = []
-            if (step % SCORE_EVERY == 0 or step == config.steps) and val:
-                probe.load_state_dict(average)
-                line["val_gain_db"] = round(evaluate.mean_gain(score(config, probe, val)), 3)
-            print(json.dumps(line), flush=True)
-            with (run / "log.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
-    return average
-
-
-def finish(
     config: TrainConfig,
-    average: dict[str, Tensor],
-    clips: dict[str, int],
-    val_paths: list[Path],
+    train_clips: Sequence[Any],
+    val_clips: Sequence[Any],
     run: Path,
+    *,
+    fabric: Fabric | None = None,
+    tracker: Tracker | None = None,
+    start_from: str | None = None,
+    tell: Callable[[Progress], None] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the model file with its card, build its graph, and score that graph.
+    """Train to the end of `config.steps`, going on where `run` stopped.
 
     Args:
-        clips: Number of training clips of each `rights`.
+        train_clips, val_clips: Of `data.Store.pairs` or `data.load_clips`; bursts (T, H, W, 3)
+            for the task "bursts".
+        extra: More fields for the card of the model file, such as what the data was.
 
     Returns:
-        The safetensors file.
+        The model file.
     """
-    path = run / f"{NAME}_x{config.scale}.safetensors"
-    module = config.model()
-    module.load_state_dict(average)
-    card: dict[str, Any] = {
-        "model": NAME,
-        "arguments": {
-            "scale": config.scale,
-            "channels": config.channels,
-            "blocks": config.blocks,
-            "unshuffle": config.unshuffle,
-        },
-        "parameters": sum(p.numel() for p in module.parameters()),
-        "licence": "Apache-2.0",
-        "recipe": dataclasses.asdict(config),
-        "data": {"clips by rights": clips, "degradation": "BI (MATLAB bicubic), rounded to bytes"},
-        "steps": config.steps,
-        "hardware": f"{platform.machine()} CPU",
-    }
-    weights.save_weights(path, average, card)
+    training = Training(config, train_clips, val_clips, run, fabric, tracker, start_from)
+    training.fit(tell)
+    return training.finish(extra)
+
+
+def release(path: Path, val_clips: Sequence[Any]) -> Path | None:
+    """Build the OpenVINO graph beside a model file, and score that for its card: what users run.
+
+    Returns:
+        The graph; None for a network that has no such form, whose file stays as it is.
+    """
     model = weights.load_model(path)
-    weights.export_graph(dataclasses.replace(model, name=NAME), run)
-    if val_paths:
-        engine = OpenVinoEngine(weights.load_model(path))
-        val = data.load_clips(val_paths, config.scale)
-        scores = evaluate.evaluate(engine, val)
-        print(evaluate.markdown(NAME, scores), flush=True)
-        card["val_psnr_y"] = {
-            "protocol": evaluate.PROTOCOL,
-            "gain_db": round(evaluate.mean_gain(scores), 4),
-            "clips": {s.clip: [round(s.bicubic, 4), round(s.psnr, 4)] for s in scores},
-        }
-        weights.save_weights(path, average, card)
-    return path
+    if model.spec.recurrent != "causal":
+        return None
+    graph = weights.export_graph(model, path.parent)
+    clips = [clip for clip in val_clips if isinstance(clip, data.Clip)]
+    if clips:
+        import safetensors.torch
 
-
-def main() -> None:
-    """`python -m sharpreel.train`."""
-    parser = argparse.ArgumentParser(prog="python -m sharpreel.train", description=main.__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of videos to train on")
-    parser.add_argument("--val", type=Path, help="folder of videos to score on")
-    parser.add_argument("--out", type=Path, required=True, help="run folder; exists: go on")
-    parser.add_argument("--scale", type=int, choices=(2, 4), default=2)
-    parser.add_argument("--steps", type=int, default=TrainConfig.steps)
-    parser.add_argument("--threads", type=int, default=video.usable_cpus())
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    config = recipe(options.scale, options.steps)
-    paths, rights = allowed_clips(options.data)
-    val = sorted(p for p in options.val.iterdir() if p.is_file()) if options.val else []
-    average = train(config, paths, val, options.out)
-    print(finish(config, average, rights, val, options.out))
-
-
-if __name__ == "__main__":
-    main()
+        scores = evaluate.evaluate(OpenVinoEngine(weights.load_model(path)), clips)
+        card = {**model.card, "val_psnr_y": scores_of(scores)}
+        weights.save_weights(path, safetensors.torch.load_file(path), card)
+    return graph

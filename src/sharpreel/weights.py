@@ -217,6 +217,12 @@ def whole(scale: float) -> float:
 WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "generator", "netG")
 
 
+def describe(model: Model) -> str:
+    """A network and its arguments in words."""
+    row = next(name for name, spec in MODELS.items() if spec is model.spec)
+    return f"a {row} with {model.arguments}"
+
+
 def _is_ours(path: Path) -> bool:
     try:
         with path.open("rb") as file:

@@ -163,6 +163,17 @@ MODELS: dict[str, ModelSpec] = {
         reach=_reel_reach,
         context="all past",
     ),
+    "reel": ModelSpec(
+        summary="wider recurrent network, for a film overnight on a CPU or live on a GPU",
+        scales=(2, 4),
+        build=_reel,
+        recurrent="causal",
+        warm_up=12,
+        reach=_reel_reach,
+        context="all past",
+        bundled=False,
+        source="trained by `sharpreel train reel`",
+    ),
     "tsrcnn": ModelSpec(
         summary="three convolutions over the frame before, this one and the next",
         scales=(2, 3, 4),

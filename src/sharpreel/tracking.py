@@ -1,0 +1,280 @@
+"""Where a training's numbers go: a log of JSON lines always, MLflow where it is installed.
+
+MLflow's store is a SQLite file and a folder of artifacts beside the run folders unless
+$MLFLOW_TRACKING_URI says otherwise. A run that goes on is one run there: its id lies in the run
+folder. A training never fails because its tracker does; what it could not log is said once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from sharpreel import images
+from sharpreel.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from sharpreel.train import Progress, TrainConfig, Training
+
+EXPERIMENT = "sharpreel"
+BATCH_EVERY = 10  # steps whose numbers are one point of a curve
+
+
+class Tracker(Protocol):
+    """What a training tells, as it goes."""
+
+    def begin(self, config: TrainConfig, step: int) -> None:
+        """It starts, or goes on, at this step."""
+
+    def step(self, step: int, terms: dict[str, float]) -> None:
+        """One step is done; the terms of its loss."""
+
+    def line(self, progress: Progress) -> None:
+        """So many steps are saved."""
+
+    def validated(self, training: Training, step: int) -> None:
+        """It was scored."""
+
+    def finished(self, path: Path, card: dict[str, Any]) -> None:
+        """The model file is written."""
+
+    def close(self, status: str = "FINISHED") -> None:
+        """Nothing more comes; "FINISHED", "KILLED" or "FAILED"."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def begin(self, config: TrainConfig, step: int) -> None: ...
+    def step(self, step: int, terms: dict[str, float]) -> None: ...
+    def line(self, progress: Progress) -> None: ...
+    def validated(self, training: Training, step: int) -> None: ...
+    def finished(self, path: Path, card: dict[str, Any]) -> None: ...
+    def close(self, status: str = "FINISHED") -> None: ...
+
+
+class JsonLog(Silent):
+    """`log.jsonl` in the run folder: one object for each save, with `gain_db` where scored."""
+
+    def __init__(self, run: Path) -> None:
+        self._path = run / "log.jsonl"
+
+    def line(self, progress: Progress) -> None:
+        fields = dataclasses.asdict(progress)
+        kept = {k: _round(v) for k, v in fields.items() if v not in (None, "", {})}
+        with self._path.open("a") as file:
+            file.write(json.dumps(kept) + "\n")
+
+
+def _round(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _round(v) for k, v in value.items()}
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+class Together(Silent):
+    """Several trackers as one."""
+
+    def __init__(self, *trackers: Tracker) -> None:
+        self._all = trackers
+
+    def begin(self, config: TrainConfig, step: int) -> None:
+        for one in self._all:
+            one.begin(config, step)
+
+    def step(self, step: int, terms: dict[str, float]) -> None:
+        for one in self._all:
+            one.step(step, terms)
+
+    def line(self, progress: Progress) -> None:
+        for one in self._all:
+            one.line(progress)
+
+    def validated(self, training: Training, step: int) -> None:
+        for one in self._all:
+            one.validated(training, step)
+
+    def finished(self, path: Path, card: dict[str, Any]) -> None:
+        for one in self._all:
+            one.finished(path, card)
+
+    def close(self, status: str = "FINISHED") -> None:
+        for one in self._all:
+            one.close(status)
+
+
+def mlflow_there() -> bool:
+    return importlib.util.find_spec("mlflow") is not None
+
+
+def default_uri(run: Path) -> str:
+    """$MLFLOW_TRACKING_URI, else a SQLite file beside the run folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run.parent.resolve()}/mlflow.db"
+
+
+class Mlflow(Silent):
+    """One MLflow run: parameters, curves, a picture before and after, checkpoints, the model.
+
+    Args:
+        run: The run folder.
+        data: What it learns from, as parameters: name -> value.
+        parent: The MLflow run that this one is part of (in tuning).
+
+    Raises:
+        MissingExtra: MLflow is not installed.
+    """
+
+    def __init__(
+        self, run: Path, data: dict[str, Any] | None = None, parent: str | None = None
+    ) -> None:
+        if not mlflow_there():
+            raise MissingExtra("Tracking by MLflow", "train")
+        self._run, self._data, self._parent = run, data or {}, parent
+        self._waiting: list[dict[str, float]] = []
+        self._id = ""
+        self._client: Any = None
+        self._last: Progress | None = None
+
+    def begin(self, config: TrainConfig, step: int) -> None:
+        with _quietly():
+            self._begin(config)
+
+    def _begin(self, config: TrainConfig) -> None:
+        from mlflow import MlflowClient
+
+        uri = default_uri(self._run)
+        self._client = MlflowClient(uri)
+        note = self._run / "mlflow.json"
+        if note.is_file():
+            known = json.loads(note.read_text())
+            if known["uri"] == uri:
+                self._id = known["run_id"]
+                self._client.update_run(self._id, "RUNNING")
+                return
+        experiment = self._client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            local = None
+            if not os.environ.get("MLFLOW_TRACKING_URI"):
+                local = (self._run.parent.resolve() / "mlartifacts").as_uri()
+            number = self._client.create_experiment(EXPERIMENT, artifact_location=local)
+        else:
+            number = experiment.experiment_id
+        tags = {"mlflow.runName": self._run.name, "recipe": config.name}
+        if self._parent:
+            tags["mlflow.parentRunId"] = self._parent
+        self._id = self._client.create_run(number, tags=tags).info.run_id
+        note.write_text(json.dumps({"uri": uri, "run_id": self._id}))
+        for name, value in (flat(dataclasses.asdict(config)) | self._data).items():
+            self._client.log_param(self._id, name, value)
+
+    def _log(self, name: str, value: float | None, step: int) -> None:
+        if value is not None and math.isfinite(value):
+            self._client.log_metric(self._id, name, value, step=step)
+
+    def step(self, step: int, terms: dict[str, float]) -> None:
+        self._waiting.append(terms)
+        if len(self._waiting) >= BATCH_EVERY:
+            with _quietly():
+                for name in self._waiting[-1]:
+                    values = [t[name] for t in self._waiting if name in t]
+                    self._log(f"batch_{name}", float(np.mean(values)), step)
+            self._waiting = []
+
+    def line(self, progress: Progress) -> None:
+        with _quietly():
+            self._log("train_loss", progress.loss, progress.step)
+            for name, value in progress.terms.items():
+                self._log(f"train_{name}", value, progress.step)
+            self._log("val_psnr", progress.psnr, progress.step)
+            self._log("val_gain_db", progress.gain_db, progress.step)
+            self._log("seconds_per_step", progress.seconds_per_step, progress.step)
+
+    def validated(self, training: Training, step: int) -> None:
+        with _quietly():
+            picture = before_and_after(training)
+            if picture is not None:
+                path = self._run / f"validation-{step:07d}.png"
+                images.write_png(path, picture)
+                self._client.log_artifact(self._id, str(path), "pictures")
+                path.unlink()
+            best = self._run / "best.safetensors"
+            if best.is_file():
+                self._client.log_artifact(self._id, str(best), f"checkpoints/{step:07d}")
+
+    def finished(self, path: Path, card: dict[str, Any]) -> None:
+        with _quietly():
+            self._client.log_artifact(self._id, str(path), "model")
+            name = f"sharpreel-{path.stem}"
+            with contextlib.suppress(Exception):  # there already
+                self._client.create_registered_model(name)
+            source = f"{self._client.get_run(self._id).info.artifact_uri}/model/{path.name}"
+            self._client.create_model_version(name, source, self._id)
+            gain = card.get("val_psnr_y", {}).get("gain_db")
+            self._log("final_gain_db", gain, int(card.get("steps", 0)))
+
+    def close(self, status: str = "FINISHED") -> None:
+        if self._id:
+            with _quietly():
+                self._client.set_terminated(self._id, status)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """A tracker that fails is a warning, not the end of a training; its own remarks are kept."""
+    import logging
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except MissingExtra:
+        raise
+    except Exception as e:
+        first = str(e).strip().splitlines()
+        warnings.warn(
+            f"MLflow did not take this: {type(e).__name__}: {first[0] if first else ''}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def flat(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested settings with dotted names: {"gan": {"tv": 1}} -> {"gan.tv": 1}."""
+    made: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            made |= flat(value, f"{before}{name}.")
+        else:
+            made[before + name] = value
+    return made
+
+
+def before_and_after(training: Training) -> Any:
+    """The first validation clip's second frame: bicubic, the network's, the truth, side by side."""
+    from sharpreel import ops
+    from sharpreel.data import Clip, middle
+    from sharpreel.engine import TorchEngine
+    from sharpreel.upscale import upscale_frames
+
+    c = training.config
+    if not training.val_clips or not isinstance(training.val_clips[0], Clip):
+        return None
+    clip = middle(training.val_clips[0], c.scale, 3, c.validate_patch or 160)
+    engine = TorchEngine(training.as_model(), module=training.module(), tile=0)
+    *_, sr = upscale_frames(list(clip.lr), engine=engine)
+    hr = clip.hr[-1]
+    return np.concatenate([ops.resize(clip.lr[-1], *hr.shape[:2]), sr, hr], axis=1)

@@ -1,0 +1,106 @@
+"""How commands speak: people read stderr, programs read stdout, the exit code says how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from sharpreel.errors import SharpreelError, Terminated, UsageError
+
+INTERRUPTED = 130
+
+
+class Voice:
+    """Where words go: people read stderr, programs read stdout."""
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        self.as_json, self.quiet = as_json, quiet
+
+    def event(self, event: str, **values: Any) -> None:
+        """One JSON object on stdout, with --json."""
+        if self.as_json:
+            print(json.dumps({"event": event, **values}, default=str), flush=True)
+
+    def say(self, text: str) -> None:
+        """A line for people; not with --quiet or --json."""
+        if not (self.quiet or self.as_json):
+            print(text, file=sys.stderr, flush=True)
+
+    def result(self, text: str) -> None:
+        """A line of the answer itself."""
+        if not self.as_json:
+            print(text, flush=True)
+
+    def error(self, error: BaseException, source: str | None = None) -> None:
+        self.event("error", input=source, type=type(error).__name__, message=str(error))
+        print(f"sharpreel: {error}", file=sys.stderr, flush=True)
+
+
+def settings_of(words: list[str] | None) -> dict[str, str]:
+    """{"residual": "true"} from ["residual=true"]."""
+    pairs = {}
+    for word in words or []:
+        name, equals, value = word.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"--set {word}: write NAME=VALUE, such as residual=true.")
+        pairs[name] = value
+    return pairs
+
+
+def clock(seconds: float | None) -> str:
+    """1:02:03, or ? when nobody knows."""
+    if seconds is None:
+        return "?"
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return (f"{hours}:{minutes:02d}" if hours else f"{minutes}") + f":{whole % 60:02d}"
+
+
+@contextmanager
+def errors_as_exit_codes(voice: Voice, debug: bool) -> Iterator[None]:
+    """Turn what is raised inside into one line on stderr and the exit code of `errors.py`."""
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except SharpreelError as e:
+        if debug:
+            traceback.print_exc()
+        voice.error(e)
+        raise typer.Exit(e.exit_code) from None
+    except KeyboardInterrupt:
+        voice.event("error", type="KeyboardInterrupt", message="interrupted; resumable")
+        print("\nsharpreel: interrupted. Give the same command again to go on.", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except MemoryError:
+        voice.error(SharpreelError("out of memory; choose a smaller scale or size."))
+        raise typer.Exit(4) from None
+    except Exception as e:
+        if debug:
+            traceback.print_exc()
+        voice.error(unexpected(e))
+        raise typer.Exit(1) from None
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def unexpected(error: Exception) -> SharpreelError:
+    """What only we could break, in one line."""
+    words = " ".join(str(error).split())[:300]
+    return SharpreelError(f"unexpected {type(error).__name__}: {words} (use --debug to see where)")
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise Terminated("terminated. Give the same command again to go on.")

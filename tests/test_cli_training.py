@@ -1,0 +1,156 @@
+"""`sharpreel data`, `train` and `recipes` from the command line, as users give them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from media import write_frames
+from sharpreel import cli, data, video, weights
+from sharpreel.recipes import RECIPES
+from test_train import tiles
+
+QUICK = ["--set", "arguments.channels=8", "--set", "arguments.blocks=1", "--set", "patch=16",
+         "--set", "stages=[[1.0,2,2]]", "--set", "save_every=2", "--set", "validate_every=4",
+         "--no-mlflow", "--threads", "2"]  # fmt: skip
+
+
+def run(*words: Any) -> Any:
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+def events(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for k in range(4):
+        frames = [tiles(k, t) for t in range(5)]
+        write_frames(folder / f"clip{k}.mp4", frames, options={"crf": "5"})
+    return folder
+
+
+def test_a_folder_of_videos_becomes_a_model_that_upscales(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = run("train", "reel-fast", "--data", videos, "--out", out, *QUICK,
+               "--set", "steps=4", "--json")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    told = events(done.stdout)
+    assert [e["step"] for e in told if e["event"] == "train"] == [0, 2, 4]
+    (trained,) = [e for e in told if e["event"] == "trained"]
+    path = Path(trained["path"])
+    assert path == out / "reel-fast_x2.safetensors"
+    assert Path(trained["graph"]).is_file()
+    card = weights.load_model(path).card
+    assert card["data"]["clips"] == 2  # of four: two to learn from, one to score on, one left
+    assert card["data"]["clips by rights"] == {"unknown": 2}
+    assert set(card["val_psnr_y"]["clips"]) < {f"clip{k}" for k in range(4)}
+    assert (out / "log.jsonl").is_file()
+    larger = tmp_path / "larger.mp4"
+    done = run("upscale", videos / "clip0.mp4", "-m", path, "-o", larger)
+    assert done.exit_code == 0, done.output
+    assert video.probe(larger).shown_size == (192, 160)
+
+
+def test_the_same_command_goes_on_and_resume_never_begins(videos: Path, tmp_path: Path) -> None:
+    words = ["train", "reel-fast", "--data", videos, "--out", tmp_path / "run", *QUICK,
+             "--set", "steps=4"]  # fmt: skip
+    done = run(*words, "--resume")
+    assert done.exit_code == 2
+    assert "holds no training that could go on" in done.output
+    assert run(*words).exit_code == 0
+    done = run(*words, "--resume", "--json")
+    assert done.exit_code == 0, done.output
+    assert [e for e in events(done.stdout) if e["event"] == "train"] == []
+    done = run(*words, "--set", "learning_rate=1")
+    assert done.exit_code == 2
+    assert "begun with other settings (learning_rate)" in done.output
+
+
+def test_up_training_from_the_command_line(videos: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    words = ["--data", videos, *QUICK, "--set", "steps=2"]
+    assert run("train", "reel-fast", "--out", first, *words).exit_code == 0
+    done = run("train", "reel-fast", "--out", tmp_path / "second", *words, "--from",
+               first / "reel-fast_x2.safetensors")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    done = run("train", "tsrcnn-small", "--out", tmp_path / "third", *words[:2], "--no-mlflow",
+               "--set", "patch=16", "--from", first / "reel-fast_x2.safetensors")  # fmt: skip
+    assert done.exit_code == 3
+    assert "which does not begin a tsrcnn" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["train", "real-fast"], 2, "Did you mean reel-fast"),
+        (["train", "reel-fast", "--set", "step=4"], 2, "Did you mean steps"),
+        (["train", "reel-fast", "--set", "patch=64"], 2, "64 pixels: reduced they are 48x40"),
+        (["train", "reel-fast", "--set", "degradation=bix"], 2, "bi"),
+        (["train", "reel-fast", "--device", "cuda"], 4, "no CUDA GPU"),
+        (["train", "reel-fast", "--list", "LIST"], 3, "names what is not in"),
+        (["train", "iseebetter-4x", "--set", "patch=8"], 2, "vgg16-397923af.pth"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_is_one_line(
+    words: list[str], code: int, message: str, videos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text("clip9\n")
+    words = [str(tmp_path / "list.txt") if word == "LIST" else word for word in words]
+    done = run(*words, "--data", videos, "--out", tmp_path / "run", "--no-mlflow", "--quiet")
+    assert done.exit_code == code, done.output
+    assert message in done.output
+    assert done.stderr.count("\n") == 1
+
+
+def test_data_is_prepared_checked_and_split(videos: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    done = run("data", "prepare", videos, "-o", store, "--max-frames", 3)
+    assert done.exit_code == 0, done.output
+    assert {e.frames for e in data.open_store(store).entries} == {3}
+    done = run("data", "check", store)
+    assert done.exit_code == 0
+    done = run("data", "split", store, "-o", tmp_path / "lists", "--shares", "50/25/25")
+    assert done.exit_code == 0, done.output
+    listed = [
+        (tmp_path / "lists" / f"{p}.txt").read_text().split() for p in ("train", "val", "test")
+    ]
+    assert [len(names) for names in listed] == [2, 1, 1]
+    again = tmp_path / "again"
+    done = run("data", "prepare", videos, "-o", again, "--list", tmp_path / "lists" / "val.txt")
+    assert data.open_store(again).names == listed[1]
+    file = store / data.open_store(store).entries[0].file
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    done = run("data", "check", store)
+    assert done.exit_code == 3
+    done = run("data", "split", store, "-o", tmp_path, "--shares", "most")
+    assert done.exit_code == 2
+
+
+def test_noncommercial_clips_are_left_out_unless_asked_for(videos: Path, tmp_path: Path) -> None:
+    rows = "".join(
+        f"videos/clip{k}.mp4,{'noncommercial' if k else 'permissive'}\n" for k in range(4)
+    )
+    (tmp_path / "MANIFEST.csv").write_text(f"file,rights\n{rows}")
+    words = ["train", "reel-fast", "--data", videos, *QUICK, "--set", "steps=2", "--val", videos]
+    done = run(*words, "--out", tmp_path / "one")
+    assert done.exit_code == 0, done.output
+    assert "3 noncommercial clips are left out" in done.stderr
+    card = weights.load_model(tmp_path / "one" / "reel-fast_x2.safetensors").card
+    assert card["data"]["clips by rights"] == {"permissive": 1}
+    done = run(*words, "--out", tmp_path / "all", "--noncommercial")
+    card = weights.load_model(tmp_path / "all" / "reel-fast_x2.safetensors").card
+    assert card["data"]["clips by rights"] == {"noncommercial": 3, "permissive": 1}
+
+
+def test_recipes_are_listed() -> None:
+    done = run("recipes", "--json")
+    assert [e["name"] for e in events(done.stdout)] == list(RECIPES)
+    assert all(name in run("recipes").stdout for name in RECIPES)

@@ -1,0 +1,335 @@
+"""data.py: clips found, split, stored, and cut to batches."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+
+from media import count_frames, make_clip, moving
+from sharpreel import data, degrade, images, ops, video
+from sharpreel.errors import InputError, UsageError
+
+
+def save_pictures(folder: Path, names: list[str], size: tuple[int, int] = (32, 24)) -> None:
+    folder.mkdir(parents=True)
+    for name, pixels in zip(names, moving(size, len(names)), strict=True):
+        images.write_png(folder / name, pixels)
+
+
+# Layouts.
+
+
+def test_vimeo_septuplets_are_found_and_listed(tmp_path: Path) -> None:
+    names = [f"im{k}.png" for k in range(1, 8)]
+    for clip in ("00001/0001", "00001/0002", "00002/0001"):
+        save_pictures(tmp_path / "sequences" / clip, names)
+    found = data.find_clips(tmp_path)
+    assert [s.name for s in found] == ["00001/0001", "00001/0002", "00002/0001"]
+    assert [p.name for p in found[0].paths] == names
+    (tmp_path / "sep_trainlist.txt").write_text("00001/0002\n\n00002/0001\n")
+    listed = data.find_clips(tmp_path, tmp_path / "sep_trainlist.txt")
+    assert [s.name for s in listed] == ["00001/0002", "00002/0001"]
+
+
+def test_folders_of_pictures_are_clips_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "train_sharp" / "000", ["8.png", "9.png", "10.png"])
+    save_pictures(tmp_path / "train_sharp" / "001", ["00000000.png"])
+    found = data.find_clips(tmp_path / "train_sharp")
+    assert [s.name for s in found] == ["000", "001"]
+    assert [p.name for p in found[0].paths] == ["8.png", "9.png", "10.png"]
+
+
+def test_a_folder_called_truth_is_not_the_clips_name(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "car05_001" / "truth", ["0001.png", "0002.png"])
+    save_pictures(tmp_path / "GT" / "calendar", ["001.png"])
+    assert [s.name for s in data.find_clips(tmp_path)] == ["calendar"]
+    (tmp_path / "GT").rename(tmp_path / "elsewhere")
+    assert "car05_001" in [s.name for s in data.find_clips(tmp_path)]
+
+
+def test_a_list_may_name_single_frames(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "foliage", ["001.png", "002.png", "003.png"])
+    (tmp_path / "foliage_test.txt").write_text("foliage/002.png\nfoliage/003.png  # the end\n")
+    (found,) = data.find_clips(tmp_path, tmp_path / "foliage_test.txt")
+    assert [p.name for p in found.paths] == ["002.png", "003.png"]
+
+
+def test_a_list_that_names_missing_frames_is_refused(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "foliage", ["001.png"])
+    (tmp_path / "list.txt").write_text("foliage/001.png\nfoliage/009.png\nwalk\n")
+    with pytest.raises(InputError, match=r"names what is not in .*: foliage/009.png, walk\."):
+        data.find_clips(tmp_path, tmp_path / "list.txt")
+
+
+def test_videos_at_any_depth_are_clips_and_manifests_tell_their_rights(tmp_path: Path) -> None:
+    (tmp_path / "train" / "deep").mkdir(parents=True)
+    make_clip(tmp_path / "train" / "a.mp4", frames=2)
+    make_clip(tmp_path / "train" / "deep" / "b.mp4", frames=2)
+    (tmp_path / "MANIFEST.csv").write_text("file,rights\ntrain/a.mp4,noncommercial\n")
+    found = data.find_clips(tmp_path / "train")
+    assert [(s.name, s.rights) for s in found] == [("a", "noncommercial"), ("deep/b", "unknown")]
+    kept, rights = data.allowed(found)
+    assert [s.name for s in kept] == ["deep/b"]
+    assert rights == {"unknown": 1}
+
+
+def test_a_folder_without_clips_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no videos and no folders of pictures"):
+        data.find_clips(tmp_path)
+    with pytest.raises(InputError, match="not a folder"):
+        data.find_clips(tmp_path / "nowhere")
+
+
+# Splitting.
+
+
+def test_clips_are_dealt_whole_and_by_the_seed_alone() -> None:
+    names = [f"clip{k}" for k in range(40)]
+    parts = data.split(names)
+    assert [len(parts[key]) for key in ("train", "val", "test")] == [32, 4, 4]
+    assert sorted(itertools.chain.from_iterable(parts.values())) == sorted(names)
+    assert data.split(names[::-1]) == parts
+    assert data.split(names, seed=1) != parts
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 9])
+def test_every_part_gets_a_clip(count: int) -> None:
+    parts = data.split([str(k) for k in range(count)])
+    assert min(len(part) for part in parts.values()) >= 1
+    assert sum(len(part) for part in parts.values()) == count
+
+
+def test_too_few_clips_for_the_parts_are_refused() -> None:
+    with pytest.raises(UsageError, match="2 clips cannot be split into 3 parts"):
+        data.split(["a", "b"])
+    assert data.split(["a", "b"], shares=(0.5, 0.5, 0))["test"] == []
+
+
+# The store.
+
+
+def test_a_store_holds_the_frames_of_videos_and_pictures_exactly(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    clip = make_clip(tmp_path / "clips" / "a.mp4", frames=5)
+    save_pictures(tmp_path / "clips" / "b", ["1.png", "2.png"])
+    store = data.prepare(data.find_clips(tmp_path / "clips"), tmp_path / "store")
+    assert store.names == ["a", "b"]
+    by_name = {e.name: store.frames(e) for e in store.entries}
+    np.testing.assert_array_equal(by_name["a"], video.read_frames(clip))
+    np.testing.assert_array_equal(by_name["b"], np.stack(list(moving((32, 24), 2))))
+    assert isinstance(by_name["a"], np.memmap)
+    store.verify()
+    again = data.open_store(tmp_path / "store")
+    assert again == store
+    assert again.sha256 == store.sha256
+
+
+def test_preparing_again_decodes_only_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        save_pictures(tmp_path / "clips" / name, ["1.png", "2.png"])
+    sources = data.find_clips(tmp_path / "clips")
+    data.prepare(sources[:1], tmp_path / "store")
+    made: list[str] = []
+    real = data._store_clip
+
+    def watched(source: data.Source, *rest: Any) -> data.Entry:
+        made.append(source.name)
+        return real(source, *rest)
+
+    monkeypatch.setattr(data, "_store_clip", watched)
+    store = data.prepare(sources, tmp_path / "store")
+    assert made == ["b"]
+    assert store.names == ["a", "b"]
+
+
+def test_a_broken_preparation_leaves_a_whole_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        save_pictures(tmp_path / "clips" / name, ["1.png", "2.png"])
+    sources = data.find_clips(tmp_path / "clips")
+    real = data._decoded
+
+    def breaks(paths: tuple[Path, ...], most: int | None) -> object:
+        for k, frame in enumerate(real(paths, most)):
+            if "b" in paths[0].parts and k == 1:
+                raise KeyboardInterrupt
+            yield frame
+
+    monkeypatch.setattr(data, "_decoded", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        data.prepare(sources, tmp_path / "store")
+    assert data.open_store(tmp_path / "store").names == ["a"]
+    assert not list((tmp_path / "store").glob("*.part"))
+    monkeypatch.setattr(data, "_decoded", real)
+    data.prepare(sources, tmp_path / "store").verify()
+
+
+def test_a_changed_byte_is_found(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "clips" / "a", ["1.png"])
+    store = data.prepare(data.find_clips(tmp_path / "clips"), tmp_path / "store")
+    path = tmp_path / "store" / store.entries[0].file
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not the bytes of the manifest"):
+        store.verify()
+
+
+def test_pictures_of_two_sizes_are_no_clip(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "clips" / "a", ["1.png"])
+    images.write_png(tmp_path / "clips" / "a" / "2.png", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(InputError, match="frame 1 is 8x8, those before it are 32x24"):
+        data.prepare(data.find_clips(tmp_path / "clips"), tmp_path / "store")
+
+
+def test_what_is_no_store_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="make one with `sharpreel data prepare`"):
+        data.open_store(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": "else"}))
+    with pytest.raises(InputError, match="not a store"):
+        data.open_store(tmp_path)
+
+
+def test_a_twin_is_the_degradation_of_its_clip_and_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_pictures(tmp_path / "clips" / "a", ["1.png", "2.png"], size=(35, 26))
+    store = data.prepare(data.find_clips(tmp_path / "clips"), tmp_path / "store")
+    (clip,) = store.pairs(4)
+    assert clip.hr.shape == (2, 24, 32, 3)
+    for lr, hr in zip(clip.lr, clip.hr, strict=True):
+        np.testing.assert_array_equal(lr, ops.resize(hr, 6, 8))
+    monkeypatch.setattr(degrade, "degrade", None)
+    (again,) = store.pairs(4)
+    np.testing.assert_array_equal(again.lr, clip.lr)
+
+
+def test_given_twins_are_used_as_they_are(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "hr" / "a", ["1.png", "2.png"], size=(32, 24))
+    save_pictures(tmp_path / "lr" / "a", ["1.png", "2.png"], size=(16, 12))
+    sources = data.find_clips(tmp_path / "hr", lr_folder=tmp_path / "lr")
+    store = data.prepare(sources, tmp_path / "store")
+    (clip,) = store.pairs(2, "given")
+    np.testing.assert_array_equal(clip.lr, np.stack(list(moving((16, 12), 2))))
+    with pytest.raises(UsageError, match="does not go with 32x24 at factor 4"):
+        store.pairs(4, "given")
+    (tmp_path / "lr" / "a" / "2.png").unlink()
+    with pytest.raises(InputError, match="missing, the low-resolution twin of"):
+        data.find_clips(tmp_path / "hr", lr_folder=tmp_path / "lr")
+
+
+def test_a_camera_moves_smoothly_over_a_still(tmp_path: Path) -> None:
+    (tmp_path / "stills").mkdir()
+    images.write_png(tmp_path / "stills" / "cat.png", skimage.data.chelsea())
+    sources = data.find_clips(tmp_path / "stills", stills=True)
+    store = data.prepare(sources, tmp_path / "store", max_frames=12, seed=5)
+    frames = store.frames(store.entries[0])
+    assert frames.shape == (12, 240, 360, 3)
+    assert any((a != b).any() for a, b in itertools.pairwise(frames))
+    still = skimage.data.chelsea()
+    for frame in frames:  # each is a crop of the picture, nothing made up
+        places = np.argwhere((still[:61, :92] == frame[0, 0]).all(axis=2))
+        assert any((still[y : y + 240, x : x + 360] == frame).all() for y, x in places)
+
+
+# Batches.
+
+
+def clips_of(size: tuple[int, int], frames: int = 6, scale: int = 2) -> list[data.Clip]:
+    hr = np.stack(list(moving(size, frames)))
+    return [data.Clip("a", *degrade.degrade(hr, scale))]
+
+
+def test_a_batch_is_named_by_seed_and_step_and_its_crops_match() -> None:
+    clips = clips_of((96, 80))
+    lr, hr = data.sample_batch(clips, 2, 4, 3, 16, seed=7, step=11)
+    assert lr.shape == (4, 3, 3, 16, 16)
+    assert hr.shape == (4, 3, 3, 32, 32)
+    again = data.sample_batch(clips, 2, 4, 3, 16, seed=7, step=11)
+    np.testing.assert_array_equal(lr, again[0])
+    assert (lr != data.sample_batch(clips, 2, 4, 3, 16, seed=7, step=12)[0]).any()
+    for n in range(4):  # away from the crop's border, reducing the hr crop gives the lr crop
+        reduced = ops.resize(hr[n, 0].transpose(1, 2, 0), 16, 16).transpose(2, 0, 1)
+        inside = np.abs(reduced.astype(int) - lr[n, 0])[:, 3:-3, 3:-3]
+        assert inside.max() <= 1
+
+
+def test_several_processes_share_one_batch() -> None:
+    clips = clips_of((96, 80))
+    whole = data.sample_batch(clips, 2, 5, 2, 16, 1, 2)
+    parts = [data.sample_batch(clips, 2, 5, 2, 16, 1, 2, (k, 2)) for k in range(2)]
+    for together, first, second in zip(whole, *parts, strict=True):
+        np.testing.assert_array_equal(together[0::2], first)
+        np.testing.assert_array_equal(together[1::2], second)
+
+
+def test_all_eight_symmetries_and_both_directions_of_time_come_up() -> None:
+    hr = np.zeros((2, 32, 32, 3), np.uint8)
+    hr[0, :16, :8] = 200  # one corner, longer than wide: no symmetry keeps it
+    hr[1] = hr[0] // 2
+    clips = [data.Clip("a", hr, hr[:, ::2, ::2])]
+    seen = {data.sample_batch(clips, 2, 1, 2, 16, 0, step)[0].tobytes() for step in range(200)}
+    assert len(seen) == 16
+
+
+def test_a_clip_that_is_too_short_goes_on_backwards() -> None:
+    hr = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((1, 32, 32, 3), np.uint8)
+    lr, _ = data.sample_batch([data.Clip("a", hr, hr[:, ::2, ::2])], 2, 1, 7, 16, 0, 0)
+    assert list(lr[0, :, 0, 0, 0]) in ([0, 1, 2, 1, 0, 1, 2], [2, 1, 0, 1, 2, 1, 0])
+
+
+def test_videos_smaller_than_the_patch_are_refused_in_words() -> None:
+    with pytest.raises(UsageError, match="patch of 64 pixels: reduced they are 48x40"):
+        data.check_clips(clips_of((96, 80)), 64)
+
+
+# Bursts.
+
+
+def burst(noisy: list[float], seed: int = 0) -> data.Frames:
+    """Scans of one place, each with scan-line noise of so many levels."""
+    rng = np.random.default_rng(seed)
+    clean = skimage.data.camera()[::4, ::4].astype(float)
+    scans = [clean + rng.normal(0, level, (128, 1)) for level in noisy]
+    levels: data.Frames = np.clip(np.stack(scans), 0, 255).astype(np.uint8)
+    return levels[..., None].repeat(3, axis=3)
+
+
+def test_scan_lines_raise_the_noise_score_and_blur_lowers_the_other() -> None:
+    clean, noisy = burst([0, 20])
+    assert data.noise_score(noisy) > data.noise_score(clean) + 0.05
+    soft = ops.resize(ops.resize(clean, 32, 32), 128, 128)
+    assert data.blur_score(soft) < data.blur_score(clean) / 4
+
+
+def test_the_least_noisy_scan_is_the_target_and_the_next_the_reference() -> None:
+    order = data.choose_target(burst([12, 0.5, 6, 1.5, 9]))
+    assert order[:2] == [1, 3]
+    assert sorted(order) == [0, 1, 2, 3, 4]
+
+
+def test_a_burst_becomes_grey_windows_with_the_reference_in_the_middle() -> None:
+    scans = burst([12, 0.5, 6, 1.5, 9, 10, 11])
+    lr, hr = data.sample_bursts([scans], 4, 5, 32, seed=0, step=3)
+    assert lr.shape == (4, 5, 1, 32, 32)
+    assert hr.shape == (4, 1, 1, 32, 32)
+    for n in range(4):
+        distances = [np.abs(lr[n, k, 0].astype(float) - hr[n, 0, 0]).mean() for k in range(5)]
+        assert int(np.argmin(distances)) == 2
+    again = data.sample_bursts([scans], 4, 5, 32, seed=0, step=3)
+    np.testing.assert_array_equal(lr, again[0])
+
+
+def test_a_clip_is_counted_as_another_decoder_counts_it(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a.mp4", frames=9)
+    (loaded,) = data.load_clips([clip], 2)
+    assert len(loaded.hr) == count_frames(clip) == 9
