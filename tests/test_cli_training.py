@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from media import write_frames
+from media import REPO, write_frames
 from sharpreel import cli, data, video, weights
 from sharpreel.recipes import RECIPES
 from test_train import tiles
@@ -154,3 +158,63 @@ def test_recipes_are_listed() -> None:
     done = run("recipes", "--json")
     assert [e["name"] for e in events(done.stdout)] == list(RECIPES)
     assert all(name in run("recipes").stdout for name in RECIPES)
+
+
+def test_a_search_makes_a_recipe_that_trains(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "space.toml").write_text(
+        'learning_rate = {type = "float", low = 1e-4, high = 1e-2, log = true}\n'
+    )
+    words = ["tune", "reel-fast", "--data", videos, "--out", tmp_path / "search", *QUICK,
+             "--set", "steps=4", "--space", tmp_path / "space.toml", "--trials", "2"]  # fmt: skip
+    done = run(*words, "--json")
+    assert done.exit_code == 0, done.output
+    told = events(done.stdout)
+    assert sum(e["event"] == "trial" for e in told) == 2
+    assert told[-1]["event"] == "tuned"
+    best = Path(told[-1]["recipe"])
+    assert (
+        json.loads(best.read_text())["set"]["learning_rate"]
+        == told[-1]["settings"]["learning_rate"]
+    )
+    done = run("train", best, "--data", videos, "--out", tmp_path / "run", "--no-mlflow")
+    assert done.exit_code == 0, done.output
+    (tmp_path / "space.toml").write_text("learning_rat = {choices = [1, 2]}\n")
+    done = run(*words[:-4], "--space", tmp_path / "space.toml", "--trials", "2")
+    assert done.exit_code == 2
+    assert "Did you mean learning_rate" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_pipeline_of_dvc_does_nothing_the_second_time(videos: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(REPO / "examples" / "dvc", project)
+    shutil.copytree(videos, project / "clips")
+    params = (project / "params.yaml").read_text()
+    for old, new in (("steps: 2000", "steps: 4"), ("patch: 48", "patch: 16"),
+                     ("channels: 32", "channels: 8")):  # fmt: skip
+        assert old in params
+        params = params.replace(old, new)
+    (project / "params.yaml").write_text(params)
+    here = Path(sys.executable).parent
+    env = os.environ | {"PATH": f"{here}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+
+    def dvc(*words: str) -> str:
+        done = subprocess.run(
+            ["dvc", *words], cwd=project, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    dvc("init", "-q")
+    first = dvc("repro")
+    for stage in ("prepare", "train", "evaluate", "report"):
+        assert f"Running stage '{stage}'" in first
+    metrics = json.loads(dvc("metrics", "show", "--json"))
+    assert "bicubic" in json.dumps(metrics)
+    second = dvc("repro")
+    assert "Running stage" not in second
+    (project / "params.yaml").write_text(params.replace("steps: 4", "steps: 6"))
+    third = dvc("repro")
+    assert "Running stage 'train'" in third
+    assert "Running stage 'prepare'" not in third

@@ -314,7 +314,7 @@ def test_the_generators_step_is_done_before_the_judge_changes(
 
 def test_before_its_start_the_game_is_not_played(three: list[data.Clip], tmp_path: Path) -> None:
     training = train.Training(replace(TINY, gan=SMALL_GAN), three, [], tmp_path)
-    assert set(training.learn(training.batch(0))) == {"loss"}
+    assert set(training.learn(training.batch(0))) == {"loss", "psnr", "ssim"}
     training.learn(training.batch(1))
     assert "judge" in training.learn(training.batch(2))
 
@@ -522,6 +522,8 @@ def test_the_log_is_a_line_for_each_save(three: list[data.Clip], tmp_path: Path)
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 3, 6]
     assert {"loss", "seconds_per_step", "waited", "psnr", "gain_db"} <= set(lines[-1])
+    assert lines[-1]["terms"]["psnr"] > 5  # of the batches
+    assert 0 < lines[1]["terms"]["ssim"] < 1
 
 
 @pytest.mark.slow
@@ -546,6 +548,7 @@ def test_mlflow_has_one_run_of_a_training_that_went_on(
     assert found.data.params["model"] == "reel-fast"
     assert found.data.params["arguments.channels"] == "8"
     assert found.data.params["clips"] == "2"
+    assert {"train_loss", "train_psnr", "train_ssim", "val_psnr"} <= set(found.data.metrics)
     points = client.get_metric_history(found.info.run_id, "val_gain_db")
     assert [p.step for p in points] == [0, 3, 6]
     pictures = client.list_artifacts(found.info.run_id, "pictures")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sharpreel
-from sharpreel import cli_training
+from sharpreel import cli_measuring, cli_training
 from sharpreel.errors import (
     DiskFullError,
     InputError,
@@ -787,6 +787,7 @@ def export(
         print(weights.export_graph(weights.load_model(model, scale), output))
 
 
+cli_measuring.register(app)
 cli_training.register(app)
 
 

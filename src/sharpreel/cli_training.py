@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sharpreel.data import Store
     from sharpreel.harvest import Report as HarvestReport
     from sharpreel.train import Progress, TrainConfig
+    from sharpreel.tune import Update
 
 data_app = typer.Typer(
     help="Find, fetch, harvest and prepare clips to train and to measure on.",
@@ -378,6 +379,80 @@ def progress_told(voice: Voice, speaks: bool) -> Any:
     return tell
 
 
+def tune(
+    recipe: Recipe,
+    data: Data,
+    output: Annotated[
+        Path, typer.Option("-o", "--out", "--output", help="Folder of the search; goes on.")
+    ],
+    space: Annotated[
+        Path, typer.Option("--space", help="JSON or TOML file: settings, and what they may be.")
+    ],
+    trials: Annotated[int, typer.Option("--trials", min=1, help="How many in all.")] = 20,
+    val: Val = None,
+    scale: Scale = None,
+    settings: Settings = None,
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", help="Where several workers meet: sqlite:///study.db, or a URL."),
+    ] = None,
+    start_from: Annotated[
+        str | None, typer.Option("--from", help="Each trial begins with this checkpoint.")
+    ] = None,
+    seed: Seed = 123,
+    list_file: ListFile = None,
+    device: Annotated[str, typer.Option("-d", "--device", help="auto, cpu or cuda.")] = "auto",
+    threads: Threads = None,
+    no_mlflow: NoMlflow = False,
+    noncommercial: Noncommercial = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Search a recipe's settings; several workers may give the same command."""
+    voice = Voice(as_json, quiet)
+    with errors_as_exit_codes(voice, debug):
+        from sharpreel import train as training
+        from sharpreel import tune as tuning
+        from sharpreel.recipes import configure
+
+        training.check_device(device)
+        fixed = settings_of(settings)
+        config = configure(recipe, fixed, scale)
+        searched = tuning.Space.read(space)
+        set_threads(threads)
+        train_clips, val_clips, facts = clips_for(
+            config, data, val, output, list_file, noncommercial, voice
+        )
+        found = tuning.tune(
+            recipe, searched, train_clips, val_clips, output, trials, scale=scale,
+            settings=fixed, storage=storage, seed=seed, device=device, start_from=start_from,
+            data=facts, track=not no_mlflow, tell=trial_told(voice),
+        )  # fmt: skip
+        voice.event("tuned", trial=found.trial, gain_db=found.value, settings=found.settings,
+                    recipe=str(found.recipe), model=str(found.model))  # fmt: skip
+        chosen = ", ".join(f"{name}={value}" for name, value in found.settings.items())
+        voice.say(f"best: trial {found.trial}, {found.value:+.3f} dB over bicubic ({chosen})")
+        voice.result(f"{found.recipe}\n{found.model}")
+
+
+def trial_told(voice: Voice) -> Any:
+    """A callback that says how each trial ended."""
+
+    def tell(update: Update) -> None:
+        if update.state == "running":
+            return
+        voice.event("trial", number=update.trial, state=update.state, gain_db=update.value,
+                    best=update.best, finished=update.finished, trials=update.trials,
+                    settings=dict(update.settings), note=update.note)  # fmt: skip
+        gain = update.note if update.value is None else f"{update.value:+.3f} dB"
+        tried = ", ".join(f"{name}={value}" for name, value in update.settings.items())
+        voice.say(f"  {update.finished}/{update.trials}  trial {update.trial} {update.state}: "
+                  f"{gain} ({tried})")  # fmt: skip
+
+    return tell
+
+
 def recipes(as_json: AsJson = False) -> None:
     """List the recipes: named trainings, with their network, factor and first line."""
     from rich.console import Console
@@ -404,4 +479,5 @@ def register(app: typer.Typer) -> None:
     """Add these commands to `sharpreel`."""
     app.add_typer(data_app, name="data")
     app.command()(train)
+    app.command()(tune)
     app.command()(recipes)

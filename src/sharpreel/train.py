@@ -52,7 +52,7 @@ from sharpreel.upscale import ahead
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-Clips = Sequence[data.Clip]
+SSIM_EVERY = 10  # steps
 
 
 class TrainingError(SharpreelError):
@@ -448,7 +448,8 @@ class Training:
         """One step of the generator, and then one of the judge, who has seen the same pictures.
 
         Returns:
-            Each term of the generator's loss by name, "loss" their sum, and "judge".
+            Each term of the generator's loss by name, "loss" their sum, "judge", and "psnr" and
+        "ssim" of the batch.
 
         Raises:
             TrainingError: The loss is no number; the batch is kept in the run folder.
@@ -474,7 +475,8 @@ class Training:
                         "Lower learning_rate, or set clip_gradient."
                     )
                 self.fabric.backward(loss / len(pairs))
-            for name, value in (told | {"loss": float(loss.detach())}).items():
+            told |= {"loss": float(loss.detach()), **self._likeness(sr.detach(), hr)}
+            for name, value in told.items():
                 terms[name] = terms.get(name, 0.0) + value / len(pairs)
             made.append((sr.detach(), hr))
         if c.clip_gradient:
@@ -487,6 +489,14 @@ class Training:
         self.step += 1
         self._average()
         return terms
+
+    def _likeness(self, sr: Tensor, hr: Tensor) -> dict[str, float]:
+        """PSNR of the batch in dB (RGB) and, at every tenth step, its SSIM."""
+        sr = sr.float().clamp(0, 1)
+        found = {"psnr": 10 * math.log10(1 / (float(losses.mse(sr, hr)) + 1e-8))}
+        if self.step % SSIM_EVERY == 0 and min(sr.shape[-2:]) >= 7:
+            found["ssim"] = float(losses.ssim7(sr, hr))
+        return found
 
     def _objective(self, sr: Tensor, hr: Tensor, judged: bool) -> tuple[Tensor, dict[str, float]]:
         """The generator's loss, and its terms by name."""
@@ -642,7 +652,7 @@ class Training:
         self.tracker.begin(self.config, self.step)
         if self.val_clips and self.step == 0 and self.fabric.global_rank == 0:
             self._validated(tell, self._line([], 0.0, 0.0, 0))
-        with _asked_to_stop() as stopped, closing(self._batches()) as batches:
+        with _asked_to_stop() as stopped, closing(self.batches()) as batches:
             began, waited, since, seen = time.monotonic(), 0.0, self.step, []
             while self.step < self.config.steps:
                 asked = time.monotonic()
@@ -670,7 +680,7 @@ class Training:
                         f"terminated at step {self.step}; saved. The same command goes on."
                     )
 
-    def _batches(self) -> Generator[list[tuple[Tensor, Tensor]]]:
+    def batches(self) -> Generator[list[tuple[Tensor, Tensor]]]:
         """Batches made in a thread of their own, a few steps ahead."""
         return ahead((self.batch(step) for step in range(self.step, self.config.steps)), 3)
 

@@ -1,0 +1,172 @@
+"""`sharpreel evaluate` and `compare`: words into arguments, one call, and words again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sharpreel.errors import InputError
+from sharpreel.voice import Voice, errors_as_exit_codes
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+ProtocolName = Annotated[
+    str, typer.Option("--protocol", help="P1, P1-RGB, P1-Vimeo, P2, P3, P4 or E.")
+]
+NoTemporal = Annotated[
+    bool, typer.Option("--no-temporal", help="Leave out tOF, warping error and flicker.")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
+REGRESSED = 1  # exit code
+
+
+def evaluate(
+    model: Annotated[
+        list[str], typer.Option("-m", "--model", help="Name or file; as often as you like.")
+    ],
+    data: Annotated[
+        Path, typer.Option("--data", help="Clips in high resolution: folder, store or one video.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the report.")] = Path(
+        "report"
+    ),
+    degrade: Annotated[
+        str, typer.Option("--degrade", help="bi, bd, area, ...: how they are made small.")
+    ] = "bi",
+    scale: Annotated[
+        float | None, typer.Option("-s", "--scale", help="Factor; the first model's by default.")
+    ] = None,
+    protocol: ProtocolName = "P1",
+    list_file: Annotated[
+        Path | None, typer.Option("--list", help="Names of the clips to take, one a line.")
+    ] = None,
+    lr: Annotated[
+        Path | None, typer.Option("--lr", help="Low-resolution twins, laid out as --data is.")
+    ] = None,
+    max_frames: Annotated[
+        int | None, typer.Option("--max-frames", min=1, help="Of each clip, at most so many.")
+    ] = None,
+    no_temporal: NoTemporal = False,
+    vmaf: Annotated[bool, typer.Option("--vmaf", help="Measure VMAF and VMAF-NEG, too.")] = False,
+    device: Annotated[str, typer.Option("-d", "--device", help="auto, cpu or cuda.")] = "auto",
+    engine: Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")] = "auto",
+    against: Annotated[
+        Path | None, typer.Option("--against", help="scores.json of an earlier report.")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0, help="dB that may be lost against it.")
+    ] = 0.02,
+    offline: Offline = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Make clips small, enlarge them by networks and bicubic, and measure both by a protocol."""
+    voice = Voice(as_json, quiet)
+    with errors_as_exit_codes(voice, debug):
+        from sharpreel import evaluate as measuring
+        from sharpreel import report
+        from sharpreel.cli import have_model
+
+        baseline = None if against is None else read_scores(against)
+        for name in model:
+            have_model(name, offline, voice)
+        done = measuring.benchmark(
+            model, data, degradation=degrade, scale=scale, protocol=protocol,
+            list_file=list_file, lr_folder=lr, max_frames=max_frames,
+            temporal=not no_temporal, with_vmaf=vmaf, device=device, engine=engine,
+            tell=clip_told(voice),
+        )  # fmt: skip
+        page = report.write_report(done, output, shlex.join(["sharpreel", *sys.argv[1:]]))
+        for note in done.notes:
+            voice.say(f"note: {note}")
+        voice.event("evaluated", report=str(page), scores=done.as_dict()["means"])
+        voice.result(measuring.to_markdown(done).rstrip())
+        voice.say(f"{page}")
+        worse = [] if baseline is None else measuring.against(done, baseline, tolerance)
+        for line in worse:
+            voice.event("regression", what=line)
+            voice.result(f"worse than {against}: {line}")
+        raise typer.Exit(REGRESSED if worse else 0)
+
+
+def read_scores(path: Path) -> dict[str, Any]:
+    """The scores.json of a report.
+
+    Raises:
+        InputError: It is none.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as e:
+        raise InputError(f"{path}: not the scores.json of a report.") from e
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not the scores.json of a report.")
+    return content
+
+
+def clip_told(voice: Voice) -> Any:
+    """A callback that says each clip when it is finished, and with --json every tenth frame."""
+    told = ""
+
+    def tell(clip: str, done: int, total: int | None) -> None:
+        nonlocal told
+        if clip != told:
+            told = clip
+            voice.say(f"  {clip}")
+        if done % 10 == 0 or done == total:
+            voice.event("progress", clip=clip, frames=done, total=total)
+
+    return tell
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A video.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another of the same content and size.")],
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="The truth: both are measured against it.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Comparison video; a contact sheet beside it.")
+    ] = Path("comparison.mp4"),
+    mode: Annotated[str, typer.Option("--mode", help="wipe or side-by-side.")] = "wipe",
+    align: Annotated[
+        bool, typer.Option("--align", help="Find by how many frames one begins later.")
+    ] = False,
+    protocol: ProtocolName = "P1",
+    no_temporal: NoTemporal = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Compare two videos: a wipe, a contact sheet, and numbers where there is a truth."""
+    voice = Voice(as_json, quiet)
+    with errors_as_exit_codes(voice, debug):
+        from sharpreel import compare as comparing
+
+        chosen: Any = mode
+        told = clip_told(voice)
+        found = comparing.compare(
+            a, b, reference, output, mode=chosen, align=align, protocol=protocol,
+            temporal=not no_temporal, tell=lambda done, of: told(b.name, done, of),
+        )  # fmt: skip
+        voice.event("compared", **found.as_dict())
+        for note in found.notes:
+            voice.say(f"note: {note}")
+        voice.result(f"{found.frames} frames; B against A: {found.psnr:.2f} dB ({found.protocol})")
+        for name, scores in ((found.a, found.a_scores), (found.b, found.b_scores)):
+            if scores is not None:
+                voice.result(f"{name}: {scores.psnr:.2f} dB, SSIM {scores.ssim:.4f}")
+        voice.result(f"{found.video}\n{found.sheet}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `sharpreel`."""
+    app.command()(evaluate)
+    app.command()(compare)
