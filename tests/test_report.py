@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import io
 import json
 import math
 import re
@@ -39,7 +38,7 @@ def crop(clip: str, kind: str, models: list[str], gain: float = 1.0) -> Crop:
     rng = np.random.default_rng(len(clip))
     hr = rng.integers(0, 255, (24, 32, 3)).astype(np.uint8)
     return Crop(
-        clip, 3, kind, models[-1], gain, 8, 16, hr[::2, ::2].copy(), hr, {m: hr for m in models}
+        clip, 3, kind, models[-1], gain, 8, 16, hr[::2, ::2].copy(), hr, dict.fromkeys(models, hr)
     )
 
 
@@ -90,8 +89,8 @@ class Page(HTMLParser):
                 self.outside.append(where)
         if tag == "img":
             self.images.append(values)
-        if "id" in values and values["id"]:
-            self.ids.append(values["id"])
+        if name_of_it := values.get("id"):
+            self.ids.append(name_of_it)
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -110,6 +109,7 @@ def test_the_page_needs_no_network_and_holds_every_clip_and_model() -> None:
     page = Page(text)
     assert page.open == []
     assert page.outside == []
+    assert len(page.ids) == len(set(page.ids))
     assert not re.search(r"(url\(|@import|fetch\(|\b(src|href)=.?http)[^#)]*http", text)
     for word in ("clip0", "clip1", "bicubic", "ours", "theirs", "321", "Y, whole frames"):
         assert word in text
@@ -224,8 +224,7 @@ def test_many_clips_and_frames_are_drawn_in_part_and_listed_whole() -> None:
 def test_deep_pictures_are_shown_in_bytes() -> None:
     deep = np.array([[[0, 257, 65535]]], np.uint16)
     png = base64.b64decode(report._png(deep))
-    path = io.BytesIO(png).getvalue()
-    assert path == images.encode_png(np.array([[[0, 1, 255]]], np.uint8))
+    assert png == images.encode_png(np.array([[[0, 1, 255]]], np.uint8))
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:

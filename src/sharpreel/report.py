@@ -226,6 +226,9 @@ def _svg(figure: Any, label: str) -> str:
     drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
     drawn = re.sub(r' width="[\d.]+pt"| height="[\d.]+pt"', "", drawn, count=2)
     drawn = drawn.replace(INK, "currentColor")
+    # Names that nothing refers to are the same in every chart, which a page must not have.
+    used = set(re.findall(r"#([\w-]+)", drawn))
+    drawn = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used else "", drawn)
     # The text is the page's own; where it says nothing of a colour, it would be black.
     drawn = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", drawn)
     return drawn.replace(

@@ -130,7 +130,7 @@ class Mlflow(Silent):
     Args:
         run: The run folder.
         data: What it learns from, as parameters: name -> value.
-        parent: The MLflow run that this one is part of (in tuning).
+        parent: The MLflow run that this one is part of (in tuning): no model is registered then.
 
     Raises:
         MissingExtra: MLflow is not installed.
@@ -148,7 +148,7 @@ class Mlflow(Silent):
         self._last: Progress | None = None
 
     def begin(self, config: TrainConfig, step: int) -> None:
-        with _quietly():
+        with quietly():
             self._begin(config)
 
     def _begin(self, config: TrainConfig) -> None:
@@ -186,14 +186,14 @@ class Mlflow(Silent):
     def step(self, step: int, terms: dict[str, float]) -> None:
         self._waiting.append(terms)
         if len(self._waiting) >= BATCH_EVERY:
-            with _quietly():
+            with quietly():
                 for name in self._waiting[-1]:
                     values = [t[name] for t in self._waiting if name in t]
                     self._log(f"batch_{name}", float(np.mean(values)), step)
             self._waiting = []
 
     def line(self, progress: Progress) -> None:
-        with _quietly():
+        with quietly():
             self._log("train_loss", progress.loss, progress.step)
             for name, value in progress.terms.items():
                 self._log(f"train_{name}", value, progress.step)
@@ -202,7 +202,7 @@ class Mlflow(Silent):
             self._log("seconds_per_step", progress.seconds_per_step, progress.step)
 
     def validated(self, training: Training, step: int) -> None:
-        with _quietly():
+        with quietly():
             picture = before_and_after(training)
             if picture is not None:
                 path = self._run / f"validation-{step:07d}.png"
@@ -214,24 +214,29 @@ class Mlflow(Silent):
                 self._client.log_artifact(self._id, str(best), f"checkpoints/{step:07d}")
 
     def finished(self, path: Path, card: dict[str, Any]) -> None:
-        with _quietly():
+        with quietly():
             self._client.log_artifact(self._id, str(path), "model")
-            name = f"sharpreel-{path.stem}"
-            with contextlib.suppress(Exception):  # there already
-                self._client.create_registered_model(name)
-            source = f"{self._client.get_run(self._id).info.artifact_uri}/model/{path.name}"
-            self._client.create_model_version(name, source, self._id)
+            if self._parent is None:
+                self._register(path)
             gain = card.get("val_psnr_y", {}).get("gain_db")
             self._log("final_gain_db", gain, int(card.get("steps", 0)))
 
+    def _register(self, path: Path) -> None:
+        """A new version of the model of this name."""
+        name = f"sharpreel-{path.stem}"
+        with contextlib.suppress(Exception):  # there already
+            self._client.create_registered_model(name)
+        source = f"{self._client.get_run(self._id).info.artifact_uri}/model/{path.name}"
+        self._client.create_model_version(name, source, self._id)
+
     def close(self, status: str = "FINISHED") -> None:
         if self._id:
-            with _quietly():
+            with quietly():
                 self._client.set_terminated(self._id, status)
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """A tracker that fails is a warning, not the end of a training; its own remarks are kept."""
     import logging
 

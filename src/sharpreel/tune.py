@@ -1008,7 +1008,7 @@ class _Parent:
     @classmethod
     def of(cls, out: Path, recipe: str) -> _Parent:
         parent = cls(None, None)
-        with tracking._quietly():
+        with tracking.quietly():
             from mlflow import MlflowClient
 
             uri = tracking.default_uri(out / "trial")  # the trials' own
@@ -1036,17 +1036,17 @@ class _Parent:
 
     def log(self, best: float, finished: int) -> None:
         if self.run_id is not None:
-            with tracking._quietly():
+            with tracking.quietly():
                 self.client.log_metric(self.run_id, "best_gain_db", best, step=finished)
 
     def end(self, status: str) -> None:
         if self.run_id is not None:
-            with tracking._quietly():
+            with tracking.quietly():
                 self.client.set_terminated(self.run_id, status)
 
     def keep(self, out: Path) -> None:
         if self.run_id is not None:
-            with tracking._quietly():
+            with tracking.quietly():
                 for path in (out / "best.json", out / "trials.csv", *(out / "plots").glob("*.png")):
                     self.client.log_artifact(self.run_id, str(path))
 

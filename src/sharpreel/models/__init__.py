@@ -171,8 +171,6 @@ MODELS: dict[str, ModelSpec] = {
         warm_up=12,
         reach=_reel_reach,
         context="all past",
-        bundled=False,
-        source="trained by `sharpreel train reel`",
     ),
     "tsrcnn": ModelSpec(
         summary="three convolutions over the frame before, this one and the next",
