@@ -117,7 +117,7 @@ def test_a_finished_training_is_not_done_again(three: list[data.Clip], tmp_path:
     first = train.train(TINY, three, [], tmp_path / "run")
     before = first.read_bytes()
     training = train.Training(TINY, three, [], tmp_path / "run")
-    training.batch = None  # type: ignore[assignment, method-assign]
+    training.cut = None  # type: ignore[assignment, method-assign]
     training.fit()
     assert training.finish().read_bytes() == before
 

@@ -407,6 +407,8 @@ class Training:
             self.judge, self.judge_optimizer = self.fabric.setup(judge, steps)
         self.average = {k: v.to(self.fabric.device) for k, v in self.average.items()}
         self.train_clips, self.val_clips = self._fitting(train_clips), val_clips
+        self._part = (self.fabric.global_rank, self.fabric.world_size)
+        self._clip_lens = {stage: task.clip_len(stage) for stage in config.stages}
         self.tracker = tracker or Silent()
         self.step, self.best = 0, -math.inf
         self._stop = False
@@ -423,26 +425,31 @@ class Training:
 
     # One step ------------------------------------------------------------------------------
 
-    def batch(self, step: int) -> list[tuple[Tensor, Tensor]]:
-        """The (lr, hr) of one step for this process, one pair for each accumulated batch: bytes."""
+    def cut(self, step: int) -> list[tuple[data.Frames, data.Frames]]:
+        """The (lr, hr) of one step for this process, one pair for each accumulated batch: bytes.
+
+        It is called in a thread of its own, so nothing of torch is touched here.
+        """
         c, stage = self.config, self.config.stage(step)
-        inner = _bare(self.task)
-        part = (self.fabric.global_rank, self.fabric.world_size)
+        clip_len = self._clip_lens[stage]
         pairs = []
         for k in range(c.accumulate):
             number = step * c.accumulate + k
             if c.task == "bursts":
-                lr, hr = data.sample_bursts(
-                    self.train_clips, stage.batch, inner.clip_len(stage), c.patch, c.seed,
-                    number, part,
-                )  # fmt: skip
+                pair = data.sample_bursts(
+                    self.train_clips, stage.batch, clip_len, c.patch, c.seed, number, self._part
+                )
             else:
-                lr, hr = data.sample_batch(
-                    self.train_clips, c.scale, stage.batch, inner.clip_len(stage), c.patch,
-                    c.seed, number, part,
+                pair = data.sample_batch(
+                    self.train_clips, c.scale, stage.batch, clip_len, c.patch, c.seed, number,
+                    self._part,
                 )  # fmt: skip
-            pairs.append((torch.from_numpy(lr), torch.from_numpy(hr)))
+            pairs.append(pair)
         return pairs
+
+    def batch(self, step: int) -> list[tuple[Tensor, Tensor]]:
+        """`cut` as tensors."""
+        return as_tensors(self.cut(step))
 
     def learn(self, pairs: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
         """One step of the generator, and then one of the judge, who has seen the same pictures.
@@ -681,8 +688,11 @@ class Training:
                     )
 
     def batches(self) -> Generator[list[tuple[Tensor, Tensor]]]:
-        """Batches made in a thread of their own, a few steps ahead."""
-        return ahead((self.batch(step) for step in range(self.step, self.config.steps)), 3)
+        """The batches that are left, cut in a thread of their own a few steps ahead."""
+        steps = range(self.step, self.config.steps)
+        with closing(ahead((self.cut(step) for step in steps), 3)) as pairs:
+            for pair in pairs:
+                yield as_tensors(pair)
 
     def _line(
         self, seen: list[dict[str, float]], spent: float, waited: float, steps: int
@@ -746,6 +756,13 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def as_tensors(
+    pairs: list[tuple[data.Frames, data.Frames]],
+) -> list[tuple[Tensor, Tensor]]:
+    """The same bytes for torch."""
+    return [(torch.from_numpy(lr), torch.from_numpy(hr)) for lr, hr in pairs]
 
 
 def load_start(network: nn.Module, config: TrainConfig, path: str) -> None:
