@@ -208,6 +208,7 @@ def test_a_twin_is_the_degradation_of_its_clip_and_made_once(
     assert clip.hr.shape == (2, 24, 32, 3)
     for lr, hr in zip(clip.lr, clip.hr, strict=True):
         np.testing.assert_array_equal(lr, ops.resize(hr, 6, 8))
+    assert {p.name for p in (tmp_path / "store").iterdir()} == {"manifest.json", "a.npy"}
     monkeypatch.setattr(degrade, "degrade", None)
     (again,) = store.pairs(4)
     np.testing.assert_array_equal(again.lr, clip.lr)

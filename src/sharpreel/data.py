@@ -3,10 +3,11 @@
     folders, lists, videos --find_clips--> Source --prepare--> store --Store.pairs--> Clip
                                                                  (lr, hr) --sample_batch--> batch
 
-The store holds one memory-mapped file of bytes for each clip, and its low-resolution twins, made
-once for each degradation, factor and seed. Crops are cut before anything becomes float. Which crop
-a sample is depends on (seed, step, number) alone, so training resumes exactly and several
-processes share one batch. Clips are split whole: neighbouring frames never fall into two parts.
+The store holds one memory-mapped file of bytes for each clip; its low-resolution twins, made once
+for each degradation, factor and seed, lie beside it in `<store>.lr`. Crops are cut before anything
+becomes float. Which crop a sample is depends on (seed, step, number) alone, so training resumes
+exactly and several processes share one batch. Clips are split whole: neighbouring frames never
+fall into two parts.
 """
 
 from __future__ import annotations
@@ -314,9 +315,13 @@ class Store:
         self, entry: Entry, hr: Frames, scale: int, name: str, seed: int, max_frames: int | None
     ) -> Frames:
         kind = f"{name}-x{scale}-s{seed}" + ("" if max_frames is None else f"-{max_frames}f")
-        path = self.folder / "lr" / kind / entry.file
+        # Beside the store, which stays as it was prepared.
+        path = self.folder.with_name(self.folder.name + ".lr") / kind / entry.file
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as e:
+                raise write_error(path.parent, e) from e
             # Each clip has a seed of its own, the same whatever clips are beside it.
             own = int(hashlib.sha256(entry.name.encode()).hexdigest()[:8], 16)
             lr = degrade.degrade(np.asarray(hr), scale, name, (seed, own))[1]
