@@ -154,6 +154,18 @@ def test_noncommercial_clips_are_left_out_unless_asked_for(videos: Path, tmp_pat
     assert card["data"]["clips by rights"] == {"noncommercial": 3, "permissive": 1}
 
 
+@pytest.mark.parametrize("command", ["train", "tune"])
+def test_without_torch_one_line_says_what_is_missing(
+    command: str, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    words = ["reel", "--data", videos, "--out", tmp_path / "run"]
+    done = run(command, *words, *(["--space", "s.toml"] if command == "tune" else []))
+    assert done.exit_code == 2
+    assert "pip install 'sharpreel[train]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_recipes_are_listed() -> None:
     done = run("recipes", "--json")
     assert [e["name"] for e in events(done.stdout)] == list(RECIPES)

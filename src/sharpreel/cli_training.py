@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpreel.errors import SharpreelError, UsageError
+from sharpreel.errors import MissingExtra, SharpreelError, UsageError
 from sharpreel.voice import Voice, clock, errors_as_exit_codes, settings_of
 
 if TYPE_CHECKING:
@@ -252,6 +252,7 @@ def train(
     """Train a network by a recipe; the same command goes on where it stopped."""
     voice = Voice(as_json, quiet)
     with errors_as_exit_codes(voice, debug):
+        need_torch()
         from sharpreel.recipes import configure
 
         config = configure(recipe, settings_of(settings), scale)
@@ -295,6 +296,14 @@ def train(
             graph = training.release(path, val_clips)
             voice.event("trained", path=str(path), graph=None if graph is None else str(graph))
             voice.result(str(path))
+
+
+def need_torch() -> None:
+    """Raise MissingExtra unless torch is there."""
+    try:
+        import torch  # noqa: F401
+    except ImportError as e:
+        raise MissingExtra("Training", "train") from e
 
 
 def set_threads(threads: int | None) -> None:
@@ -412,6 +421,7 @@ def tune(
     """Search a recipe's settings; several workers may give the same command."""
     voice = Voice(as_json, quiet)
     with errors_as_exit_codes(voice, debug):
+        need_torch()
         from sharpreel import train as training
         from sharpreel import tune as tuning
         from sharpreel.recipes import configure
@@ -458,6 +468,8 @@ def recipes(as_json: AsJson = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    with errors_as_exit_codes(Voice(as_json, quiet=False), debug=False):
+        need_torch()
     from sharpreel.recipes import RECIPES
 
     voice = Voice(as_json, quiet=False)
