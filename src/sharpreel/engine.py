@@ -81,6 +81,7 @@ class TiledEngine:
     def __init__(self, model: Model, tile: int | None, max_memory: int | None) -> None:
         self.scale, self.tile = model.scale, tile
         self._max_memory, self._title = max_memory, model.name
+        self._multiple = model.spec.multiple_of
         self._overlap, self._soft, self._step = tile_geometry(model)
         check_tile(model, tile)
 
@@ -137,7 +138,7 @@ class TiledEngine:
             self._shrink(rows, columns, shortage)
 
     def _padded(self, side: int) -> int:
-        raise NotImplementedError
+        return -(-side // self._multiple) * self._multiple
 
     def _choose(self, height: int, width: int) -> int:
         """The largest tile that fits into memory, 0 for the whole frame."""
@@ -244,7 +245,7 @@ class OpenVinoEngine(TiledEngine):
         super().__init__(model, tile, max_memory)
         self.name, self.warm_up = "openvino", model.spec.warm_up
         self.clip_len = self.past = self.future = 0
-        self._graph, self._multiple = model.graph, model.spec.multiple_of
+        self._graph = model.graph
         self._recurrent = model.spec.recurrent is not None
         self._threads = threads or usable_cpus()
         self._shape: tuple[tuple[int, ...], Any] | None = None
@@ -280,8 +281,8 @@ class OpenVinoEngine(TiledEngine):
                     return [sr]
                 if after is None:
                     after = np.empty((*state.shape[:2], *self._sides(padded)), np.float32)
-                shown, inner = self._folded(tile)
-                after[:, :, shown[0], shown[1]] = state[:, :, inner[0], inner[1]]
+                _, shown, inner = _folded(tile, self._fold)
+                after[shown] = state[inner]
                 return [sr]
 
             return make
@@ -296,15 +297,6 @@ class OpenVinoEngine(TiledEngine):
 
     def _sides(self, padded: Frame) -> tuple[int, int]:
         return padded.shape[0] // self._fold, padded.shape[1] // self._fold
-
-    def _folded(self, tile: Tile) -> tuple[list[slice], list[slice]]:
-        """Where the state that a tile shows belongs, and where it lies in the tile's own state."""
-        f = self._fold
-        axes = (tile.rows, tile.columns)
-        return (
-            [slice(a.first // f, a.last // f) for a in axes],
-            [slice((a.first - a.start) // f, (a.last - a.start) // f) for a in axes],
-        )
 
     def _infer(
         self, pixels: Frame, fresh: bool, tile: Tile
@@ -322,9 +314,8 @@ class OpenVinoEngine(TiledEngine):
             if self._state is None:
                 before.data[:] = 0
             elif not np.may_share_memory(self._state, before.data):
-                f = self._fold
-                rows, columns = (slice(s.start // f, s.stop // f) for s in tile.seen)
-                before.data[:] = self._state[:, :, rows, columns]
+                seen, _, _ = _folded(tile, self._fold)
+                before.data[:] = self._state[seen]
             request.set_tensor("state", before)
             request.set_tensor("state_out", after)
             request.set_tensor("fresh", ov.Tensor(np.array([fresh], np.float32)))
@@ -353,9 +344,6 @@ class OpenVinoEngine(TiledEngine):
             shape = compiled.input("state").shape
             self._ports = [ov.Tensor(np.zeros(shape, np.float32)) for _ in range(2)]
             self._fold = frame.shape[0] // shape[2]
-
-    def _padded(self, side: int) -> int:
-        return -(-side // self._multiple) * self._multiple
 
     def _plenty(self, pixels: int) -> int:
         return pixels << 14
@@ -458,7 +446,7 @@ class TorchEngine(TiledEngine):
         self.name = f"torch-{device}"
         self._torch, self._device = torch, torch.device(device)
         spec = model.spec
-        self._multiple, self._recurrent = spec.multiple_of, spec.recurrent
+        self._recurrent = spec.recurrent
         self._module: Any = (module or model.module()).to(self._device)
         if getattr(self._module, "grey", False):
             from sharpreel.models.layers import OnColour
@@ -491,17 +479,9 @@ class TorchEngine(TiledEngine):
             after[:] = [self._torch.empty_like(before)]
 
             def on(tile: Tile) -> Tensor:
-                axes = (tile.rows, tile.columns)
-                seen, shown, inner = (
-                    tuple(slice((a - o) // fold, (b - o) // fold) for a, b, o in ends)
-                    for ends in (
-                        [(s.start, s.stop, 0) for s in axes],
-                        [(s.first, s.last, 0) for s in axes],
-                        [(s.first, s.last, s.start) for s in axes],
-                    )
-                )
-                sr, state = self._module.step(_crop(lr, tile), before[..., seen[0], seen[1]])
-                after[0][..., shown[0], shown[1]] = state[..., inner[0], inner[1]]
+                seen, shown, inner = _folded(tile, fold)
+                sr, state = self._module.step(_crop(lr, tile), before[seen])
+                after[0][shown] = state[inner]
                 picture: Tensor = sr[:, None]
                 return picture
 
@@ -570,9 +550,6 @@ class TorchEngine(TiledEngine):
         with torch.inference_mode():
             return self._pictures(frames[0], begin)
 
-    def _padded(self, side: int) -> int:
-        return -(-side // self._multiple) * self._multiple
-
     def _plenty(self, pixels: int) -> int:
         return pixels << 18
 
@@ -605,6 +582,17 @@ class TorchEngine(TiledEngine):
             free: int = self._torch.cuda.mem_get_info()[0]
             return free
         return memory.free_bytes()
+
+
+def _folded(tile: Tile, fold: int) -> tuple[Any, Any, Any]:
+    """Of a state whose pixels stand for fold x fold lr pixels, in both axes: what a tile sees,
+    what it shows, and where that lies in the tile's own state, as indices."""
+    axes = (tile.rows, tile.columns)
+    return (
+        (..., *(slice(a.start // fold, a.stop // fold) for a in axes)),
+        (..., *(slice(a.first // fold, a.last // fold) for a in axes)),
+        (..., *(slice((a.first - a.start) // fold, (a.last - a.start) // fold) for a in axes)),
+    )
 
 
 def _crop(tensor: Tensor, tile: Tile) -> Tensor:
