@@ -358,3 +358,27 @@ print(picture.shape, runner.tile)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "(2048, 2048, 3)" in done.stdout
     assert 0 < int(done.stdout.split()[-1]) < 512
+
+
+AFTER_ENGINES = """
+import gc, os, signal
+import numpy as np
+from sharpreel.engine import OpenVinoEngine
+from sharpreel.weights import load_model
+one, two = (OpenVinoEngine(load_model("bicubic", scale)) for scale in (2, 4))
+for runner in (one, two):
+    runner.run(np.zeros((8, 8, 3), np.uint8))
+del one
+gc.collect()
+del two, runner
+gc.collect()
+signal.signal(signal.SIGTERM, lambda number, frame: print("handled"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_after_engines_have_gone_is_no_crash() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AFTER_ENGINES], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n")

@@ -7,13 +7,12 @@ import struct
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 import pytest
 import safetensors.torch
 import torch
 
 from sharpreel import weights
-from sharpreel.engine import OpenVinoEngine
+from sharpreel.engine import OpenVinoEngine, openvino_core
 from sharpreel.errors import UsageError, WeightsError
 from sharpreel.models import MODELS
 from sharpreel.models.reel import Reel
@@ -103,7 +102,7 @@ def test_an_exported_graph_lies_beside_its_file_and_is_used(tmp_path: Path) -> N
 
 
 def test_a_graph_takes_any_size_without_being_built_again(tmp_path: Path) -> None:
-    graph = ov.Core().read_model(weights.load_model("reel-fast", 2).graph)
+    graph = openvino_core().read_model(weights.load_model("reel-fast", 2).graph)
     assert graph.input("frame").partial_shape.to_string() == "[1,3,?,?]"
 
 

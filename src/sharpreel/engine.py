@@ -7,6 +7,7 @@ Two engines, one contract: `OpenVinoEngine` runs saved graphs on a CPU and needs
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -326,9 +327,8 @@ class OpenVinoEngine(TiledEngine):
     def _compile(self, frame: Frame) -> None:
         import openvino as ov
 
-        core = ov.Core()
-        graph = _with_integers(core.read_model(self._graph), frame)
-        compiled = core.compile_model(
+        graph = _with_integers(openvino_core().read_model(self._graph), frame)
+        compiled = openvino_core().compile_model(
             graph,
             "CPU",
             {
@@ -349,13 +349,23 @@ class OpenVinoEngine(TiledEngine):
         return pixels << 14
 
     def _needed(self, height: int, width: int) -> int:
-        import openvino as ov
-
         blank = np.broadcast_to(np.uint8(0), (height, width, 3))
-        return memory.graph_bytes(_with_integers(ov.Core().read_model(self._graph), blank))
+        return memory.graph_bytes(_with_integers(openvino_core().read_model(self._graph), blank))
 
     def _free(self) -> int | None:
         return memory.free_bytes()
+
+
+@functools.cache
+def openvino_core() -> ov.Core:
+    """The one OpenVINO runtime of this process; it is never let go.
+
+    Each runtime gives its thread a stack for signal handlers. When the first of two goes before
+    the second, the second puts the freed one back, and the next signal (Ctrl-C) is a crash.
+    """
+    import openvino as ov
+
+    return ov.Core()
 
 
 def _with_integers(graph: ov.Model, frame: Frame) -> ov.Model:
