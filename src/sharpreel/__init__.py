@@ -15,6 +15,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from sharpreel.errors import SharpreelError as SharpreelError
+    from sharpreel.live import LivePicture as LivePicture
+    from sharpreel.live import upscale_live as upscale_live
     from sharpreel.plan import Options as Options
     from sharpreel.upscale import Progress as Progress
     from sharpreel.upscale import Result as Result
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "SharpreelError": "errors",
+    "LivePicture": "live",
+    "upscale_live": "live",
     "Options": "plan",
     "Progress": "upscale",
     "Result": "upscale",
@@ -34,6 +38,7 @@ _HOMES = {
     "load_model": "weights",
 }
 __all__ = [
+    "LivePicture",
     "Model",
     "Options",
     "Progress",
@@ -42,6 +47,7 @@ __all__ = [
     "__version__",
     "load_model",
     "upscale_frames",
+    "upscale_live",
     "upscale_video",
 ]
 

@@ -206,6 +206,9 @@ def upscale(
     ] = False,
     segment_seconds: SegmentSeconds = 10.0,
     recursive: Recursive = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Newest frame first, late ones left out; for pipes.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -238,10 +241,14 @@ def upscale(
             choices=settings_of(settings),
             tile=tile_of(tile),
             max_memory=bytes_of(max_memory),
+            live=live,
         )
         have_model(model, offline, voice)
         jobs = list_jobs(source, output, recursive)
-        if str(source) == "-" or str(output) == "-":
+        piped = str(source) == "-" or str(output) == "-"
+        if live and not piped:
+            raise UsageError("--live is for pipes: give - as INPUT, or -o -.")
+        if piped:
             raise typer.Exit(_stream(source, output, options, voice))
         made: set[Path] = set()
         codes = [_one(src, out, options, voice, debug, len(jobs) == 1, made) for src, out in jobs]
@@ -478,7 +485,8 @@ def bar() -> Iterator[Callable[[Progress], None]]:
 def _stream(source: Path, output: Path | None, options: Options, voice: Voice) -> int:
     from sharpreel import pipes
 
-    result = pipes.run(source, output, options, sys.stdin.buffer, sys.stdout.buffer)
+    stdin = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer) if options.live else sys.stdin.buffer
+    result = pipes.run(source, output, options, stdin, sys.stdout.buffer)
     voice.say(f"{_frames(result.frames)}, {result.fps:.1f} fps ({result.engine}).")
     return 1 if result.lost else 0
 

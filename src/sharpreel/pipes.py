@@ -12,13 +12,14 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from av.video.frame import VideoFrame
 
-from sharpreel import engine, mux, plan, upscale, video, weights
+from sharpreel import engine, live, mux, plan, upscale, video, weights
 from sharpreel.errors import InputError, UsageError
 from sharpreel.plan import Options
 from sharpreel.video import Frame
@@ -31,6 +32,13 @@ def run(
     source: Path, output: Path | None, options: Options, stdin: IO[bytes], stdout: IO[bytes]
 ) -> upscale.Result:
     """Upscale y4m from `stdin` (source "-") or a video, to `stdout` (output "-") or a file.
+
+    With `options.live` the newest frame is made and late ones are left out; y4m, which has no
+    timestamps, then repeats the picture before. A file is read at its own pace, as a camera's
+    would be.
+
+    Args:
+        stdin: For a live source unbuffered, so that a frame is there when it was written.
 
     Raises:
         InputError: The stream is not y4m, or the file not a video.
@@ -52,9 +60,12 @@ def run(
     runner = engine.choose_engine(
         model, options.device, options.engine, options.tile, options.max_memory
     )
+    if options.live:
+        live.check_live(runner)
     if output == PIPE:
         settings = plan.encode_settings(options, info, size, ".mp4")
-        return _drain(reader, runner, model, Y4mWriter(stdout, settings), output, options)
+        writer = Y4mWriter(stdout, settings, fill=options.live)
+        return _drain(reader, runner, model, writer, output, options)
     suffix = output.suffix.lower()
     if suffix not in mux.CONTAINERS:
         raise UsageError(f"{output}: name the output with one of {', '.join(mux.CONTAINERS)}.")
@@ -84,11 +95,7 @@ def _drain(
     options: Options,
 ) -> upscale.Result:
     began, count = time.perf_counter(), 0
-    cues = cue(
-        upscale.ahead(_inside(reader, options)), reader.info.time_base, 0,
-        max_frames=None, segment_seconds=float("inf"), keeps_state=not runner.clip_len,
-    )  # fmt: skip
-    for picture in upscale.ahead(upscale.sharpen(cues, runner)):
+    for picture in _made(reader, runner, options):
         sink.write(picture.sr)
         count += 1
     sink.close()
@@ -96,6 +103,29 @@ def _drain(
     return upscale.Result(
         output, count, reader.report.lost, seconds, count / seconds if seconds else 0.0, runner.name
     )
+
+
+def _made(reader: Any, runner: engine.Engine, options: Options) -> Iterator[upscale.Picture]:
+    """The pictures in order; of a live source, those that the network is in time for."""
+    frames, unit = _inside(reader, options), reader.info.time_base
+    if options.live:
+        at_pace = frames if isinstance(reader, video.Y4mReader) else _paced(frames, unit)
+        return upscale.sharpen(live.cues(live.Newest(at_pace), unit), runner)
+    cues = cue(
+        upscale.ahead(frames), unit, 0, max_frames=None, segment_seconds=float("inf"),
+        keeps_state=not runner.clip_len,
+    )  # fmt: skip
+    return upscale.ahead(upscale.sharpen(cues, runner))
+
+
+def _paced(frames: Iterator[Frame], unit: Fraction) -> Iterator[Frame]:
+    """The frames of a file, each at its own time."""
+    began: float | None = None
+    for frame in frames:
+        at = float(frame.pts * unit)
+        began = time.monotonic() - at if began is None else began
+        time.sleep(max(began + at - time.monotonic(), 0))
+        yield frame
 
 
 def _inside(reader: Any, options: Options) -> Iterator[Frame]:
@@ -111,10 +141,14 @@ class Y4mWriter:
     """Pictures as a y4m stream, 8 to 12 bits, for the next program in a pipe.
 
     y4m knows one frame rate and no timestamps: frames follow each other at the average rate.
+
+    Args:
+        fill: Repeat a picture in place of those that are missing behind it.
     """
 
-    def __init__(self, file: IO[bytes], settings: video.EncodeSettings) -> None:
-        self._file, self._settings = file, settings
+    def __init__(self, file: IO[bytes], settings: video.EncodeSettings, fill: bool = False) -> None:
+        self._file, self._settings, self._fill = file, settings, fill
+        self._before: tuple[int, bytes] | None = None
         self._convert = video.from_rgb(settings)
         chroma = {"yuv420p": "420mpeg2", "yuv422p": "422", "yuv444p": "444"}
         base, depth = settings.pix_fmt.removesuffix("le"), ""
@@ -137,9 +171,14 @@ class Y4mWriter:
         raw.pts, raw.time_base = frame.pts, self._settings.time_base
         self._convert.push(raw)
         for ready in self._convert.pull():
-            self._file.write(b"FRAME\n")
-            for plane in ready.planes:
-                self._file.write(_plane_bytes(plane, ready))
+            planes = b"".join(_plane_bytes(plane, ready) for plane in ready.planes)
+            if self._fill and self._before is not None:
+                pts, shown = self._before
+                steps = (frame.pts - pts) * self._settings.time_base * self._settings.rate
+                self._file.write((b"FRAME\n" + shown) * (round(steps) - 1))
+            self._file.write(b"FRAME\n" + planes)
+            self._file.flush()
+            self._before = (frame.pts, planes) if self._fill else None
 
     def close(self) -> None:
         self._file.flush()

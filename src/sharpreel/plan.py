@@ -36,7 +36,7 @@ class Options:
     and `height` the height as shown, after rotation. Times are seconds of the input's timeline.
     A crash costs at most about `segment_seconds` of work; each segment begins with a key frame.
     `choices` are `weights.load_model`'s; `tile` (lr pixels) and `max_memory` (bytes) are
-    `engine.choose_engine`'s.
+    `engine.choose_engine`'s. `live` is for y4m on standard input: see `live.py`.
     """
 
     model: str = DEFAULT_MODEL
@@ -60,6 +60,7 @@ class Options:
     choices: Mapping[str, Any] = field(default_factory=dict)
     tile: int | None = None
     max_memory: int | None = None
+    live: bool = False
 
     def __post_init__(self) -> None:
         sides = self.size if isinstance(self.size, (tuple, list)) else (self.size,) * 2

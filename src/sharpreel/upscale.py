@@ -160,14 +160,18 @@ def upscale_frames(
     if isinstance(engine, str):
         loaded = model if isinstance(model, Model) else load_model(model, scale)
         engine = choose_engine(loaded, device, engine)
-    stream = (Frame(pixels, index) for index, pixels in enumerate(_checked(frames)))
+    stream = (Frame(pixels, index) for index, pixels in enumerate(checked(frames)))
     # One endless segment: nothing is ever redone, only scene cuts reset the state.
     cues = cue(stream, Fraction(0), 0, max_frames=None, keeps_state=not engine.clip_len)
     return (picture.sr.pixels for picture in sharpen(cues, engine))
 
 
-def _checked(frames: Iterable[Pixels]) -> Iterator[Pixels]:
-    """The same frames, while they are what an engine takes."""
+def checked(frames: Iterable[Pixels]) -> Iterator[Pixels]:
+    """The same frames, while they are what an engine takes.
+
+    Raises:
+        ValueError: One is not.
+    """
     first: tuple[tuple[int, ...], np.dtype[Any]] | None = None
     for index, pixels in enumerate(frames):
         kind = getattr(pixels, "dtype", None)
