@@ -506,9 +506,10 @@ def test_degrade_is_bi_by_default() -> None:
     np.testing.assert_array_equal(lr, d.bicubic(cropped, 4))
 
 
-@pytest.mark.parametrize(("wrong", "near"), [("bicubic", "bi"), ("bd_duf", "bd-duf"), ("?", "'")])
+@pytest.mark.parametrize(("wrong", "near"), [("bicubic", "bi"), ("bd_duf", "bd-duf")])
 def test_an_unknown_name_brings_the_nearest(wrong: str, near: str) -> None:
-    with pytest.raises(UsageError, match=f"no degradation .*did you mean .*{near}"):
+    told = rf"No degradation is called {wrong}\. Did you mean {near}\?"
+    with pytest.raises(UsageError, match=told):
         d.degrade(scene(1, 16, 16), 4, wrong)
 
 

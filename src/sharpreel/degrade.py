@@ -28,7 +28,6 @@ A network trained with one phase and tested with the other loses decibels by the
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -42,7 +41,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from sharpreel import ops, video
-from sharpreel.errors import SharpreelError, UsageError
+from sharpreel.errors import SharpreelError, UsageError, did_you_mean
 
 Clip = npt.NDArray[Any]  # uint8 or uint16, (T, H, W, C), RGB, full range of its type
 Floats = npt.NDArray[np.floating[Any]]
@@ -989,9 +988,8 @@ def degrade(
         UsageError: No such degradation, or not for this scale.
     """
     if name not in DEGRADATIONS:
-        near = difflib.get_close_matches(name, DEGRADATIONS, 1, cutoff=0)
         raise UsageError(
-            f"There is no degradation {name!r}; did you mean {near[0]!r}? "
+            f"No degradation is called {name}.{did_you_mean(name, DEGRADATIONS)} "
             f"There are {', '.join(DEGRADATIONS)}."
         )
     row = DEGRADATIONS[name]

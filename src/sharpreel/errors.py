@@ -17,7 +17,9 @@ Ctrl-C exits with 130. A wrong argument from Python raises ValueError.
 
 from __future__ import annotations
 
+import difflib
 import errno
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -85,6 +87,12 @@ class Terminated(ResumableError):
 
 class DiskFullError(ResumableError):
     """No space left where the output is written."""
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """ " Did you mean NAME?", with the space before it, or nothing when none of them is near."""
+    near = difflib.get_close_matches(name, list(names), 1, 0.4)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def write_error(path: Path, cause: OSError) -> SharpreelError:

@@ -29,7 +29,6 @@ Where the sources disagree with themselves, and what we follow:
 
 from __future__ import annotations
 
-import difflib
 import pickle
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +40,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpreel.errors import UsageError, WeightsError
+from sharpreel.errors import UsageError, WeightsError, did_you_mean
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
 Row = TypeVar("Row")
@@ -51,8 +50,7 @@ def find(table: Mapping[str, Row], what: str, name: str) -> Row:
     """The row called `name`, or a UsageError that names the nearest one."""
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(name, table, 1)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(name, table)
     raise UsageError(f"No {what} is called {name}.{hint} There are: {', '.join(table)}.")
 
 

@@ -10,7 +10,6 @@ A recipe says what its paper or repository did, where that is known, and what is
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import json
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sharpreel.errors import MissingExtra, UsageError, WeightsError
+from sharpreel.errors import MissingExtra, UsageError, WeightsError, did_you_mean
 from sharpreel.train import Gan, Stage, TrainConfig
 
 
@@ -249,7 +248,7 @@ def configure(
     if name not in RECIPES and name.endswith(".json"):
         name, given, scale = _read(Path(name), scale)
     if name not in RECIPES:
-        hint = _nearest(name, list(RECIPES))
+        hint = did_you_mean(name, list(RECIPES))
         raise UsageError(f"No recipe is called {name}.{hint} There are: {', '.join(RECIPES)}.")
     recipe = RECIPES[name]
     if scale is None:
@@ -292,7 +291,7 @@ def _set(fields: dict[str, Any], kind: Any, key: str, value: Any) -> None:
     known = {f.name for f in dataclasses.fields(kind)}
     if first not in known or (rest and first not in ("gan", "arguments")):
         names = sorted({*known, *(f"gan.{f.name}" for f in dataclasses.fields(Gan))})
-        raise UsageError(f"--set {key}: no such setting.{_nearest(key, names)}")
+        raise UsageError(f"--set {key}: no such setting.{did_you_mean(key, names)}")
     if not rest:
         fields[first] = value
         return
@@ -304,13 +303,8 @@ def _set(fields: dict[str, Any], kind: Any, key: str, value: Any) -> None:
     inside = {f.name for f in dataclasses.fields(Gan)}
     if rest not in inside:
         names = [f"gan.{name}" for name in sorted(inside)]
-        raise UsageError(f"--set {key}: no such setting.{_nearest(key, names)}")
+        raise UsageError(f"--set {key}: no such setting.{did_you_mean(key, names)}")
     fields["gan"] = {**(fields["gan"] or dataclasses.asdict(Gan())), rest: value}
-
-
-def _nearest(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, 1, 0.5)
-    return f" Did you mean {near[0]}?" if near else ""
 
 
 def _typed(fields: dict[str, Any]) -> TrainConfig:
