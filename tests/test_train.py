@@ -441,9 +441,6 @@ SHORT: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-QUICKEST = ("reel-fast", "reel", "tsrcnn-small", "tsrcnn-large")
-
-
 def scans(seed: int) -> data.Frames:
     """A burst: one surface, each scan with streaks of its own."""
     rng = np.random.default_rng(seed)
@@ -454,13 +451,9 @@ def scans(seed: int) -> data.Frames:
     return levels[..., None].repeat(3, axis=3)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name in QUICKEST else pytest.mark.by_hand)
-        for name in recipes.RECIPES
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", recipes.RECIPES)
 def test_two_hundred_steps_of_each_recipe_beat_its_start(name: str, tmp_path: Path) -> None:
     steps = 300 if name == "afm-denoise" else 200
     config = recipes.configure(name, {**QUICK, **SHORT[name], "steps": steps})
