@@ -1,35 +1,53 @@
 """What each bundled network gains over bicubic on a folder of high-resolution clips.
 
-    python benchmarks/quality.py FOLDER [--frames N]
+    python benchmarks/quality.py FOLDER [--model NAME] [--frames N]
 
 Each clip is reduced by MATLAB's bicubic and enlarged again by `sharpreel.upscale_frames`; a table
-for each network and scale goes to stdout.
+for each network and scale goes to stdout. `reel-live` is for compressed video: its clips go through
+H.264 at several rates after they were reduced.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
-from sharpreel import data, evaluate, video, weights
+from sharpreel import data, degrade, evaluate, video, weights
+from sharpreel.data import Clip
 from sharpreel.engine import OpenVinoEngine
 from sharpreel.models import MODELS
+
+RATES = (18, 23, 28, 35)  # CRF of x264, from nearly clean to a bad call
+
+
+def as_seen(name: str, clips: list[Clip]) -> Iterator[tuple[str, list[Clip]]]:
+    """The clips in the forms that a network is for, each with its title."""
+    if name != "reel-live":
+        yield "", clips
+        return
+    for crf in RATES:
+        seen = [Clip(c.name, c.hr, degrade.compress(c.lr, "h264", crf)) for c in clips]
+        yield f", H.264 at CRF {crf}", seen
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="videos that are the truth")
+    parser.add_argument("--model", choices=[*MODELS], help="only this one")
     parser.add_argument("--frames", type=int, help="only the first frames of each clip")
     options = parser.parse_args()
     paths = sorted(p for p in options.folder.iterdir() if p.suffix.lower() in video.VIDEO_SUFFIXES)
-    for name, spec in MODELS.items():
+    for name in [options.model] if options.model else MODELS:
         if name == "bicubic":
             continue
-        for scale in spec.scales:
+        for scale in weights.available_scales(name):
             clips = data.load_clips(paths, scale, options.frames)
             engine = OpenVinoEngine(weights.load_model(name, scale))
-            title = f"{name} x{scale}"
-            print(f"### {title}\n\n{evaluate.markdown(title, evaluate.evaluate(engine, clips))}\n")
+            for form, seen in as_seen(name, clips):
+                title = f"{name} x{scale}{form}"
+                scores = evaluate.evaluate(engine, seen)
+                print(f"### {title}\n\n{evaluate.markdown(title, scores)}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,10 @@ def test_a_report_compares_models_with_bicubic_and_guards_against_loss(
         (["-m", "reel-fats"], 2, "Did you mean reel-fast"),
         (["-m", "reel-fast", "--protocol", "P9"], 2, "P1"),
         (["-m", "reel-fast", "--degrade", "bx"], 2, "bi"),
+        (["-m", "reel-fast", "--lpips", "vgg16.pth"], 2, "--lpips-heads HEADS: https://"),
+        (["-m", "reel-fast", "--lpips-heads", "vgg.pth"], 2, "vgg16-397923af.pth with https://"),
+        (["-m", "reel-fast", "--niqe", "nothing.npz"], 3, "nothing.npz: cannot be read"),
+        (["-m", "reel-fast", "--seams", "48"], 2, "'48' is no place"),
         (["-m", "reel-fast", "--against", "nothing.json"], 3, "not the scores.json"),
     ],
 )
@@ -63,6 +67,26 @@ def test_what_cannot_be_measured_is_one_line(
     assert done.exit_code == code, done.output
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_named_set_that_is_not_there_says_how_to_bring_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHARPREEL_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    done = run("evaluate", "-m", "reel-fast", "--data", "reds4", "-o", tmp_path / "r", "--quiet")
+    assert done.exit_code == 3, done.output
+    assert "sharpreel data fetch reds -o" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_joins_are_looked_for_in_what_two_videos_differ_by(folder: Path, tmp_path: Path) -> None:
+    words = ["compare", folder / "one.mp4", folder / "two.mp4", "-o", tmp_path / "wipe.mp4"]
+    done = run(*words, "--seams", "t2,x48", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["seam_time"] == found["seam_space"] == 1  # the two are equal
+    assert "seam in time 1.00" in run(*words, "--seams", "t2").stdout
 
 
 def test_two_videos_are_compared_in_one(folder: Path, tmp_path: Path) -> None:

@@ -64,6 +64,22 @@ def test_both_are_measured_against_the_reference(
     json.dumps(found.as_dict(), allow_nan=False)
 
 
+def test_a_video_made_in_pieces_shows_its_joins_against_one_made_whole(
+    truth: list[Any], tmp_path: Path
+) -> None:
+    whole = noisy(truth, 3)
+    pieces = [frame.copy() for frame in noisy(whole, 3, 2)]
+    for frame in pieces[8:]:
+        frame[:] = frame // 2 + 64
+    a, b = lossless(tmp_path / "whole.mkv", whole), lossless(tmp_path / "pieces.mkv", pieces)
+    found = compare.compare(a, b, out=tmp_path / "out.mp4", seams="t8+,x32")
+    assert found.seam_time == metrics.seam_in_time(pieces, 8, whole)
+    assert found.seam_time is not None
+    assert found.seam_time > 3
+    assert found.seam_space == pytest.approx(1, abs=0.3)
+    assert found.a_scores is None
+
+
 def test_the_wipe_has_every_frame_at_its_time_and_shows_a_left_and_b_right(
     truth: list[Any], tmp_path: Path
 ) -> None:

@@ -15,7 +15,19 @@ import numpy as np
 import pytest
 
 from media import decode_rgb, make_clip, moving, write_frames
-from sharpreel import data, degrade, evaluate, images, metrics, ops, upscale, weights
+from sharpreel import (
+    data,
+    degrade,
+    evaluate,
+    images,
+    inputs,
+    metrics,
+    ops,
+    tables,
+    tally,
+    upscale,
+    weights,
+)
 from sharpreel.engine import choose_engine
 from sharpreel.errors import InputError, UsageError
 from sharpreel.evaluate import benchmark
@@ -224,7 +236,7 @@ def test_a_long_video_is_measured_in_constant_memory(
     protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames = Frames()
-    monkeypatch.setattr(evaluate, "_decoded", lambda paths, name, notes: frames.many(300))
+    monkeypatch.setattr(inputs, "decoded", lambda paths, name, notes: frames.many(300))
     path = lossless(tmp_path / "long.mkv", moving((32, 32), 2))
     told: list[tuple[str, int, int | None]] = []
     found = benchmark(
@@ -241,7 +253,7 @@ def test_a_long_video_is_measured_in_constant_memory(
 def test_degradations_of_whole_clips_get_stretches_and_it_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "STRETCH_FRAMES", 8)
+    monkeypatch.setattr(inputs, "STRETCH_FRAMES", 8)
     (tmp_path / "clips").mkdir()
     hr = np.stack(list(moving(SIZE, 20)))
     lossless(tmp_path / "clips" / "one.mkv", hr)
@@ -265,6 +277,132 @@ def test_a_factor_that_is_not_whole_is_measured_on_whole_pixels(tmp_path: Path) 
     assert clip.of("bicubic").frames[0].psnr == metrics.psnr_y(sr, hr)
     with pytest.raises(UsageError, match=r"By 1.5 frames are reduced by bi or area alone"):
         benchmark([], path, scale=1.5, degradation="bd")
+
+
+def test_the_truth_s_motion_is_found_once_for_all_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flows: list[Any] = []
+    farneback = metrics._farneback
+
+    def counted(*pair: Any) -> Any:
+        flows.append(pair)
+        return farneback(*pair)
+
+    monkeypatch.setattr(metrics, "_farneback", counted)
+    path = lossless(tmp_path / "one.mkv", moving(SIZE, 4))
+    found = benchmark(["reel-fast"], path)
+    assert len(flows) == 3 * (2 + 1)  # pairs times two models and the truth
+    alone = benchmark([], path).clips[0].of("bicubic")
+    together = found.clips[0].of("bicubic")
+    for name in ("tof", "warping_error", "flicker"):
+        assert getattr(alone, name) == getattr(together, name)
+
+
+class Counted:
+    """Stands for LPIPS: the difference of means."""
+
+    about = "means"
+
+    def __init__(self) -> None:
+        self.frames = 0
+
+    def seen(self, frame: Any) -> float:
+        self.frames += 1
+        return float(frame.mean())
+
+    def between(self, sr: float, hr: float) -> float:
+        return abs(sr - hr)
+
+
+def test_lpips_sees_the_truth_once_and_only_where_the_protocol_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lpips = Counted()
+    monkeypatch.setattr(evaluate, "_lpips", lambda *_: lpips)
+    frames = list(moving(SIZE, 3))
+    path = lossless(tmp_path / "one.mkv", frames)
+    found = benchmark(["reel-fast"], path, protocol="P2", lpips=(path, path), temporal=False)
+    assert lpips.frames == 3 * (2 + 1)
+    lr = degrade.bicubic(np.stack(frames), 2)
+    bicubic = list(upscale.upscale_frames(list(lr), "bicubic", scale=2))
+    expected = [abs(a[8:-8, 8:-8].mean() - b[8:-8, 8:-8].mean())
+                for a, b in zip(bicubic, frames, strict=True)]  # fmt: skip
+    result = found.clips[0].of("bicubic")
+    assert [s.lpips for s in result.frames] == pytest.approx(expected)
+    assert result.lpips == pytest.approx(np.mean(expected))
+    text = tables.to_markdown(found)
+    assert "| LPIPS |" in text
+    assert "LPIPS 0.1 by means." in text
+
+
+def test_niqe_of_models_and_of_the_truth_names_the_pictures_it_was_fitted_on(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    big = [rng.integers(0, 256, (192, 288, 3)).astype(np.uint8) for _ in range(3)]
+    clips = pictures(tmp_path / "clips" / "one", big)
+    found = benchmark([], tmp_path / "clips", niqe=clips, temporal=False)
+    model = metrics.Niqe.fit(big)
+    clip = found.clips[0]
+    assert clip.truth_niqe is not None
+    assert clip.truth_niqe == pytest.approx(np.mean([model(frame) for frame in big]))
+    niqe = clip.of("bicubic").niqe
+    assert niqe is not None
+    assert niqe > clip.truth_niqe
+    text = tables.to_markdown(found)
+    assert "| NIQE |" in text
+    assert "one, fitted on its 3 pictures: it compares with no table" in text
+    model.save(tmp_path / "model.npz")
+    again = benchmark([], tmp_path / "clips", niqe=tmp_path / "model.npz", temporal=False)
+    assert again.clips[0].of("bicubic").niqe == pytest.approx(niqe)
+    tables.write_frames_csv(found, tmp_path / "frames.csv")
+    with (tmp_path / "frames.csv").open(newline="") as file:
+        assert [float(row["niqe"]) for row in csv.DictReader(file)] == [
+            score.niqe for score in clip.of("bicubic").frames
+        ]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty: Only 0 blocks"):
+        benchmark([], tmp_path / "clips", niqe=tmp_path / "empty")
+
+
+def test_seams_are_found_where_they_are_and_nowhere_else() -> None:
+    rng = np.random.default_rng(1)
+    hr = list(moving(SIZE, 12))
+    sr = [np.clip(f // 2 + 60 + rng.normal(0, 2, f.shape), 0, 255).astype(np.uint8) for f in hr]
+    hr = [f // 2 + 60 for f in hr]
+    for frame in sr[6:]:
+        frame[:] = frame + 20
+    for frame in sr:
+        frame[:, 32:] += 10
+    found = {}
+    for text in ("t6,x32", "t4,x20", "t6+,x32+,y24"):
+        measures = tally.Measures(metrics.PROTOCOLS["P1"], False, seams=metrics.Seams.parse(text))
+        counting, before = tally.Tally(measures), None
+        for index, (ours, truth) in enumerate(zip(sr, hr, strict=True)):
+            counting.add(ours, tally.Truth(measures, index, truth, before))
+            before = truth
+        found[text] = counting.result("ours", 1.0), counting.notes()
+    seam, notes = found["t6,x32"]
+    assert seam.seam_time == metrics.seam_in_time(sr, 6, hr)
+    assert seam.seam_time is not None
+    assert seam.seam_time > 3
+    assert any("the join before frame 6 stands out most" in note for note in notes)
+    expected = np.mean([metrics.seam_in_space(a, 32, 1, b) for a, b in zip(sr, hr, strict=True)])
+    assert seam.seam_space == pytest.approx(expected)
+    assert expected > 1.5
+    assert found["t4,x20"][0].seam_time == pytest.approx(1, abs=0.5)
+    assert found["t4,x20"][0].seam_space == pytest.approx(1, abs=0.2)
+    assert found["t6+,x32+,y24"][0].seam_time == seam.seam_time
+
+
+def test_places_of_seams_are_read_and_those_that_mean_nothing_are_named() -> None:
+    seams = metrics.Seams.parse("t48+, x640,y9")
+    assert seams.on("t", 145) == [48, 96]
+    assert (seams.on("x", 1280), seams.on("y", 20)) == ([640], [9])
+    for text in ("48", "t0", "z4", "t4,,x2", ""):
+        with pytest.raises(UsageError, match="is no place"):
+            metrics.Seams.parse(text)
 
 
 def test_deep_video_is_measured_in_its_own_depth(tmp_path: Path) -> None:
@@ -377,7 +515,7 @@ def test_protocols_choose_frames_and_what_does_not_fit_is_said(tmp_path: Path, v
 def test_requests_that_cannot_be_met_are_refused_before_the_first_frame(
     tmp_path: Path, vid4: Path
 ) -> None:
-    with pytest.raises(UsageError, match="did you mean 'bi'"):
+    with pytest.raises(UsageError, match=r"(?i)did you mean '?bi"):
         benchmark([], vid4, degradation="by")
     with pytest.raises(UsageError, match="defined for scales 2, 4"):
         benchmark([], vid4, degradation="bd-tecogan", scale=3)
@@ -406,10 +544,10 @@ def test_vmaf_is_measured_on_the_frames_that_count(tmp_path: Path) -> None:
 def test_tables_name_the_protocol_and_files_hold_all_digits(
     found: evaluate.Evaluation, tmp_path: Path
 ) -> None:
-    text = evaluate.to_markdown(found)
+    text = tables.to_markdown(found)
     assert text.count("x4, degradation bi, protocol P1") == 2
     assert "| walk | 48x36 | 5 |" in text
-    evaluate.write_csv(found, tmp_path / "scores.csv")
+    tables.write_csv(found, tmp_path / "scores.csv")
     with (tmp_path / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8
@@ -417,7 +555,7 @@ def test_tables_name_the_protocol_and_files_hold_all_digits(
     assert [float(r["psnr"]) for r in rows if r["model"] == "bicubic"] == [
         clip.of("bicubic").psnr for clip in found.clips
     ]
-    evaluate.write_frames_csv(found, tmp_path / "frames.csv")
+    tables.write_frames_csv(found, tmp_path / "frames.csv")
     with (tmp_path / "frames.csv").open(newline="") as file:
         frames = list(csv.DictReader(file))
     assert len(frames) == 40
@@ -457,14 +595,14 @@ def test_the_busiest_place_is_where_detail_is() -> None:
 
 def test_the_gate_lets_equal_runs_pass_and_names_what_fell(found: evaluate.Evaluation) -> None:
     baseline = json.loads(json.dumps(found.as_dict()))
-    assert evaluate.against(found, baseline, 0) == []
+    assert tables.against(found, baseline, 0) == []
     was = baseline["clips"][1]["results"][1]["psnr"]
     baseline["clips"][1]["results"][1]["psnr"] = was + 0.05
-    assert evaluate.against(found, baseline, 0.06) == []
-    (line,) = evaluate.against(found, baseline, 0.02)
+    assert tables.against(found, baseline, 0.06) == []
+    (line,) = tables.against(found, baseline, 0.02)
     assert line.startswith(f"city, reel-fast: {was:.4f} dB, was {was + 0.05:.4f} (-0.0500")
     baseline["clips"][1]["results"][1]["psnr"] = was - 5
-    assert evaluate.against(found, baseline, 0.02) == []
+    assert tables.against(found, baseline, 0.02) == []
 
 
 def test_a_number_that_became_none_is_a_regression(found: evaluate.Evaluation) -> None:
@@ -474,7 +612,7 @@ def test_a_number_that_became_none_is_a_regression(found: evaluate.Evaluation) -
     broken = replace(
         found, clips=(replace(clip, results=(clip.results[0], lost)), *found.clips[1:])
     )
-    assert len(evaluate.against(broken, baseline, 100)) == 1
+    assert len(tables.against(broken, baseline, 100)) == 1
 
 
 @pytest.mark.parametrize(
@@ -492,7 +630,7 @@ def test_a_baseline_of_another_kind_is_refused(
     found: evaluate.Evaluation, change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
-        evaluate.against(found, {**found.as_dict(), **change}, 0.02)
+        tables.against(found, {**found.as_dict(), **change}, 0.02)
 
 
 def test_a_baseline_without_the_model_or_of_other_frames_is_refused(
@@ -500,10 +638,10 @@ def test_a_baseline_without_the_model_or_of_other_frames_is_refused(
 ) -> None:
     alone = benchmark([], vid4, scale=4, temporal=False).as_dict()
     with pytest.raises(UsageError, match="no model reel-fast"):
-        evaluate.against(found, alone)
+        tables.against(found, alone)
     fewer = benchmark([], vid4, scale=4, temporal=False, max_frames=3)
     with pytest.raises(UsageError, match=r"calendar: the baseline has 5 frames .* this run 3"):
-        evaluate.against(fewer, alone)
+        tables.against(fewer, alone)
 
 
 def test_damaged_frames_are_left_out_and_said(corpus: Path) -> None:

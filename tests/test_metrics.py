@@ -430,7 +430,7 @@ def test_warping_samples_where_the_flow_points() -> None:
     image = np.random.default_rng(0).normal(0, 1, (6, 7, 2))
     flow = np.zeros((6, 7, 2))
     flow[..., 0], flow[..., 1] = 1.25, -0.5
-    warped = metrics._warped(image, flow)
+    warped = metrics._Samples(*metrics._targets(flow), (6, 7)).of(image)
     upper, lower = (0.75 * image[y, 4] + 0.25 * image[y, 5] for y in (2, 3))
     assert warped[3, 3] == pytest.approx((upper + lower) / 2)
     assert warped[0, 6] == pytest.approx(image[0, 6])  # the edge goes on

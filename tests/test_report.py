@@ -15,23 +15,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sharpreel import evaluate, images, report
+from sharpreel import images, report, tables
 from sharpreel.errors import UsageError
-from sharpreel.evaluate import (
-    ClipResult,
-    Crop,
-    Evaluation,
-    FrameScore,
-    ModelInfo,
-    ModelResult,
-)
+from sharpreel.evaluate import ClipResult, Crop, Evaluation, ModelInfo
+from sharpreel.tally import FrameScore, ModelResult
 
 
 def result(model: str, base: float, frames: int, **more: float) -> ModelResult:
     scores = tuple(FrameScore(k, base + math.sin(k), 0.8) for k in range(frames))
     psnr = float(np.mean([s.psnr for s in scores]))
     tof = more.get("tof", 0.4)
-    return ModelResult(model, psnr, 0.8, 5.0, tof, 1e-3, 0.9, None, None, 25.0, scores)
+    return ModelResult(
+        model=model, psnr=psnr, ssim=0.8, qm=5.0, tof=tof, warping_error=1e-3, flicker=0.9,
+        lpips=0.3 - base / 1000, niqe=4.0, seam_time=1.1, seam_space=None, vmaf=None,
+        vmaf_neg=None, fps=25.0, frames=scores,
+    )  # fmt: skip
 
 
 def crop(clip: str, kind: str, models: list[str], gain: float = 1.0) -> Crop:
@@ -54,7 +52,7 @@ def made(
         models=tuple(ModelInfo(m, m, "openvino", "00ff") for m in models),
         clips=tuple(
             ClipResult(
-                name, 64, 48, 32, 24, frames, frames, 1e-3,
+                name, 64, 48, 32, 24, frames, frames, 1e-3, 3.5,
                 tuple(result(m, 25 + k + j, frames) for k, m in enumerate(models)),
             )
             for j, name in enumerate(names)
@@ -117,6 +115,19 @@ def test_the_page_needs_no_network_and_holds_every_clip_and_model() -> None:
     assert "frame 2 is of one colour" in text
 
 
+def test_measures_that_were_asked_for_have_columns_and_say_how_they_were_taken() -> None:
+    evaluation = made()
+    settings = {
+        **evaluation.settings, "lpips": "vgg16, SHA-256 aa", "niqe": "photos", "seams": "t6+"
+    }  # fmt: skip
+    text = report.to_html(replace(evaluation, settings=settings))
+    for head in ("LPIPS", "NIQE", "seam in time"):
+        assert f'<th scope="col">{head}</th>' in text
+    assert "seam in space" not in text
+    for words in ("LPIPS 0.1 by vgg16", "NIQE by the model of photos", "itself has 3.500", "t6+"):
+        assert words in text
+
+
 def test_every_table_names_the_protocol() -> None:
     text = report.to_html(made())
     captions = re.findall(r"<caption>(.*?)</caption>", text)
@@ -164,7 +175,7 @@ def test_the_numbers_stand_beside_the_page_with_all_digits(tmp_path: Path) -> No
     scores = json.loads((page.parent / "scores.json").read_text())
     assert scores["command"] == "the command"
     assert scores["clips"][1]["results"][2]["psnr"] == evaluation.clips[1].results[2].psnr
-    assert evaluate.against(evaluation, scores, 0) == []
+    assert tables.against(evaluation, scores, 0) == []
     assert "protocol P1" in (page.parent / "scores.md").read_text()
     with (page.parent / "frames.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 2 * 3 * 5

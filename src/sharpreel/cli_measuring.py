@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sharpreel.errors import InputError
+from sharpreel.errors import InputError, MissingExtra, UsageError
 from sharpreel.voice import Voice, errors_as_exit_codes
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
@@ -18,6 +18,10 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but erro
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 ProtocolName = Annotated[
     str, typer.Option("--protocol", help="P1, P1-RGB, P1-Vimeo, P2, P3, P4 or E.")
+]
+Seams = Annotated[
+    str | None,
+    typer.Option("--seams", help="Where joins may show: t48+,x640,y360: frames, columns, rows."),
 ]
 NoTemporal = Annotated[
     bool, typer.Option("--no-temporal", help="Leave out tOF, warping error and flicker.")
@@ -31,7 +35,12 @@ def evaluate(
         list[str], typer.Option("-m", "--model", help="Name or file; as often as you like.")
     ],
     data: Annotated[
-        Path, typer.Option("--data", help="Clips in high resolution: folder, store or one video.")
+        Path,
+        typer.Option(
+            "--data",
+            help="Clips in high resolution: folder, store, video, or vid4, reds4, udm10, spmcs, "
+            "vimeo90k-t.",
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the report.")] = Path(
         "report"
@@ -42,7 +51,13 @@ def evaluate(
     scale: Annotated[
         float | None, typer.Option("-s", "--scale", help="Factor; the first model's by default.")
     ] = None,
-    protocol: ProtocolName = "P1",
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            help="P1, P1-RGB, P1-Vimeo, P2, P3, P4 or E; P1, or that of the named set.",
+        ),
+    ] = None,
     list_file: Annotated[
         Path | None, typer.Option("--list", help="Names of the clips to take, one a line.")
     ] = None,
@@ -54,6 +69,16 @@ def evaluate(
     ] = None,
     no_temporal: NoTemporal = False,
     vmaf: Annotated[bool, typer.Option("--vmaf", help="Measure VMAF and VMAF-NEG, too.")] = False,
+    lpips: Annotated[
+        Path | None, typer.Option("--lpips", help="Measure LPIPS: vgg16 or alexnet of torchvision.")
+    ] = None,
+    lpips_heads: Annotated[
+        Path | None, typer.Option("--lpips-heads", help="Its vgg.pth or alex.pth, of lpips 0.1.")
+    ] = None,
+    niqe: Annotated[
+        Path | None, typer.Option("--niqe", help="Measure NIQE: a model, or a folder of pictures.")
+    ] = None,
+    seams: Seams = None,
     device: Annotated[str, typer.Option("-d", "--device", help="auto, cpu or cuda.")] = "auto",
     engine: Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")] = "auto",
     against: Annotated[
@@ -71,29 +96,48 @@ def evaluate(
     voice = Voice(as_json, quiet)
     with errors_as_exit_codes(voice, debug):
         from sharpreel import evaluate as measuring
-        from sharpreel import report
+        from sharpreel import report, tables
         from sharpreel.cli import have_model
 
         baseline = None if against is None else read_scores(against)
+        files = files_of_lpips(lpips, lpips_heads)
         for name in model:
             have_model(name, offline, voice)
         done = measuring.benchmark(
             model, data, degradation=degrade, scale=scale, protocol=protocol,
             list_file=list_file, lr_folder=lr, max_frames=max_frames,
-            temporal=not no_temporal, with_vmaf=vmaf, device=device, engine=engine,
-            tell=clip_told(voice),
+            temporal=not no_temporal, with_vmaf=vmaf, lpips=files, niqe=niqe, seams=seams,
+            device=device, engine=engine, tell=clip_told(voice),
         )  # fmt: skip
         page = report.write_report(done, output, shlex.join(["sharpreel", *sys.argv[1:]]))
         for note in done.notes:
             voice.say(f"note: {note}")
         voice.event("evaluated", report=str(page), scores=done.as_dict()["means"])
-        voice.result(measuring.to_markdown(done).rstrip())
+        voice.result(tables.to_markdown(done).rstrip())
         voice.say(f"{page}")
-        worse = [] if baseline is None else measuring.against(done, baseline, tolerance)
+        worse = [] if baseline is None else tables.against(done, baseline, tolerance)
         for line in worse:
             voice.event("regression", what=line)
             voice.result(f"worse than {against}: {line}")
         raise typer.Exit(REGRESSED if worse else 0)
+
+
+def files_of_lpips(trunk: Path | None, heads: Path | None) -> tuple[Path, Path] | None:
+    """Both files or neither.
+
+    Raises:
+        UsageError: One is missing; the message says which to get.
+        MissingExtra: torch is not there.
+    """
+    if trunk is not None and heads is not None:
+        return trunk, heads
+    if trunk is None and heads is None:
+        return None
+    try:
+        from sharpreel.lpips import what_to_get
+    except ImportError as e:
+        raise MissingExtra("LPIPS", "torch") from e
+    raise UsageError(f"LPIPS needs --lpips TRUNK and --lpips-heads HEADS: {what_to_get()}.")
 
 
 def read_scores(path: Path) -> dict[str, Any]:
@@ -141,6 +185,7 @@ def compare(
     ] = False,
     protocol: ProtocolName = "P1",
     no_temporal: NoTemporal = False,
+    seams: Seams = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -154,12 +199,15 @@ def compare(
         told = clip_told(voice)
         found = comparing.compare(
             a, b, reference, output, mode=chosen, align=align, protocol=protocol,
-            temporal=not no_temporal, tell=lambda done, of: told(b.name, done, of),
+            temporal=not no_temporal, seams=seams, tell=lambda done, of: told(b.name, done, of),
         )  # fmt: skip
         voice.event("compared", **found.as_dict())
         for note in found.notes:
             voice.say(f"note: {note}")
         voice.result(f"{found.frames} frames; B against A: {found.psnr:.2f} dB ({found.protocol})")
+        for kind, seam in (("time", found.seam_time), ("space", found.seam_space)):
+            if seam is not None:
+                voice.result(f"seam in {kind} {seam:.2f} (1: does not stand out)")
         for name, scores in ((found.a, found.a_scores), (found.b, found.b_scores)):
             if scores is not None:
                 voice.result(f"{name}: {scores.psnr:.2f} dB, SSIM {scores.ssim:.4f}")

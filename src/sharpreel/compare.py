@@ -25,11 +25,20 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sharpreel import degrade, images, metrics, mux, ops, video
+from sharpreel import degrade, images, mux, ops, video
 from sharpreel.errors import InputError, UsageError, write_error
-from sharpreel.evaluate import ModelResult, Tally, deepened, plain, to_protocol
-from sharpreel.metrics import Protocol
+from sharpreel.inputs import deepened
+from sharpreel.metrics import Protocol, Seams
 from sharpreel.ops import Frame as Pixels
+from sharpreel.tally import (
+    Measures,
+    ModelResult,
+    Tally,
+    Truth,
+    mean_of_numbers,
+    plain,
+    to_protocol,
+)
 from sharpreel.video import Frame, VideoInfo
 
 Mode = Literal["wipe", "side-by-side"]
@@ -55,6 +64,7 @@ class Comparison:
         offset: Frames by which b's content comes later than a's; 0 unless it was asked for.
         reference_offset: Likewise of the reference.
         psnr: Of b against a by the protocol, dB: how different they are, not how good.
+        seam_time, seam_space: Of b against a, where joins were looked for: 1 does not stand out.
         a_scores, b_scores: Against the reference; None without one.
         reference_warping_error: The reference's own; see `metrics.warping_error`.
         video, sheet: The files.
@@ -69,6 +79,8 @@ class Comparison:
     offset: int
     reference_offset: int
     psnr: float
+    seam_time: float | None
+    seam_space: float | None
     a_scores: ModelResult | None
     b_scores: ModelResult | None
     reference_warping_error: float | None
@@ -92,6 +104,7 @@ def compare(
     align: bool = False,
     protocol: str | Protocol = "P1",
     temporal: bool = True,
+    seams: str | None = None,
     tell: Tell | None = None,
 ) -> Comparison:
     """Compare two videos of one content and one size.
@@ -107,13 +120,16 @@ def compare(
             compare what both have. Without it every frame must have its counterpart.
         protocol: A key of `metrics.PROTOCOLS`, or a variant of one.
         temporal: Measure motion, too, which needs OpenCV; only with a reference.
+        seams: Where joins may show; see `metrics.Seams`. Compare a video that was made in pieces
+            with one that was made whole.
         tell: Called for each frame.
 
     Raises:
         InputError: A file is no video; or lengths, sizes, times or the order of frames differ.
         UsageError: No such protocol or mode, or the output cannot be this file.
     """
-    rule = to_protocol(protocol)
+    joins = Seams.parse(seams) if seams else None
+    measures = Measures(to_protocol(protocol), temporal, seams=joins)
     if mode not in ("wipe", "side-by-side"):
         raise UsageError(f"There is no mode {mode!r}; there are wipe and side-by-side.")
     if out.suffix.lower() != ".mp4":
@@ -137,7 +153,7 @@ def compare(
     rows = _in_step(inputs, infos, offsets, align, notes)
     wanted = _expected(infos, offsets)
     try:
-        return _run(rows, inputs, infos[0], offsets, rule, mode, temporal, out, wanted, tell, notes)
+        return _run(rows, inputs, infos[0], offsets, measures, mode, out, wanted, tell, notes)
     except ValueError as e:
         raise UsageError(f"{a}: {e}") from e
 
@@ -314,17 +330,18 @@ def _run(
     inputs: list[Path],
     info: VideoInfo,
     offsets: list[int],
-    protocol: Protocol,
+    measures: Measures,
     mode: Mode,
-    temporal: bool,
     out: Path,
     total: int | None,
     tell: Tell | None,
     notes: list[str],
 ) -> Comparison:
     known = len(inputs) == 3
-    tallies = [Tally(protocol, temporal) for _ in range(2)] if known else []
-    between = Tally(protocol, temporal=False)
+    protocol = measures.protocol
+    tallies = [Tally(measures) for _ in range(2)] if known else []
+    apart = replace(measures, temporal=False)
+    between = Tally(apart)
     warping: list[float] = []
     sheet = _Sheet()
     film = _Film(out, info, mode)
@@ -343,20 +360,22 @@ def _run(
                 tell(count, total)
 
     try:
-        before: Pixels | None = None
+        before: list[Pixels] = []
         rule = replace(protocol, only_centre=False)
         if protocol.only_centre:
             notes.append(f"every frame counts, not the middle one alone as in {protocol.name}")
         for one in rule.select(drawn()):
-            between.add(one.index, one.pixels[1], one.pixels[0])
-            for tally, pixels in zip(tallies, one.pixels, strict=False):
-                tally.add(one.index, pixels, one.pixels[-1])
-            if tallies and temporal:
-                truth = one.pixels[-1]
-                if before is not None and min(truth.shape[:2]) >= metrics.FLOW_SMALLEST:
-                    warping.append(metrics.warping_error(before, truth, before, truth))
-                before = truth
-            del one
+            a, b, *_ = one.pixels
+            between.add(b, Truth(apart, one.index, a, before[0] if before else None))
+            if tallies:
+                truth = Truth(measures, one.index, one.pixels[-1], before[-1] if before else None)
+                for tally, pixels in zip(tallies, one.pixels, strict=False):
+                    tally.add(pixels, truth)
+                own = truth.warping_error()
+                warping += [] if own is None else [own]
+                del truth
+            before = one.pixels
+            del one, a, b
         if not between.scores:
             raise InputError(
                 f"{inputs[0]}: protocol {protocol.name} counts none of the {count} frames."
@@ -372,7 +391,7 @@ def _run(
     scores = [
         tally.result(str(path), math.nan) for path, tally in zip(inputs, tallies, strict=False)
     ]
-    seen = [value for value in warping if not math.isnan(value)]
+    joined = between.result("", math.nan)
     return Comparison(
         a=str(inputs[0]),
         b=str(inputs[1]),
@@ -382,10 +401,12 @@ def _run(
         frames=count,
         offset=offsets[1],
         reference_offset=offsets[2] if known else 0,
-        psnr=float(np.mean([score.psnr for score in between.scores])),
+        psnr=joined.psnr,
+        seam_time=joined.seam_time,
+        seam_space=joined.seam_space,
         a_scores=scores[0] if known else None,
         b_scores=scores[1] if known else None,
-        reference_warping_error=float(np.mean(seen)) if seen else None,
+        reference_warping_error=mean_of_numbers(warping),
         video=out,
         sheet=poster,
         notes=tuple(notes),

@@ -12,9 +12,7 @@ clips in memory, as training does.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import hashlib
 import importlib.metadata
 import itertools
 import math
@@ -27,28 +25,37 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import sharpreel
-from sharpreel import data, degrade, images, memory, metrics, ops, video
+from sharpreel import fetch, images, inputs, memory, metrics, ops, testsets, video
 from sharpreel.data import Clip
 from sharpreel.engine import Engine, OpenVinoEngine, choose_engine
-from sharpreel.errors import InputError, UsageError, write_error
-from sharpreel.metrics import PROTOCOLS, Protocol
+from sharpreel.errors import InputError, MissingExtra, UsageError
+from sharpreel.inputs import GIVEN, Input
+from sharpreel.metrics import Niqe, Protocol, Seams
 from sharpreel.ops import Frame
+from sharpreel.tally import (
+    Measures,
+    ModelResult,
+    Tally,
+    Truth,
+    listed,
+    mean,
+    mean_of_numbers,
+    plain,
+    to_protocol,
+)
 from sharpreel.upscale import upscale_frames
 from sharpreel.weights import Model, available_scales, load_model
 
+if TYPE_CHECKING:
+    from sharpreel.lpips import Lpips
+
 PROTOCOL = "P1: PSNR on Y (BT.601 studio, not rounded), BI, no border crop, all frames"
 BICUBIC = "bicubic"
-GIVEN = "given"
-# Degradations that are made frame by frame. The others draw something for a whole clip, or code
-# it: they get stretches of at most so many frames and bytes.
-STREAMED = frozenset({"bi", "bd", "bd-duf", "bd-tecogan", "area"})
-STRETCH_FRAMES, STRETCH_BYTES = 100, 1 << 28
-SEED = 0  # of degradations with chance: what `data.Store.pairs` makes by default
 CROP = (120, 160)  # height and width of the pieces that are kept to be looked at
 PARTS = ("numpy", "av", "openvino", "torch", "opencv-python-headless", "imageio-ffmpeg")
 
@@ -120,40 +127,6 @@ def markdown(title: str, scores: list[Score]) -> str:
 # What a benchmark finds ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class FrameScore:
-    """One frame of one model. `frame` counts from 0 at the beginning of the clip."""
-
-    frame: int
-    psnr: float
-    ssim: float
-    constant: bool = False  # of one colour all over, where the truth is not
-
-    @property
-    def qm(self) -> float:
-        return metrics.qm(self.psnr, self.ssim)
-
-
-@dataclass(frozen=True)
-class ModelResult:
-    """One model on one clip: means over the frames that the protocol counts.
-
-    Times are means over pairs of neighbouring frames; None: not measured.
-    """
-
-    model: str
-    psnr: float  # dB
-    ssim: float
-    qm: float
-    tof: float | None  # pixels
-    warping_error: float | None  # of values in [0, 1]
-    flicker: float | None  # levels of 255
-    vmaf: float | None
-    vmaf_neg: float | None
-    fps: float  # of the network alone, one frame of warm-up aside
-    frames: tuple[FrameScore, ...] = field(repr=False)
-
-
 @dataclass(frozen=True)
 class ClipResult:
     """One clip: its sizes in pixels, its frames in all and those that count, and every model."""
@@ -166,6 +139,7 @@ class ClipResult:
     frames: int
     counted: int
     truth_warping_error: float | None
+    truth_niqe: float | None
     results: tuple[ModelResult, ...]
 
     def of(self, model: str) -> ModelResult:
@@ -230,7 +204,7 @@ class Evaluation:
     def mean(self, model: str, measure: str) -> float | None:
         """The mean over clips of a field of `ModelResult`; None where it was not measured."""
         found = [getattr(clip.of(model), measure) for clip in self.clips]
-        return _mean(found)
+        return mean(found)
 
     def gain(self, model: str) -> float:
         """The mean over clips of PSNR above bicubic's, dB."""
@@ -267,127 +241,6 @@ class Evaluation:
             {name: plain(getattr(crop, name)) for name in places} for crop in self.crops
         ]
         return content
-
-
-def plain(value: Any) -> Any:
-    """The same as JSON has it; frames' scores are written as columns."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, tuple) and value and isinstance(value[0], FrameScore):
-        names = [f.name for f in dataclasses.fields(FrameScore)]
-        return {name: [plain(getattr(score, name)) for score in value] for name in names}
-    if dataclasses.is_dataclass(value):
-        names = [f.name for f in dataclasses.fields(value)]
-        return {name: plain(getattr(value, name)) for name in names}
-    if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, tuple | list):
-        return [plain(one) for one in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """None where nothing was measured; a NaN or an infinity among the values stays one."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
-def _mean_of_pairs(values: Sequence[float]) -> float | None:
-    """As `_mean`, of the pairs that have a number: some measures have none after a cut."""
-    numbers = [value for value in values if not math.isnan(value)]
-    return float(np.mean(numbers)) if numbers else (math.nan if values else None)
-
-
-# Measuring one model on one clip -------------------------------------------------------------
-
-
-class Tally:
-    """What one model's pictures of a clip come to; it holds the last pair of frames, and numbers.
-
-    Args:
-        temporal: Measure tOF, warping error and flicker, too, which needs OpenCV.
-    """
-
-    def __init__(self, protocol: Protocol, temporal: bool) -> None:
-        self.protocol, self.temporal = protocol, temporal
-        self.scores: list[FrameScore] = []
-        self._before: tuple[Frame, Frame] | None = None
-        self._tof: list[float] = []
-        self._warping: list[float] = []
-        self._flicker: list[float] = []
-
-    def add(self, index: int, sr: Frame, hr: Frame) -> None:
-        """Measure the next frame that counts.
-
-        Raises:
-            ValueError: The frames are of two shapes or types, or too small for the protocol.
-            MissingExtra: OpenCV is not there.
-        """
-        found = metrics.measure(sr, hr, self.protocol)
-        broken = metrics.is_constant(sr) and not metrics.is_constant(hr)
-        self.scores.append(FrameScore(index, found.psnr, found.ssim, broken))
-        if self.temporal and self._before is not None:
-            pairs = self._before[0], sr, self._before[1], hr
-            self._tof.append(metrics.tof_pair(*pairs, protocol=self.protocol))
-            if min(hr.shape[:2]) >= metrics.FLOW_SMALLEST:
-                self._warping.append(metrics.warping_error(*pairs))
-            self._flicker.append(metrics.flicker(*pairs))
-        self._before = sr, hr
-
-    def result(
-        self, model: str, fps: float, vmaf: Mapping[str, float] | None = None
-    ) -> ModelResult:
-        psnr, ssim = (
-            float(np.mean([getattr(score, name) for score in self.scores]))
-            for name in ("psnr", "ssim")
-        )
-        vmaf = vmaf or {}
-        return ModelResult(
-            model=model,
-            psnr=psnr,
-            ssim=ssim,
-            qm=metrics.qm(psnr, ssim),
-            tof=_mean_of_pairs(self._tof),
-            warping_error=_mean_of_pairs(self._warping),
-            flicker=_mean_of_pairs(self._flicker),
-            vmaf=vmaf.get("vmaf"),
-            vmaf_neg=vmaf.get("vmaf_neg"),
-            fps=fps,
-            frames=tuple(self.scores),
-        )
-
-    def notes(self) -> list[str]:
-        """What the means hide, or what made one infinite or no number."""
-        notes = []
-        for what, frames in (
-            (
-                "of one colour where the truth is not, and counted",
-                [s.frame for s in self.scores if s.constant],
-            ),
-            ("equal to the truth", [s.frame for s in self.scores if s.psnr == math.inf]),
-            (
-                "without a number (NaN), which makes the mean one",
-                [s.frame for s in self.scores if math.isnan(s.psnr) or math.isnan(s.ssim)],
-            ),
-        ):
-            if frames:
-                notes.append(f"{listed('frame', frames)} {what}")
-        for name, values in (("warping error", self._warping), ("flicker", self._flicker)):
-            empty = sum(map(math.isnan, values))
-            if empty:
-                notes.append(
-                    f"{empty} of {len(values)} pairs of frames have no {name} (a cut, or nothing "
-                    "that stands still) and are not in its mean"
-                )
-        return notes
-
-
-def listed(word: str, numbers: Sequence[int], most: int = 5) -> str:
-    """ "frame 3 is", "frames 3, 4, 5, 6, 7 and 12 more are"."""
-    if len(numbers) == 1:
-        return f"{word} {numbers[0]} is"
-    more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
-    return f"{word}s {', '.join(map(str, numbers[:most]))}{more} are"
 
 
 class _Shared:
@@ -465,17 +318,6 @@ class _Runner:
 
 
 @dataclass(frozen=True)
-class _Input:
-    """A clip that can be read: its truth, and its twin in low resolution where one is given."""
-
-    name: str
-    hr: Callable[[], Iterator[Frame]]
-    lr: Callable[[], Iterator[Frame]] | None
-    total: int | None
-    exact: bool  # `total` was counted; not what a container says of itself
-
-
-@dataclass(frozen=True)
 class _Row:
     """One frame in every version."""
 
@@ -491,12 +333,15 @@ def benchmark(
     *,
     degradation: str = "bi",
     scale: float | None = None,
-    protocol: str | Protocol = "P1",
+    protocol: str | Protocol | None = None,
     list_file: Path | None = None,
     lr_folder: Path | None = None,
     max_frames: int | None = None,
     temporal: bool = True,
     with_vmaf: bool = False,
+    lpips: tuple[Path, Path] | None = None,
+    niqe: Path | None = None,
+    seams: str | None = None,
     device: str = "auto",
     engine: str = "auto",
     tell: Tell | None = None,
@@ -511,10 +356,12 @@ def benchmark(
     Args:
         models: Names of `sharpreel models` or model files, all of one factor. The first is the
             one whose best and worst frames are kept.
-        source: A folder of clips as `data.find_clips` finds them, a data store, or one video.
+        source: A folder of clips as `data.find_clips` finds them, a data store, one video, or,
+            where nothing of this name is there, a published set in `testsets.TEST_SETS`.
         degradation: A key of `degrade.DEGRADATIONS`, or "given": as a store or `lr_folder` has it.
         scale: Factor; by default the first model's.
-        protocol: A key of `metrics.PROTOCOLS`, or a variant of one.
+        protocol: A key of `metrics.PROTOCOLS`, or a variant of one; by default the published
+            set's, else P1.
         list_file: Names of the clips to take; see `data.find_clips`.
         lr_folder: Frames in low resolution, laid out as the source is, to be taken in the place
             of reduced ones.
@@ -523,6 +370,10 @@ def benchmark(
             time of small networks.
         with_vmaf: Measure VMAF and VMAF-NEG, too, through lossless files in the folder for
             temporary ones: about two bytes for each pixel, frame and model.
+        lpips: Files of trunk and heads; see `lpips.Lpips`. Measures LPIPS, too, which needs torch.
+        niqe: A model that `Niqe.save` wrote, or a folder of sharp pictures to fit one on: measures
+            NIQE, too. Pictures of the truth's own kind make good ones.
+        seams: Where joins may show; see `metrics.Seams`.
         device, engine: See `upscale_frames`.
         tell: Called for each frame with the clip's name, the frames done and, where that is
             known, the frames in all.
@@ -532,7 +383,13 @@ def benchmark(
         UsageError: No such model, degradation or protocol, or they do not go together.
     """
     began = time.perf_counter()
-    rule = to_protocol(protocol)
+    folder, names = Path(source), tuple[str, ...]()
+    published = testsets.find(str(source))
+    if published is not None:
+        folder, names = published.folder, published.clips
+        list_file = list_file or published.list_file
+        protocol = protocol or published.protocol
+    rule = to_protocol(protocol or "P1")
     if lr_folder is not None:
         if degradation not in ("bi", GIVEN):
             raise UsageError(
@@ -540,18 +397,24 @@ def benchmark(
             )
         degradation = GIVEN
     runners, factor = _runners(models, scale, device, engine)
-    _check_degradation(degradation, factor)
+    inputs.check_degradation(degradation, factor)
+    judge, known = _model_of_niqe(niqe) if niqe else (None, None)
+    measures = Measures(
+        protocol=rule,
+        temporal=temporal,
+        lpips=_lpips(*lpips, device) if lpips else None,
+        niqe=judge,
+        seams=Seams.parse(seams) if seams else None,
+    )
     notes: list[str] = []
-    inputs = _inputs(Path(source), list_file, lr_folder, degradation, max_frames, notes)
+    found = inputs.find_inputs(folder, list_file, lr_folder, degradation, max_frames, notes, names)
     clips: list[ClipResult] = []
     crops: list[Crop] = []
-    for each in inputs:
-        one = _counted(each, max_frames) if rule.only_centre else each
-        pairs = _pairs(one, degradation, factor, max_frames, notes)
+    for each in found:
+        one = inputs.counted(each, max_frames) if rule.only_centre else each
+        pairs = inputs.pairs(one, degradation, factor, max_frames, notes)
         try:
-            result, kept = _measure(
-                one, pairs, runners, rule, temporal, with_vmaf, factor, tell, notes
-            )
+            result, kept = _measure(one, pairs, runners, measures, with_vmaf, factor, tell, notes)
         except ValueError as e:
             raise UsageError(f"{one.name}: {e}") from e
         clips.append(result)
@@ -566,14 +429,18 @@ def benchmark(
         notes=tuple(notes),
         settings={
             "source": str(source),
+            "folder": str(folder),
             "list_file": None if list_file is None else str(list_file),
             "lr_folder": None if lr_folder is None else str(lr_folder),
             "max_frames": max_frames,
             "temporal": temporal,
             "vmaf": with_vmaf,
+            "lpips": None if measures.lpips is None else measures.lpips.about,
+            "niqe": known,
+            "seams": seams,
             "device": device,
             "engine": engine,
-            "seed": SEED,
+            "seed": inputs.SEED,
             "protocol": {f.name: getattr(rule, f.name) for f in dataclasses.fields(rule)},
         },
         versions=versions(),
@@ -584,31 +451,26 @@ def benchmark(
     )
 
 
-def to_protocol(protocol: str | Protocol) -> Protocol:
-    """A key of PROTOCOLS, or a variant, as a protocol.
+def _lpips(trunk: Path, heads: Path, device: str) -> Lpips:
+    try:
+        import torch
 
-    Raises:
-        UsageError: There is no such key.
-    """
-    if isinstance(protocol, Protocol):
-        return protocol
-    if protocol not in PROTOCOLS:
-        raise UsageError(f"There is no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}.")
-    return PROTOCOLS[protocol]
+        from sharpreel.lpips import Lpips
+    except ImportError as e:
+        raise MissingExtra("LPIPS", "torch") from e
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    return Lpips(trunk, heads, "cuda" if on_gpu else "cpu")
 
 
-def _check_degradation(name: str, scale: float) -> None:
-    """Raise UsageError unless frames can be reduced so, by this factor."""
-    if name == GIVEN:
-        return
-    if scale != int(scale):
-        if name not in ("bi", "area"):
-            raise UsageError(
-                f"By {scale:g} frames are reduced by bi or area alone, not by {name!r}."
-            )
-        return
-    side = 16 * int(scale)
-    degrade.degrade(np.zeros((1, side, side, 3), np.uint8), int(scale), name)
+def _model_of_niqe(path: Path) -> tuple[Niqe, str]:
+    """The model in a file or of a folder's pictures, and what it is called in tables."""
+    if not path.is_dir():
+        return Niqe.load(path), f"{path}, SHA-256 {fetch.sha256_of(path)[:8]}"
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in video.IMAGE_SUFFIXES)
+    try:
+        return Niqe.fit(map(images.read_rgb, files)), f"{path}, fitted on its {len(files)} pictures"
+    except ValueError as e:
+        raise UsageError(f"{path}: {e}") from e
 
 
 def _runners(
@@ -642,204 +504,20 @@ def _runners(
     return runners, factor
 
 
-def _inputs(
-    source: Path,
-    list_file: Path | None,
-    lr_folder: Path | None,
-    degradation: str,
-    max_frames: int | None,
-    notes: list[str],
-) -> list[_Input]:
-    """The clips of a store, of a folder, or the one video."""
-    if source.is_dir() and data.is_store(source):
-        if list_file is not None or lr_folder is not None:
-            raise UsageError(f"{source} is a data store: lists and twins belong to `data prepare`.")
-        return _of_store(data.open_store(source), degradation, max_frames)
-    if source.is_dir():
-        sources = data.find_clips(source, list_file, lr_folder)
-    elif source.exists():
-        twins: tuple[Path, ...] = ()
-        if lr_folder is not None:
-            twins = (lr_folder / source.name if lr_folder.is_dir() else lr_folder,)
-        sources = [data.Source(source.stem, (source,), twins)]
-    else:
-        raise InputError(f"{source}: no such file or folder.")
-    if degradation == GIVEN and not all(one.lr_paths for one in sources):
-        raise UsageError(
-            f"{source}: say which folder holds the frames in low resolution, or name a degradation."
-        )
-
-    def stream(paths: tuple[Path, ...], name: str) -> Callable[[], Iterator[Frame]]:
-        return lambda: _decoded(paths, name, notes)
-
-    found = []
-    for one in sources:
-        is_video = one.paths[0].suffix.lower() not in video.IMAGE_SUFFIXES
-        total = video.probe(one.paths[0]).num_frames if is_video else len(one.paths)
-        if total is not None and max_frames is not None:
-            total = min(total, max_frames)
-        lr = stream(one.lr_paths, f"{one.name}, low resolution") if one.lr_paths else None
-        found.append(_Input(one.name, stream(one.paths, one.name), lr, total, not is_video))
-    return found
-
-
-def _of_store(store: data.Store, degradation: str, max_frames: int | None) -> list[_Input]:
-    def stream(entry: data.Entry) -> Callable[[], Iterator[Frame]]:
-        return lambda: (np.array(frame) for frame in store.frames(entry))
-
-    found = []
-    for entry in store.entries:
-        lr = None
-        if degradation == GIVEN:
-            if not entry.lr_file:
-                raise UsageError(
-                    f"{entry.name}: no low-resolution twin was given when it was prepared."
-                )
-            lr = stream(dataclasses.replace(entry, file=entry.lr_file))
-        total = entry.frames if max_frames is None else min(entry.frames, max_frames)
-        found.append(_Input(entry.name, stream(entry), lr, total, True))
-    return found
-
-
-def _decoded(paths: tuple[Path, ...], name: str, notes: list[str]) -> Iterator[Frame]:
-    """The frames of a video or of pictures, one by one."""
-    if paths[0].suffix.lower() not in video.IMAGE_SUFFIXES:
-        reader = video.VideoReader(video.probe(paths[0]))
-        for frame in reader:
-            yield frame.pixels
-            del frame
-        if reader.report.lost:
-            notes.append(f"{name}: {reader.report.lost} frames do not decode and are left out")
-        return
-    for path in paths:
-        yield images.read_rgb(path)
-
-
-def _of_one_size(frames: Iterable[Frame], name: str) -> Iterator[Frame]:
-    first: tuple[int, ...] | None = None
-    for index, frame in enumerate(frames):
-        first = first or frame.shape
-        if frame.shape != first:
-            raise InputError(
-                f"{name}: frame {index} is {size(frame)}, those before it are "
-                f"{first[1]}x{first[0]}."
-            )
-        yield frame
-        del frame
-
-
-def size(frame: Frame) -> str:
-    """Width and height in words."""
-    return f"{frame.shape[1]}x{frame.shape[0]}"
-
-
-def deepened(frame: Frame) -> Frame:
-    """The same colours in 16 bits."""
-    return frame.astype(np.uint16) * np.uint16(257) if frame.dtype == np.uint8 else frame
-
-
-def _counted(one: _Input, max_frames: int | None) -> _Input:
-    """With its frames counted, where that takes decoding them."""
-    if one.exact:
-        return one
-    count = sum(1 for _ in itertools.islice(one.hr(), max_frames))
-    return dataclasses.replace(one, total=count, exact=True)
-
-
-def _pairs(
-    one: _Input, degradation: str, scale: float, max_frames: int | None, notes: list[str]
-) -> Iterator[tuple[Frame, Frame]]:
-    """lr and hr, frame by frame, each hr of the size that its lr becomes."""
-    hr = _of_one_size(itertools.islice(one.hr(), max_frames), one.name)
-    if one.lr is not None:
-        lr = _of_one_size(itertools.islice(one.lr(), max_frames), f"{one.name}, low resolution")
-        return _given(one.name, hr, lr, scale)
-    if scale != int(scale):
-        return (_reduced_by_part(frame, scale, degradation) for frame in hr)
-    if degradation in STREAMED:
-        return _reduced(hr, int(scale), degradation)
-    return _reduced_in_stretches(one.name, hr, int(scale), degradation, notes)
-
-
-def _given(
-    name: str, hr_frames: Iterator[Frame], lr_frames: Iterator[Frame], scale: float
-) -> Iterator[tuple[Frame, Frame]]:
-    for index, (hr, lr) in enumerate(itertools.zip_longest(hr_frames, lr_frames)):
-        if hr is None or lr is None:
-            there, ended = ("low", "high") if hr is None else ("high", "low")
-            raise InputError(
-                f"{name}: frame {index} is there in {there} resolution only; the clip in {ended} "
-                f"resolution ends after {index} frames."
-            )
-        high, wide = (ops.enlarged(side, scale) for side in lr.shape[:2])
-        rest = hr.shape[0] - high, hr.shape[1] - wide
-        if not all(0 <= pixels < scale for pixels in rest):
-            raise InputError(
-                f"{name}: frame {index} is {size(lr)} in low resolution, which by {scale:g} is "
-                f"{wide}x{high}, but {size(hr)} in high resolution."
-            )
-        cut = hr[:high, :wide]
-        yield (lr, cut) if lr.dtype == hr.dtype else (deepened(lr), deepened(cut))
-        del hr, lr, cut
-
-
-def _reduced(frames: Iterator[Frame], scale: int, name: str) -> Iterator[tuple[Frame, Frame]]:
-    for frame in frames:
-        hr, lr = degrade.degrade(frame[None], scale, name)
-        yield lr[0], hr[0]
-        del frame, hr, lr
-
-
-def _reduced_by_part(frame: Frame, scale: float, name: str) -> tuple[Frame, Frame]:
-    """By a factor such as 1.5: lr has denominator / numerator of the truth's pixels."""
-    part = Fraction(scale).limit_denominator(64)
-    whole, rest = part.numerator, part.denominator
-    rows, columns = (side // whole for side in frame.shape[:2])
-    if not (rows and columns):
-        raise InputError(f"Frames of {size(frame)} are too small for a factor of {scale:g}.")
-    hr = frame[: rows * whole, : columns * whole]
-    if name == "area":
-        return degrade.area_resize(hr[None], rows * rest, columns * rest)[0], hr
-    return ops.resize(hr, rows * rest, columns * rest), hr
-
-
-def _reduced_in_stretches(
-    name: str, frames: Iterator[Frame], scale: int, degradation: str, notes: list[str]
-) -> Iterator[tuple[Frame, Frame]]:
-    """For degradations of whole clips; the first stretch is what a data store makes."""
-    own = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
-    for number, first in enumerate(frames):  # of each stretch
-        length = min(max(STRETCH_BYTES // first.nbytes, 8), STRETCH_FRAMES)
-        clip = [_bytes(f) for f in itertools.chain([first], itertools.islice(frames, length - 1))]
-        seed = (SEED, own, number) if number else (SEED, own)
-        hr, lr = degrade.degrade(np.stack(clip), scale, degradation, seed)
-        if number == 1:
-            notes.append(f"{name}: {degradation} was drawn anew for each {length} frames")
-        yield from zip(lr, hr, strict=True)
-        del clip, hr, lr, first
-
-
-def _bytes(frame: Frame) -> Frame:
-    """In 8 bits, which the codecs of degradations take."""
-    if frame.dtype == np.uint8:
-        return frame
-    return ((frame.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-
-
 def _measure(
-    one: _Input,
+    one: Input,
     pairs: Iterator[tuple[Frame, Frame]],
     runners: list[_Runner],
-    protocol: Protocol,
-    temporal: bool,
+    measures: Measures,
     with_vmaf: bool,
     scale: float,
     tell: Tell | None,
     notes: list[str],
 ) -> tuple[ClipResult, list[Crop]]:
-    tallies = [Tally(protocol, temporal) for _ in runners]
+    protocol = measures.protocol
+    tallies = [Tally(measures) for _ in runners]
     still: list[int] = []  # frames of the truth that are of one colour
-    warping: list[float] = []  # the truth's own
+    own: list[tuple[float | None, float | None]] = []  # the truth's warping error and NIQE
     showcase = _Showcase(one.name, [r.info.name for r in runners], scale)
     count = counted = 0
     shapes: tuple[tuple[int, ...], tuple[int, ...]] = ((0, 0), (0, 0))
@@ -859,19 +537,19 @@ def _measure(
             films = _Films(Path(stack.enter_context(tempfile.TemporaryDirectory())), len(runners))
         before: Frame | None = None
         for row in _chosen(rows(), protocol, one.total):
+            truth = Truth(measures, row.index, row.hr, before)
             for tally, sr in zip(tallies, row.srs, strict=True):
-                tally.add(row.index, sr, row.hr)
+                tally.add(sr, truth)
+            own.append((truth.warping_error(), truth.niqe()))
             if metrics.is_constant(row.hr):
                 still.append(row.index)
-            if before is not None and temporal and min(row.hr.shape[:2]) >= metrics.FLOW_SMALLEST:
-                warping.append(metrics.warping_error(before, row.hr, before, row.hr))
             before = row.hr
             showcase.offer(row, [tally.scores[-1].psnr for tally in tallies])
             if films is not None:
                 films.write(row)
             shapes = row.lr.shape, row.hr.shape
             counted += 1
-            del row
+            del row, truth
         if not counted:
             raise InputError(
                 f"{one.name}: protocol {protocol.name} counts none of its {count} frames."
@@ -893,7 +571,8 @@ def _measure(
         lr_height=lr_height,
         frames=count,
         counted=counted,
-        truth_warping_error=_mean_of_pairs(warping),
+        truth_warping_error=mean_of_numbers([warping for warping, _ in own if warping is not None]),
+        truth_niqe=mean_of_numbers([niqe for _, niqe in own if niqe is not None]),
         results=tuple(
             tally.result(runner.info.name, runner.fps, vmaf)
             for runner, tally, vmaf in zip(runners, tallies, vmafs, strict=True)
@@ -906,13 +585,13 @@ def _side_by_side(pairs: Iterator[tuple[Frame, Frame]], runners: list[_Runner]) 
     """Every frame in all versions, in order; networks that look ahead make the truth wait."""
     truth: deque[Frame] = deque()
 
-    def inputs() -> Iterator[Frame]:
+    def reduced() -> Iterator[Frame]:
         for lr, hr in pairs:
             truth.append(hr)
             yield lr
             del lr, hr
 
-    shared = _Shared(inputs(), len(runners) + 1)
+    shared = _Shared(reduced(), len(runners) + 1)
     made = [r.pictures(shared.reader(k), shared) for k, r in enumerate(runners)]
     for index, (lr, *srs) in enumerate(zip(shared.reader(len(runners)), *made, strict=True)):
         yield _Row(index, lr, truth.popleft(), tuple(srs))
@@ -1053,220 +732,3 @@ def _gpu_memory(engines: Iterable[str]) -> int | None:
     import torch
 
     return round(torch.cuda.max_memory_allocated() / 2**20)
-
-
-# Written down --------------------------------------------------------------------------------
-
-COLUMNS = ("psnr", "ssim", "qm", "tof", "warping_error", "flicker", "vmaf", "vmaf_neg", "fps")
-
-
-def write_csv(evaluation: Evaluation, path: Path) -> None:
-    """One row for each clip and model, with all digits."""
-    rows = [
-        [
-            *(clip.clip, result.model, evaluation.protocol, evaluation.degradation),
-            *(f"{evaluation.scale:g}", clip.width, clip.height, clip.frames, clip.counted),
-            *(_full(getattr(result, name)) for name in COLUMNS),
-            _full(result.psnr - clip.of(BICUBIC).psnr),
-            _full(clip.truth_warping_error),
-        ]
-        for clip in evaluation.clips
-        for result in clip.results
-    ]
-    head = ["clip", "model", "protocol", "degradation", "scale", "width", "height", "frames"]
-    _write_rows(path, [[*head, "counted", *COLUMNS, "gain_db", "truth_warping_error"], *rows])
-
-
-def write_frames_csv(evaluation: Evaluation, path: Path) -> None:
-    """One row for each frame that counts and model, with all digits."""
-    rows = (
-        [
-            *(clip.clip, result.model, evaluation.protocol, score.frame),
-            *(_full(value) for value in (score.psnr, score.ssim, score.qm)),
-            int(score.constant),
-        ]
-        for clip in evaluation.clips
-        for result in clip.results
-        for score in result.frames
-    )
-    head = ["clip", "model", "protocol", "frame", "psnr", "ssim", "qm", "constant"]
-    _write_rows(path, itertools.chain([head], rows))
-
-
-def _full(value: float | None) -> str:
-    return "" if value is None else repr(value)
-
-
-def _write_rows(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)
-    except OSError as e:
-        raise write_error(path, e) from e
-
-
-def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
-    """For a table: "-" where nothing was measured."""
-    if value is None:
-        return "-"
-    return f"{value:{'+' if sign else ''}.{digits}f}"
-
-
-def summary(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
-    """The means over clips, a row for each model: heads and cells. What was not measured has no
-    column."""
-    kinds: list[tuple[str, str, int, float]] = [
-        ("PSNR, dB", "psnr", 2, 1),
-        ("SSIM", "ssim", 4, 1),
-        ("QM", "qm", 3, 1),
-        ("tOF, px", "tof", 3, 1),
-        ("warping error, 1e-3", "warping_error", 3, 1e3),
-        ("flicker, levels", "flicker", 2, 1),
-        ("VMAF", "vmaf", 2, 1),
-        ("VMAF-NEG", "vmaf_neg", 2, 1),
-        ("frames a second", "fps", 1, 1),
-    ]
-    names = [model.name for model in evaluation.models]
-    kinds = [k for k in kinds if any(evaluation.mean(name, k[1]) is not None for name in names)]
-    heads = ["model", "gain, dB", "score", *(title for title, *_ in kinds), "peak memory, MiB"]
-    rows = []
-    for name in names:
-        means = [(evaluation.mean(name, key), digits, by) for _, key, digits, by in kinds]
-        plain = name == BICUBIC
-        rows.append(
-            [
-                name,
-                "" if plain else number(evaluation.gain(name), 2, sign=True),
-                "" if plain else number(evaluation.score(name)),
-                *(number(None if m is None else m * by, digits) for m, digits, by in means),
-                number(evaluation.peak_memory_mb, 0),
-            ]
-        )
-    return heads, rows
-
-
-def per_clip(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
-    """PSNR and SSIM of each clip and model, and the gain over bicubic: heads and cells."""
-    names = [model.name for model in evaluation.models]
-    heads = ["clip", "size", "frames"]
-    for name in names:
-        heads += [name] if name == BICUBIC else [name, f"gain of {name}"]
-    rows = []
-    for clip in evaluation.clips:
-        frames = str(clip.frames)
-        if clip.counted != clip.frames:
-            frames = f"{clip.counted} of {clip.frames}"
-        row = [clip.clip, f"{clip.width}x{clip.height}", frames]
-        for result in clip.results:
-            row.append(f"{number(result.psnr)} / {number(result.ssim, 4)}")
-            if result.model != BICUBIC:
-                row.append(number(result.psnr - clip.of(BICUBIC).psnr, 2, sign=True))
-        rows.append(row)
-    return heads, rows
-
-
-def explained(evaluation: Evaluation) -> list[str]:
-    """How the numbers were taken: sentences that belong beside the tables."""
-    made = (
-        "The low-resolution frames were given"
-        if evaluation.degradation == GIVEN
-        else f"Frames were reduced by {evaluation.degradation} "
-        f"({degrade.DEGRADATIONS[evaluation.degradation].summary})"
-    )
-    lines = [
-        f"Protocol {evaluation.protocol}: {evaluation.protocol_text}",
-        f"{made} and enlarged {evaluation.scale:g} times.",
-        "Means over a clip's frames, then over clips. Gain is PSNR above bicubic's; score the "
-        "share of clips whose QM is above bicubic's. Frames count from 0.",
-        "Frames a second are the network's alone; peak memory is the whole process's, with every "
-        "model and measure in it.",
-    ]
-    own = _mean([clip.truth_warping_error for clip in evaluation.clips])
-    if own is not None:
-        lines.append(
-            f"The truth itself has a warping error of {number(own * 1e3, 3)}e-3: less is softer, "
-            "not better."
-        )
-    if evaluation.gpu_memory_mb is not None:
-        lines.append(f"torch held at most {evaluation.gpu_memory_mb} MiB on the GPU.")
-    return lines
-
-
-def to_markdown(evaluation: Evaluation) -> str:
-    """The means and the clips as Markdown tables, the protocol named under each."""
-    parts = []
-    for heads, rows in (summary(evaluation), per_clip(evaluation)):
-        lines = [heads, ["---"] * len(heads), *rows]
-        table = ["| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in lines]
-        parts.append("\n".join(table))
-        parts.append(f"{evaluation.title}.")
-    parts[-1] = f"{evaluation.title}. PSNR in dB / SSIM."
-    parts.append("\n".join(f"- {line}" for line in explained(evaluation)))
-    if evaluation.notes:
-        parts.append("\n".join(["Notes:", "", *(f"- {note}" for note in evaluation.notes)]))
-    return "\n\n".join(parts) + "\n"
-
-
-# Against an earlier run ----------------------------------------------------------------------
-
-
-def against(
-    evaluation: Evaluation, baseline: Mapping[str, Any], tolerance_db: float = 0.02
-) -> list[str]:
-    """Where PSNR fell below an earlier run by more than the tolerance; empty when nowhere.
-
-    Args:
-        baseline: What `as_dict` gave, or the scores.json of a report.
-
-    Raises:
-        UsageError: The two cannot be compared: another protocol, degradation, factor, other clips
-            or frames of them, or a model that the baseline does not have.
-    """
-    try:
-        kind = {k: baseline[k] for k in ("protocol", "degradation", "scale")}
-        settings = dict(baseline["settings"]["protocol"])
-        before = {clip["clip"]: clip for clip in baseline["clips"]}
-        counts = {name: (c["width"], c["height"], c["counted"]) for name, c in before.items()}
-        levels = {
-            (name, result["model"]): float(result["psnr"])
-            for name, clip in before.items()
-            for result in clip["results"]
-        }
-    except (KeyError, TypeError, ValueError) as e:
-        raise UsageError(
-            "The baseline is not the scores.json of an evaluation; make it with "
-            "`sharpreel evaluate -o FOLDER`."
-        ) from e
-    for key, value in kind.items():
-        now = getattr(evaluation, key)
-        if value != now:
-            raise UsageError(f"The baseline was taken with {key} {value}, this run with {now}.")
-    if settings != plain(evaluation.settings["protocol"]):
-        raise UsageError(
-            f"The baseline was taken with another variant of protocol {evaluation.protocol}."
-        )
-    names = [clip.clip for clip in evaluation.clips]
-    if sorted(names) != sorted(before):
-        odd = sorted(set(names) ^ set(before))
-        raise UsageError(
-            f"The baseline has other clips: {len(before)} against {len(names)}; only one has "
-            f"{', '.join(odd[:3])}."
-        )
-    worse = []
-    for clip in evaluation.clips:
-        if counts[clip.clip] != (clip.width, clip.height, clip.counted):
-            wide, high, frames = counts[clip.clip]
-            raise UsageError(
-                f"{clip.clip}: the baseline has {frames} frames of {wide}x{high}, this run "
-                f"{clip.counted} of {clip.width}x{clip.height}."
-            )
-        for result in clip.results:
-            if (clip.clip, result.model) not in levels:
-                raise UsageError(f"The baseline has no model {result.model}.")
-            was = levels[clip.clip, result.model]
-            if not result.psnr >= was - tolerance_db:  # NaN is worse than any number
-                worse.append(
-                    f"{clip.clip}, {result.model}: {result.psnr:.4f} dB, was {was:.4f} "
-                    f"({result.psnr - was:+.4f}, tolerance {tolerance_db:g})"
-                )
-    return worse

@@ -5,9 +5,9 @@ Frames are integer RGB, (H, W, 3), uint8 or uint16, full range of their type. Al
 
     one picture     psnr, ssim, ms_ssim, qm        against the truth
                     Niqe                           without it
-    two in a row    tof_pair, warping_error, flicker
+    two in a row    tof_pair, warping_error, flicker; Motion, for several results
     a whole video   tof, vmaf
-    joins           seam_in_space, seam_in_time
+    joins           seam_in_space, seam_in_time, Seams
     as published    PROTOCOLS, measure             what a line of papers crops, rounds and skips
 
 A number says little without its protocol: most differences between published tables are of colour
@@ -22,13 +22,14 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import re
 import subprocess
 import tempfile
 import zipfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
@@ -45,6 +46,7 @@ Channel = Literal["y", "rgb"]
 Window = Literal["matlab", "seven", "uniform"]
 Plane = npt.NDArray[np.float64]  # (H, W), or several: (C, H, W)
 Region = tuple[slice, slice]  # rows, columns
+Flow = npt.NDArray[np.float32]  # (H, W, 2)
 Grey = npt.NDArray[np.uint8]  # (H, W)
 GreyPair = tuple[Grey, Grey]  # two frames in a row
 T = TypeVar("T")
@@ -504,6 +506,75 @@ def _grey(frame: Frame) -> Grey:
     return grey
 
 
+class Motion:
+    """What moves from one frame of the truth to the next, and how results follow it.
+
+    The truth's flows take most of the time and are found once, when first needed, for any number
+    of results: `tof`, `warping_error` and `flicker` are those of the functions of these names.
+
+    Args:
+        hr_prev, hr_next: RGB, (H, W, 3), of one shape and type.
+    """
+
+    def __init__(self, hr_prev: Frame, hr_next: Frame) -> None:
+        _check(hr_prev, hr_next)
+        self.hr_prev, self.hr_next = hr_prev, hr_next
+
+    @cached_property
+    def _greys(self) -> GreyPair:
+        return _grey(self.hr_prev), _grey(self.hr_next)
+
+    @cached_property
+    def _flow(self) -> Flow:
+        return _farneback(*self._greys)
+
+    @cached_property
+    def _still(self) -> Plane:
+        """By how many levels each pixel changes in the colour that changes most, (H, W)."""
+        change: Plane = np.abs(_levels(self.hr_next) - _levels(self.hr_prev)).max(axis=2)
+        return change
+
+    @cached_property
+    def _samples(self) -> tuple[npt.NDArray[np.bool_], _Samples]:
+        """The pixels that are seen in both frames, (H, W), and where they are in the next one."""
+        cv2 = _opencv()
+        search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        search.setFinestScale(0)
+        forward, backward = (
+            search.calc(*pair, None).astype(np.float64) for pair in (self._greys, self._greys[::-1])
+        )
+        seen = _seen_in_both(forward, backward)
+        x, y = _targets(forward)
+        return seen, _Samples(x[seen], y[seen], seen.shape)
+
+    def tof(self, sr_prev: Frame, sr_next: Frame, protocol: Protocol | None = None) -> float:
+        _check(sr_prev, sr_next, self.hr_next)
+        difference = (_farneback(_grey(sr_prev), _grey(sr_next)) - self._flow).astype(np.float64)
+        if protocol is not None:
+            difference = difference[protocol.region(difference.shape[0], difference.shape[1])]
+        return float(np.mean(np.hypot(difference[..., 0], difference[..., 1])))
+
+    def warping_error(self, sr_prev: Frame, sr_next: Frame) -> float:
+        _check(sr_prev, sr_next, self.hr_next)
+        if min(sr_next.shape[:2]) < FLOW_SMALLEST:
+            raise ValueError(
+                f"Warping needs sides of {FLOW_SMALLEST} pixels or more, got "
+                f"{sr_next.shape[1]}x{sr_next.shape[0]}."
+            )
+        seen, samples = self._samples
+        if not seen.any():
+            return math.nan
+        difference = (samples.of(_levels(sr_next)) - _levels(sr_prev)[seen]) / PEAK
+        return float(np.mean(difference**2))
+
+    def flicker(self, sr_prev: Frame, sr_next: Frame, still: float = 1.0) -> float:
+        _check(sr_prev, sr_next, self.hr_next)
+        static = self._still <= still
+        if not static.any():
+            return math.nan
+        return float(np.mean(np.abs(_levels(sr_next) - _levels(sr_prev))[static]))
+
+
 def tof_pair(
     sr_prev: Frame,
     sr_next: Frame,
@@ -522,19 +593,12 @@ def tof_pair(
         sr_prev, sr_next, hr_prev, hr_next: RGB, (H, W, 3), of one shape and type.
         protocol: Whose border is left out of the mean: "P3" is TecoGAN's. None: all pixels count.
     """
-    _check(sr_prev, sr_next, hr_prev, hr_next)
-    sr = _grey(sr_prev), _grey(sr_next)
-    hr = _grey(hr_prev), _grey(hr_next)
-    return _flow_distance(sr, hr, protocol)
+    return Motion(hr_prev, hr_next).tof(sr_prev, sr_next, protocol)
 
 
-def _flow_distance(sr: GreyPair, hr: GreyPair, protocol: Protocol | None) -> float:
-    farneback = _opencv().calcOpticalFlowFarneback
-    sr_flow, hr_flow = (farneback(*pair, None, 0.5, 3, 15, 3, 5, 1.2, 0) for pair in (sr, hr))
-    difference = (sr_flow - hr_flow).astype(np.float64)
-    if protocol is not None:
-        difference = difference[protocol.region(difference.shape[0], difference.shape[1])]
-    return float(np.mean(np.hypot(difference[..., 0], difference[..., 1])))
+def _farneback(before: Grey, after: Grey) -> Flow:
+    flow: Flow = _opencv().calcOpticalFlowFarneback(before, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+    return flow
 
 
 def tof(
@@ -550,14 +614,13 @@ def tof(
     if protocol is not None:
         pairs = protocol.select(pairs)
     total, count = 0.0, 0
-    before: GreyPair | None = None  # the last sr and hr
+    before: tuple[Frame, Frame] | None = None
     for sr, hr in pairs:
         _check(sr, hr)
-        now = _grey(sr), _grey(hr)
         if before is not None:
-            total += _flow_distance((before[0], now[0]), (before[1], now[1]), protocol)
+            total += tof_pair(before[0], sr, before[1], hr, protocol)
             count += 1
-        before = now
+        before = sr, hr
     if not count:
         raise ValueError("tOF needs two frames or more that are not left out by the protocol.")
     return total / count
@@ -600,28 +663,14 @@ def warping_error(sr_prev: Frame, sr_next: Frame, hr_prev: Frame, hr_next: Frame
         Mean over pixels and colours, of values in [0, 1]; 1e-3 is a common unit. NaN when no pixel
         is seen in both frames, as after a cut.
     """
-    _check(sr_prev, sr_next, hr_prev, hr_next)
-    if min(hr_prev.shape[:2]) < FLOW_SMALLEST:
-        raise ValueError(
-            f"Warping needs sides of {FLOW_SMALLEST} pixels or more, got "
-            f"{hr_prev.shape[1]}x{hr_prev.shape[0]}."
-        )
-    cv2 = _opencv()
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    search.setFinestScale(0)
-    a, b = _grey(hr_prev), _grey(hr_next)
-    forward, backward = (search.calc(*pair, None).astype(np.float64) for pair in ((a, b), (b, a)))
-    seen = _seen_in_both(forward, backward)
-    if not seen.any():
-        return math.nan
-    difference = (_warped(_levels(sr_next), forward) - _levels(sr_prev))[seen] / PEAK
-    return float(np.mean(difference**2))
+    return Motion(hr_prev, hr_next).warping_error(sr_prev, sr_next)
 
 
 def _seen_in_both(forward: Plane, backward: Plane) -> npt.NDArray[np.bool_]:
     """Which pixels of the first frame the second one shows, (H, W); flows are (H, W, 2)."""
     h, w = forward.shape[:2]
-    returned = _warped(backward, forward)
+    x, y = _targets(forward)
+    returned = _Samples(x, y, (h, w)).of(backward)
     length = (forward**2).sum(axis=2)
     astray = ((forward + returned) ** 2).sum(axis=2)
     elsewhere = astray > 0.01 * (length + (returned**2).sum(axis=2)) + 0.5
@@ -629,7 +678,6 @@ def _seen_in_both(forward: Plane, backward: Plane) -> npt.NDArray[np.bool_]:
     slope[:, :-1] += (np.diff(forward, axis=1) ** 2).sum(axis=2)
     slope[:-1] += (np.diff(forward, axis=0) ** 2).sum(axis=2)
     border = slope > 0.01 * length + 0.002
-    x, y = _targets(forward)
     inside = (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
     seen: npt.NDArray[np.bool_] = inside & ~elsewhere & ~border
     return seen
@@ -641,18 +689,30 @@ def _targets(flow: Plane) -> tuple[Plane, Plane]:
     return x + flow[..., 0], y + flow[..., 1]
 
 
-def _warped(image: Plane, flow: Plane) -> Plane:
-    """out[y, x] = image[y + flow_y, x + flow_x], bilinear; the edge goes on outside. (H, W, C)."""
-    h, w = image.shape[:2]
-    x, y = _targets(flow)
-    x, y = x.clip(0, w - 1), y.clip(0, h - 1)
-    left, top = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
-    right, bottom = np.minimum(left + 1, w - 1), np.minimum(top + 1, h - 1)
-    across, down = (x - left)[..., None], (y - top)[..., None]
-    upper = image[top, left] * (1 - across) + image[top, right] * across
-    lower = image[bottom, left] * (1 - across) + image[bottom, right] * across
-    warped: Plane = upper * (1 - down) + lower * down
-    return warped
+class _Samples:
+    """Places in a picture between its pixels; the edge goes on outside.
+
+    Args:
+        x, y: Of one shape.
+        size: Height and width of the picture.
+    """
+
+    def __init__(self, x: Plane, y: Plane, size: tuple[int, ...]) -> None:
+        h, w = size
+        x, y = x.clip(0, w - 1), y.clip(0, h - 1)
+        self._left, self._top = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
+        self._right = np.minimum(self._left + 1, w - 1)
+        self._bottom = np.minimum(self._top + 1, h - 1)
+        self._across, self._down = (x - self._left)[..., None], (y - self._top)[..., None]
+
+    def of(self, image: Plane) -> Plane:
+        """Bilinear samples of (H, W, C), (..., C)."""
+        upper, lower = (
+            image[line, self._left] * (1 - self._across) + image[line, self._right] * self._across
+            for line in (self._top, self._bottom)
+        )
+        samples: Plane = upper * (1 - self._down) + lower * self._down
+        return samples
 
 
 def flicker(
@@ -668,11 +728,7 @@ def flicker(
     Returns:
         Mean over pixels and colours; NaN when nothing stands still.
     """
-    _check(sr_prev, sr_next, hr_prev, hr_next)
-    static = (np.abs(_levels(hr_next) - _levels(hr_prev)) <= still).all(axis=2)
-    if not static.any():
-        return math.nan
-    return float(np.mean(np.abs(_levels(sr_next) - _levels(sr_prev))[static]))
+    return Motion(hr_prev, hr_next).flicker(sr_prev, sr_next, still)
 
 
 # Joins ---------------------------------------------------------------------------------------
@@ -712,16 +768,33 @@ def seam_in_time(
             f"A border at {position} has no steps on it and around it in {count} frames."
         )
 
-    def picture(t: int) -> Plane:
-        return _picture(sr_frames[t], None if hr_frames is None else hr_frames[t])
-
     steps = {}
-    before = picture(around[0] - 1)
     for t in around:
-        now = picture(t)
-        steps[t] = float(np.mean(np.abs(now - before)))
-        before = now
-    return _standing_out(steps.pop(position), list(steps.values()))
+        truth = None if hr_frames is None else (hr_frames[t - 1], hr_frames[t])
+        steps[t] = step(sr_frames[t - 1], sr_frames[t], truth)
+    return standing_out(steps, position, reach)
+
+
+def step(sr_prev: Frame, sr_next: Frame, hr: tuple[Frame, Frame] | None = None) -> float:
+    """Mean absolute difference of two frames, or of their errors where the truth is known."""
+    before, after = hr or (None, None)
+    return float(np.mean(np.abs(_picture(sr_next, after) - _picture(sr_prev, before))))
+
+
+def standing_out(steps: Mapping[int, float], position: int, reach: int = 4) -> float:
+    """The step to frame `position` by the median of those up to `reach` frames away.
+
+    Args:
+        steps: By the later frame of each; see `seam_in_time`.
+
+    Returns:
+        NaN when there is no such step, or none beside it.
+    """
+    around = [steps[t] for t in range(position - reach, position + reach + 1)
+              if t != position and t in steps]  # fmt: skip
+    if position not in steps or not around:
+        return math.nan
+    return _ratio(steps[position], around)
 
 
 def seam_in_space(
@@ -765,7 +838,7 @@ def seam_in_space(
     usual = [float(bend) for p, bend in borders.items() if abs(p - position) >= 2]
     if not usual:
         raise ValueError(f"There is no line beside {position} to compare with in {lines} lines.")
-    return _standing_out(float(borders[position]), usual)
+    return _ratio(float(borders[position]), usual)
 
 
 def _picture(sr: Frame, hr: Frame | None) -> Plane:
@@ -777,11 +850,57 @@ def _picture(sr: Frame, hr: Frame | None) -> Plane:
     return _levels(sr) - _levels(hr)
 
 
-def _standing_out(value: float, others: list[float]) -> float:
+def _ratio(value: float, others: list[float]) -> float:
     usual = float(np.median(others))
     if usual == 0:
         return 1.0 if value == 0 else math.inf
     return value / usual
+
+
+SEAM = re.compile(r"([txy])(\d+)(\+?)")
+
+
+@dataclass(frozen=True)
+class Seams:
+    """Where joins may show: t, the first frame of a later segment; x and y, the first column and
+    row of a later tile, in pixels of the result.
+
+    Args:
+        text: As `--seams` takes it: "t48+,x640" is every 48th frame and column 640.
+        places: "t", "x" or "y", the number, and whether its multiples are meant.
+    """
+
+    text: str
+    places: tuple[tuple[str, int, bool], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Seams:
+        """What the words, between commas, mean.
+
+        Raises:
+            UsageError: One of them means nothing.
+        """
+        places = []
+        for word in text.split(","):
+            match = SEAM.fullmatch(word.strip())
+            if match is None or int(match[2]) == 0:
+                raise UsageError(
+                    f"Seams {text!r}: {word.strip()!r} is no place. Write t48 for the join before "
+                    "frame 48, x640 or y360 for that before a column or row, t48+ for every 48."
+                )
+            places.append((match[1], int(match[2]), bool(match[3])))
+        return cls(text, tuple(places))
+
+    def has(self, axis: Literal["t", "x", "y"]) -> bool:
+        return any(kind == axis for kind, *_ in self.places)
+
+    def on(self, axis: Literal["t", "x", "y"], length: int) -> list[int]:
+        """The places on an axis; of multiples, those that leave two lines or frames at each end."""
+        found: set[int] = set()
+        for kind, number, often in self.places:
+            if kind == axis:
+                found.update(range(number, length - 1, number) if often else [number])
+        return sorted(found)
 
 
 # Files ---------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from sharpreel import evaluate, images, journal
+from sharpreel import images, journal, tables
 from sharpreel.errors import MissingExtra, write_error
 from sharpreel.evaluate import BICUBIC, ClipResult, Crop, Evaluation
 from sharpreel.ops import Frame
@@ -53,13 +53,13 @@ def write_report(evaluation: Evaluation, folder: Path, command: str = "") -> Pat
     content = {"command": command, **evaluation.as_dict()}
     texts = {
         "scores.json": json.dumps(content, indent=1, allow_nan=False),
-        "scores.md": evaluate.to_markdown(evaluation),
+        "scores.md": tables.to_markdown(evaluation),
         "report.html": page,
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        evaluate.write_csv(evaluation, folder / "scores.csv")
-        evaluate.write_frames_csv(evaluation, folder / "frames.csv")
+        tables.write_csv(evaluation, folder / "scores.csv")
+        tables.write_frames_csv(evaluation, folder / "frames.csv")
         for name, text in texts.items():
             journal.write_atomically(folder / name, text)
     except OSError as e:
@@ -74,8 +74,8 @@ def to_html(evaluation: Evaluation, command: str = "") -> str:
     parts = [
         f"<header><h1>{_text(title)}</h1>",
         f"<p>{_text(evaluation.title)}; {_count(len(evaluation.clips), 'clip')}.</p></header>",
-        _section("Summary", _table(*evaluate.summary(evaluation), evaluation, best=True)),
-        _list(evaluate.explained(evaluation)),
+        _section("Summary", _table(*tables.summary(evaluation), evaluation, best=True)),
+        _list(tables.explained(evaluation)),
     ]
     if evaluation.notes:
         parts.append(_section("What the means hide", _list(evaluation.notes)))
@@ -90,7 +90,7 @@ def to_html(evaluation: Evaluation, command: str = "") -> str:
     if curves:
         drawn = "".join(_figure(_curves(evaluation, clip), _about_curves(clip)) for clip in curves)
         parts.append(_section("Frame by frame", f'<div class="charts">{drawn}</div>'))
-    clips = _table(*evaluate.per_clip(evaluation), evaluation, "PSNR in dB / SSIM.")
+    clips = _table(*tables.per_clip(evaluation), evaluation, "PSNR in dB / SSIM.")
     parts.append(_section("Every clip", clips))
     parts.append(_section("How it was made", _made(evaluation, command)))
     return (
@@ -121,7 +121,7 @@ def _list(lines: Sequence[str]) -> str:
     return "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in lines) + "</ul>"
 
 
-LOWER_IS_BETTER = ("tOF", "flicker")
+LOWER_IS_BETTER = ("LPIPS", "NIQE", "tOF", "flicker")
 BETTER = ("gain", "score", "PSNR", "SSIM", "QM", "VMAF", "frames a second", *LOWER_IS_BETTER)
 
 
@@ -256,7 +256,7 @@ def _gains(evaluation: Evaluation, clips: list[ClipResult]) -> str:
         places = np.arange(len(clips)) + (k - (len(models) - 1) / 2) * high
         finite = [g if math.isfinite(g) else 0.0 for g in gains[name]]
         drawn = axes.barh(places, finite, high * 0.9, color=_colour(k + 1), label=name)
-        words = [evaluate.number(g, 2, sign=True) for g in gains[name]]
+        words = [tables.number(g, 2, sign=True) for g in gains[name]]
         axes.bar_label(drawn, words, padding=4, color=INK, fontsize=8)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.margins(x=0.12)
@@ -337,7 +337,7 @@ def _look(crop: Crop) -> str:
     }
     what = {"best": "best frame", "worst": "worst frame", "only": "frame"}[crop.kind]
     level = f"gain of {crop.model}" if crop.model != BICUBIC else "PSNR of bicubic"
-    caption = f"{crop.clip}, {what} {crop.frame}, {level} " + evaluate.number(
+    caption = f"{crop.clip}, {what} {crop.frame}, {level} " + tables.number(
         crop.gain, 2, sign=crop.model != BICUBIC
     )
     pictures = "".join(
@@ -410,7 +410,7 @@ figcaption { font-size: .85rem; margin-top: .3rem; overflow-wrap: anywhere; }
 .live .version img { width: 100%; height: 100%; image-rendering: pixelated; }
 .live .version span { display: none; }
 .live .version.left, .live .version.right { visibility: visible; }
-.live .version.right { clip-path: inset(0 0 0 var(--at, 50%)); }
+.live .version.right:not(.left) { clip-path: inset(0 0 0 var(--at, 50%)); }
 .live .stack::after { content: ""; position: absolute; inset: 0 auto 0 var(--at, 50%);
   width: 2px; margin-left: -1px; background: #fff; box-shadow: 0 0 3px #000; }
 .controls { display: grid; grid-template-columns: auto 1fr auto; gap: .6rem; align-items: center;
