@@ -7,9 +7,11 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import openvino as ov
 import pytest
 import safetensors.torch
 import torch
+from openvino import opset13 as op
 
 from sharpreel import weights
 from sharpreel.engine import OpenVinoEngine, openvino_core
@@ -101,9 +103,25 @@ def test_an_exported_graph_lies_beside_its_file_and_is_used(tmp_path: Path) -> N
     assert runner.run(np.zeros((8, 8, 3), np.uint8)).shape == (16, 16, 3)
 
 
+def test_a_graph_of_an_earlier_format_is_refused(tmp_path: Path) -> None:
+    path = saved_reel(tmp_path)
+    frame = op.parameter([1, 3, -1, -1], np.float32, "frame")
+    frame.output(0).set_names({"frame"})
+    ov.save_model(ov.Model([op.result(frame)], [frame]), tmp_path / "mine.xml")
+    with pytest.raises(WeightsError, match="built by an earlier sharpreel"):
+        OpenVinoEngine(weights.load_model(path)).run(np.zeros((8, 8, 3), np.uint8))
+
+
+def test_an_int8_graph_lies_beside_its_file_and_is_found(tmp_path: Path) -> None:
+    path = saved_reel(tmp_path)
+    assert weights.load_model(path).int8 is None
+    (tmp_path / "mine_int8.xml").touch()
+    assert weights.load_model(path).int8 == tmp_path / "mine_int8.xml"
+
+
 def test_a_graph_takes_any_size_without_being_built_again(tmp_path: Path) -> None:
     graph = openvino_core().read_model(weights.load_model("reel-fast", 2).graph)
-    assert graph.input("frame").partial_shape.to_string() == "[1,3,?,?]"
+    assert graph.input("frame").partial_shape.to_string() == "[1,?,?,3]"
 
 
 class Evil:

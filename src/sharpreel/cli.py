@@ -120,6 +120,7 @@ Height = Annotated[int | None, typer.Option("--height", help="Height of the outp
 Size = Annotated[str | None, typer.Option("--size", help="Exact size, WIDTHxHEIGHT.")]
 Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu or cuda.")]
 EngineName = Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")]
+Precision = Annotated[str, typer.Option("--precision", help="On a CPU: auto, float32 or int8.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -181,6 +182,7 @@ def upscale(
     size: Size = None,
     device: Device = "auto",
     engine: EngineName = "auto",
+    precision: Precision = "auto",
     settings: Settings = None,
     tile: TileSide = "auto",
     max_memory: MaxMemory = None,
@@ -226,6 +228,7 @@ def upscale(
             size=size_of(size),
             device=device,
             engine=engine,
+            precision=precision,
             codec=codec,
             crf=crf,
             preset=preset,
@@ -501,6 +504,7 @@ def plan(
     size: Size = None,
     device: Device = "auto",
     engine: EngineName = "auto",
+    precision: Precision = "auto",
     settings: Settings = None,
     tile: TileSide = "auto",
     max_memory: MaxMemory = None,
@@ -538,6 +542,7 @@ def plan(
             size=size_of(size),
             device=device,
             engine=engine,
+            precision=precision,
             codec=codec,
             crf=crf,
             preset=preset,
@@ -786,13 +791,28 @@ def export(
     model: Annotated[str, typer.Argument(help="Name of a bundled model, or a model file.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for .xml and .bin.")],
     scale: Scale = None,
+    precision: Annotated[str, typer.Option("--precision", help="float32 or int8.")] = "float32",
+    videos: Annotated[
+        Path | None, typer.Option("--data", help="For int8: folder of videos to calibrate on.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Build a model's OpenVINO graph, which runs without torch, from its weights."""
-    with errors_as_exit_codes(Voice(False, False), debug):
+    voice = Voice(False, False)
+    with errors_as_exit_codes(voice, debug):
         from sharpreel import weights
 
-        print(weights.export_graph(weights.load_model(model, scale), output))
+        loaded = weights.load_model(model, scale)
+        if precision == "int8":
+            if videos is None:
+                raise UsageError("--precision int8 needs videos to calibrate on: --data FOLDER.")
+            from sharpreel.quantize import quantize
+
+            print(quantize(loaded, videos, output, voice.say))
+        elif precision == "float32":
+            print(weights.export_graph(loaded, output))
+        else:
+            raise UsageError(f"--precision {precision} is not known; choose float32 or int8.")
 
 
 cli_measuring.register(app)

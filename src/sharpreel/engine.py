@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sharpreel import memory, ops, windows
-from sharpreel.errors import DeviceError, MissingExtra, UsageError
+from sharpreel.errors import DeviceError, MissingExtra, UsageError, WeightsError
+from sharpreel.models.graph import with_integers
 from sharpreel.ops import Frame
 from sharpreel.video import usable_cpus
 from sharpreel.weights import Model
@@ -227,6 +228,8 @@ class OpenVinoEngine(TiledEngine):
     The graph is compiled once for each frame or tile size and type, in about a tenth of a second.
 
     Args:
+        precision: "float32", or "int8" where the network has such a graph; frames of sixteen bits
+            are run in float32 all the same.
         threads: Processor threads, by default all this process may use.
         tile, max_memory: See `TiledEngine`.
     """
@@ -237,32 +240,42 @@ class OpenVinoEngine(TiledEngine):
         threads: int | None = None,
         tile: int | None = None,
         max_memory: int | None = None,
+        precision: str = "float32",
     ) -> None:
-        if model.graph is None:
+        graph = model.int8 if precision == "int8" else model.graph
+        if precision == "int8" and graph is None:
+            raise UsageError(
+                f"{model.name} has no int8 graph; use --precision float32, or build one with "
+                "`sharpreel export --precision int8`."
+            )
+        if graph is None:
             raise UsageError(
                 f"{model.name} has no saved graph; build one with `sharpreel export`, "
                 "or use --engine torch."
             )
         super().__init__(model, tile, max_memory)
-        self.name, self.warm_up = "openvino", model.spec.warm_up
+        self.name = "openvino-int8" if precision == "int8" else "openvino"
+        self.warm_up = model.spec.warm_up
         self.clip_len = self.past = self.future = 0
-        self._graph = model.graph
+        self._graph, self._exact = graph, model.graph or graph
         self._recurrent = model.spec.recurrent is not None
         self._threads = threads or usable_cpus()
         self._shape: tuple[tuple[int, ...], Any] | None = None
         self._request: ov.InferRequest | None = None
         self._ports: list[Any] = []  # a state on its way in, and one on its way out
-        self._state: npt.NDArray[np.float32] | None = None  # of the whole frame
+        self._before: Frame | None = None  # the last frame, padded
+        self._state: npt.NDArray[Any] | None = None  # of the whole frame, (1, H / fold, ...)
         self._fold = 1  # lr pixels that one pixel of the state stands for
 
     def reset(self) -> None:
-        self._state = None
+        self._state = self._before = None
 
     def run(self, frame: Frame) -> Frame:
         padded = ops.pad_to_multiple(frame, self._multiple)
-        if self._state is not None and self._sides(padded) != self._state.shape[2:]:
-            self._state = None
-        fresh, after = self._state is None, self._state
+        if self._before is not None and padded.shape != self._before.shape:
+            self.reset()
+        before = padded if self._before is None else self._before
+        after = self._state
 
         def begin() -> Callable[[Tile], list[Frame]]:
             nonlocal after
@@ -270,26 +283,26 @@ class OpenVinoEngine(TiledEngine):
 
             def make(tile: Tile) -> list[Frame]:
                 nonlocal after
-                # OpenVINO takes no array that must not be written to.
-                pixels = np.require(padded[tile.seen], requirements=["C", "W"])
-                sr, state = self._infer(pixels, fresh, tile)
+                sr, state = self._infer(padded[tile.seen], before[tile.seen], tile)
                 if state is None:
                     return [sr]
-                if state.shape[2:] == self._sides(padded):
+                if state.shape[1:3] == self._sides(padded):
                     # The whole frame: what went out goes in next, and nothing is copied.
                     self._ports.reverse()
                     after = state
                     return [sr]
                 if after is None:
-                    after = np.empty((*state.shape[:2], *self._sides(padded)), np.float32)
+                    after = np.empty((1, *self._sides(padded), state.shape[3]), state.dtype)
                 _, shown, inner = _folded(tile, self._fold)
-                after[shown] = state[inner]
+                after[*shown, :] = state[*inner, :]
                 return [sr]
 
             return make
 
         picture = self._pictures(frame, begin)[0]
         self._state = after
+        if self._recurrent:
+            self._before = padded.copy() if padded is frame else padded
         return picture
 
     def run_clip(self, frames: list[Frame], first: int, count: int) -> list[Frame]:
@@ -300,36 +313,37 @@ class OpenVinoEngine(TiledEngine):
         return padded.shape[0] // self._fold, padded.shape[1] // self._fold
 
     def _infer(
-        self, pixels: Frame, fresh: bool, tile: Tile
-    ) -> tuple[Frame, npt.NDArray[np.float32] | None]:
+        self, pixels: Frame, before: Frame, tile: Tile
+    ) -> tuple[Frame, npt.NDArray[Any] | None]:
         """The picture of one tile, and its part of the state."""
         import openvino as ov
 
+        # OpenVINO takes no array that must not be written to, and does not keep what it takes.
+        pixels, before = (np.require(f, requirements=["C", "W"])[None] for f in (pixels, before))
         if (pixels.shape, pixels.dtype) != self._shape:
-            self._compile(pixels)
+            self._compile(pixels[0])
         request = self._request
         assert request is not None
-        request.set_tensor("frame", ov.Tensor(pixels[None], shared_memory=True))
+        request.set_tensor("frame", ov.Tensor(pixels, shared_memory=True))
         if self._recurrent:
-            before, after = self._ports
+            request.set_tensor("before", ov.Tensor(before, shared_memory=True))
+            state, after = self._ports
             if self._state is None:
-                before.data[:] = 0
-            elif not np.may_share_memory(self._state, before.data):
+                state.data[:] = 0
+            elif not np.may_share_memory(self._state, state.data):
                 seen, _, _ = _folded(tile, self._fold)
-                before.data[:] = self._state[seen]
-            request.set_tensor("state", before)
+                state.data[:] = self._state[*seen, :]
+            request.set_tensor("state", state)
             request.set_tensor("state_out", after)
-            request.set_tensor("fresh", ov.Tensor(np.array([fresh], np.float32)))
         request.infer()
-        state = self._ports[1].data if self._recurrent else None
-        return request.get_tensor("sr").data[0].copy(), state
+        made = self._ports[1].data if self._recurrent else None
+        return request.get_tensor("sr").data[0].copy(), made
 
     def _compile(self, frame: Frame) -> None:
         import openvino as ov
 
-        graph = _with_integers(openvino_core().read_model(self._graph), frame)
         compiled = openvino_core().compile_model(
-            graph,
+            self._for_frames(frame),
             "CPU",
             {
                 "PERFORMANCE_HINT": "LATENCY",
@@ -339,18 +353,30 @@ class OpenVinoEngine(TiledEngine):
             },
         )
         self._request = compiled.create_infer_request()
-        self._shape = (frame.shape, frame.dtype)
+        self._shape = ((1, *frame.shape), frame.dtype)
         if self._recurrent:
-            shape = compiled.input("state").shape
-            self._ports = [ov.Tensor(np.zeros(shape, np.float32)) for _ in range(2)]
-            self._fold = frame.shape[0] // shape[2]
+            port = compiled.input("state")
+            kind = port.get_element_type().to_dtype()
+            self._ports = [ov.Tensor(np.zeros(port.shape, kind)) for _ in range(2)]
+            self._fold = frame.shape[0] // port.shape[1]
+
+    def _for_frames(self, frame: Frame) -> ov.Model:
+        # Sixteen bits would be rounded to eight: they take the float graph.
+        deep = frame.dtype != np.uint8
+        graph = openvino_core().read_model(self._exact if deep else self._graph)
+        if self._recurrent and "before" not in {name for i in graph.inputs for name in i.names}:
+            raise WeightsError(
+                f"{self._graph}: built by an earlier sharpreel. Build it again from its weights "
+                "with `sharpreel export`."
+            )
+        return with_integers(graph, self.scale, frame.shape, frame.dtype)
 
     def _plenty(self, pixels: int) -> int:
         return pixels << 14
 
     def _needed(self, height: int, width: int) -> int:
         blank = np.broadcast_to(np.uint8(0), (height, width, 3))
-        return memory.graph_bytes(_with_integers(openvino_core().read_model(self._graph), blank))
+        return memory.graph_bytes(self._for_frames(blank))
 
     def _free(self) -> int | None:
         return memory.free_bytes()
@@ -366,64 +392,6 @@ def openvino_core() -> ov.Core:
     import openvino as ov
 
     return ov.Core()
-
-
-def _with_integers(graph: ov.Model, frame: Frame) -> ov.Model:
-    """The graph for one frame size, with integer NHWC pictures at both ends."""
-    import openvino as ov
-    from openvino import opset13 as op
-    from openvino.preprocess import PrePostProcessor
-
-    height, width, _ = frame.shape
-    shapes: dict[str, Any] = {"frame": [1, 3, height, width]}
-    ports = {name: port for port in graph.inputs for name in port.names}
-    if "state" in ports:
-        # The state's resolution follows the frame's, by the factor it has in the graph.
-        fold = _state_fold(graph)
-        channels = ports["state"].partial_shape[1].get_length()
-        shapes["state"] = [1, channels, height // fold, width // fold]
-    graph.reshape(shapes)
-    top = float(np.iinfo(frame.dtype).max)
-    kind = ov.Type.u8 if frame.dtype == np.uint8 else ov.Type.u16
-    results = []
-    for port in graph.outputs:
-        names = port.names
-        node = port.get_node().input_value(0)
-        if "sr" in names:
-            scaled = op.clamp(op.multiply(node, np.float32(top)), 0.0, top)
-            rounded = op.convert(op.round(scaled, "half_to_even"), kind.to_string())
-            node = op.transpose(rounded, np.array([0, 2, 3, 1])).output(0)
-        result = op.result(node)
-        result.output(0).set_names(names)
-        results.append(result)
-    graph = ov.Model(results, graph.get_parameters())
-    steps = PrePostProcessor(graph)
-    entry = steps.input("frame")
-    entry.tensor().set_element_type(kind).set_layout(ov.Layout("NHWC"))
-    entry.model().set_layout(ov.Layout("NCHW"))
-    entry.preprocess().convert_element_type(ov.Type.f32).scale(top)
-    return steps.build()
-
-
-def _state_fold(graph: ov.Model) -> int:
-    """By how much the state is smaller than the frame, read from the graph itself."""
-    probe = graph.clone()
-    for fold in (1, 2, 4, 8):
-        try:
-            channels = probe.input("state").partial_shape[1].get_length()
-            probe.reshape(
-                {
-                    "frame": [1, 3, 64, 64],
-                    "state": [1, channels, 64 // fold, 64 // fold],
-                }
-            )
-        except RuntimeError:
-            probe = graph.clone()
-            continue
-        shape = probe.output("state_out").partial_shape
-        if shape[2].get_length() == 64 // fold:
-            return fold
-    raise UsageError("The graph's state does not follow its frame.")
 
 
 class TorchEngine(TiledEngine):
@@ -621,8 +589,15 @@ def cuda_available() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def check_choice(device: str, engine: str) -> None:
-    """Raise UsageError unless there are such a device and engine and they go together."""
+PRECISIONS = ("auto", "float32", "int8")
+
+
+def check_choice(device: str, engine: str, precision: str = "auto") -> None:
+    """Raise UsageError unless these are known and go together."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision {precision} is not known; choose auto, float32 or int8.")
+    if precision == "int8" and (device == "cuda" or engine == "torch"):
+        raise UsageError("--precision int8 runs on the CPU by OpenVINO, and nowhere else.")
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {device} is not known; choose auto, cpu or cuda.")
     if engine not in ("auto", "openvino", "torch"):
@@ -637,21 +612,43 @@ def choose_engine(
     engine: str = "auto",
     tile: int | None = None,
     max_memory: int | None = None,
+    precision: str = "auto",
 ) -> Engine:
-    """The fastest engine for a network on a device.
+    """The fastest engine for a network on a device, as far as it keeps to the network's picture.
 
     Args:
         device: "auto" (a GPU when torch and one are there), "cpu" or "cuda".
         engine: "auto", "openvino" or "torch".
         tile: Side of the tiles in lr pixels, 0 for whole frames, None to choose by memory.
         max_memory: Bytes that the network may take for one frame; None: most of what is free.
+        precision: "float32", "int8" or "auto": int8 where the network has such a graph, which it
+            has only when that was measured to be close enough (`quantize.py`).
 
     Raises:
-        UsageError: No such engine or device, or not for this network.
+        UsageError: No such engine, device or precision, or not for this network.
         DeviceError: The device is not there.
     """
-    check_choice(device, engine)
+    check_choice(device, engine, precision)
+    if precision == "int8":
+        device, engine = "cpu", "openvino"
     on_cuda = device == "cuda" or (device == "auto" and cuda_available())
     if engine == "openvino" or (engine == "auto" and not on_cuda and model.graph is not None):
-        return OpenVinoEngine(model, tile=tile, max_memory=max_memory)
+        if precision == "auto":
+            precision, _ = choose_precision(model)
+        return OpenVinoEngine(model, tile=tile, max_memory=max_memory, precision=precision)
     return TorchEngine(model, "cuda" if on_cuda else "cpu", tile=tile, max_memory=max_memory)
+
+
+def choose_precision(model: Model) -> tuple[str, str]:
+    """The precision that OpenVINO runs a network in unless told otherwise, and why."""
+    if model.int8 is None:
+        return "float32", "there is no int8 graph of this network"
+    if "INT8" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return "float32", "this processor has no fast int8"
+    return "int8", f"at most {loss_db(model.int8):.2f} dB below float32 on real clips, and faster"
+
+
+def loss_db(graph: Path) -> float:
+    """The largest mean loss against float32 that was measured when an int8 graph was built."""
+    said = openvino_core().read_model(graph).get_rt_info(["sharpreel", "loss_db"]).astype(str)
+    return max(float(value) for value in said.split())

@@ -58,7 +58,7 @@ def run(
     if reader is None:
         reader = video.VideoReader(info, strict=options.strict)
     runner = engine.choose_engine(
-        model, options.device, options.engine, options.tile, options.max_memory
+        model, options.device, options.engine, options.tile, options.max_memory, options.precision
     )
     if options.live:
         live.check_live(runner)

@@ -35,8 +35,8 @@ class Options:
     `scale` None means: the factor that --height or --size needs, else 2. `size` is (width, height)
     and `height` the height as shown, after rotation. Times are seconds of the input's timeline.
     A crash costs at most about `segment_seconds` of work; each segment begins with a key frame.
-    `choices` are `weights.load_model`'s; `tile` (lr pixels) and `max_memory` (bytes) are
-    `engine.choose_engine`'s. `live` is for y4m on standard input: see `live.py`.
+    `choices` are `weights.load_model`'s; `tile` (lr pixels), `max_memory` (bytes) and
+    `precision` are `engine.choose_engine`'s. `live` is for y4m on standard input: see `live.py`.
     """
 
     model: str = DEFAULT_MODEL
@@ -60,6 +60,7 @@ class Options:
     choices: Mapping[str, Any] = field(default_factory=dict)
     tile: int | None = None
     max_memory: int | None = None
+    precision: str = "auto"
     live: bool = False
 
     def __post_init__(self) -> None:
@@ -130,8 +131,9 @@ class Plan:
         """What will run the network."""
         chosen = self.options
         return engine.choose_engine(
-            self.model, chosen.device, chosen.engine, chosen.tile, chosen.max_memory
-        )
+            self.model, chosen.device, chosen.engine, chosen.tile, chosen.max_memory,
+            chosen.precision,
+        )  # fmt: skip
 
     def journal_settings(self, engine_name: str) -> dict[str, Any]:
         """All that the output's bytes depend on; two engines differ in the last bit."""
@@ -355,7 +357,7 @@ def check_options(options: Options) -> None:
     start, end = options.start, options.end
     if (start is not None and start < 0) or (end is not None and end <= (start or 0)):
         raise UsageError("--start must be 0 or more and --end behind it.")
-    engine.check_choice(options.device, options.engine)
+    engine.check_choice(options.device, options.engine, options.precision)
     if options.tile is not None and options.tile < 0:
         raise UsageError(f"--tile must be auto or a number of pixels, got {options.tile}.")
     if not options.segment_seconds > 0:

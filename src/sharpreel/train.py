@@ -778,7 +778,7 @@ def load_start(network: nn.Module, config: TrainConfig, path: str) -> None:
     given = model.module().state_dict()
     own = network.state_dict()
     fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
-    if MODELS[config.model] is not model.spec or len(fitting) < 0.9 * len(own):
+    if MODELS[config.model].build is not model.spec.build or len(fitting) < 0.9 * len(own):
         raise WeightsError(
             f"{path}: holds {weights.describe(model)}, which does not begin a {config.model} with "
             f"{dict(config.arguments)}: {len(fitting)} of {len(own)} tensors fit."

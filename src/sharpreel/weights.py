@@ -16,15 +16,17 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sharpreel import fetch
 from sharpreel.errors import MissingExtra, UsageError, WeightsError
 from sharpreel.fetch import sha256_of
 from sharpreel.models import DEFAULT_MODEL, MODELS, ModelSpec
+from sharpreel.models.graph import bicubic_graph, reel_graph
 from sharpreel.models.published import PUBLISHED
 
 if TYPE_CHECKING:
+    import openvino as ov
     from torch import nn
 
 BUNDLED = Path(__file__).parent / "weights"
@@ -42,6 +44,7 @@ class Model:
         tensors: The safetensors file, None for a network without parameters.
         sha256: Of the graph's or the tensors' bytes; names the network in journals.
         state: The tensors under the module's names, when the file has them under others.
+        int8: The graph in eight-bit integers, None when there is none (see `quantize.py`).
     """
 
     name: str
@@ -52,6 +55,7 @@ class Model:
     tensors: Path | None
     sha256: str
     state: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    int8: Path | None = None
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -174,7 +178,14 @@ def load_model(
         graph=graph if graph.is_file() else None,
         tensors=path,
         sha256=sha256_of(path),
+        int8=_int8_of(path),
     )
+
+
+def _int8_of(path: Path) -> Path | None:
+    """`<name>_int8.xml` beside `<name>.xml` or `.safetensors`, where it is."""
+    graph = path.with_name(f"{path.stem}_int8.xml")
+    return graph if graph.is_file() else None
 
 
 def _refuse(choices: Mapping[str, Any] | None, title: str) -> None:
@@ -341,6 +352,7 @@ def _bundled(name: str, scale: float) -> Model:
         graph=graph,
         tensors=tensors if tensors.is_file() else None,
         sha256=sha256_of(graph.with_suffix(".bin")),
+        int8=_int8_of(graph),
     )
 
 
@@ -364,68 +376,68 @@ def export_graph(model: Model, folder: Path) -> Path:
     """Build the OpenVINO graph of a network, `.xml` and `.bin` in `folder`.
 
     It is named as the weights are, so that beside them it is found: `<name>_x<scale>` when bundled.
-
-    The graph has float inputs `frame` (1, 3, H, W) in [0, 1] and, when the network is recurrent,
-    `state` and `fresh` (1,), which is 1 at a first frame, where the state is zeros; its outputs
-    are `sr` (1, 3, sH, sW), not clamped, and the next `state`. H and W are free.
+    What goes in and comes out is told by `models.graph.reel_graph`; of a network without state it
+    is `frame` alone, and `sr` (1, 3, sH, sW). H and W are free.
 
     Raises:
-        MissingExtra: torch is not installed.
+        UsageError: The network has no such form.
+        MissingExtra: torch is not installed, and the network is none of ours.
     """
+    import openvino as ov
+
+    target = graph_path(model, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    ov.save_model(build_graph(model), target, compress_to_fp16=False)
+    return target
+
+
+def graph_path(model: Model, folder: Path) -> Path:
+    """Where `export_graph` puts the graph of a network."""
+    stem = f"{model.name}_x{model.scale}" if model.tensors is None else model.tensors.stem
+    return folder / f"{stem}.xml"
+
+
+def build_graph(model: Model) -> ov.Model:
+    """The OpenVINO graph of a network, in float32; see `export_graph`."""
+    import safetensors.numpy
+
+    if model.spec.build is MODELS["bicubic"].build:
+        return bicubic_graph(int(model.scale))
+    if model.spec.build is MODELS["reel"].build and model.tensors is not None:
+        tensors = safetensors.numpy.load_file(model.tensors)
+        unshuffle = int(model.arguments.get("unshuffle", 2))
+        return reel_graph(tensors, int(model.scale), unshuffle)
+    if model.spec.recurrent is not None:
+        raise UsageError(f"{model.name} has no form that OpenVINO runs; use --engine torch.")
+    return _converted(model)
+
+
+def _converted(model: Model) -> ov.Model:
+    """The graph of an image network, by OpenVINO's own converter."""
     import openvino as ov
 
     try:
         import torch
     except ImportError as e:
         raise MissingExtra("Building a graph", "torch") from e
-    from sharpreel.models.reel import Reel, Step
-
-    folder.mkdir(parents=True, exist_ok=True)
     module = model.module()
-    frame = torch.zeros(1, 3, 32, 48)
-    if model.spec.recurrent is None:
-        graph = _convert(_single(module), frame)
-        graph.inputs[0].set_names({"frame"})
-        graph.outputs[0].set_names({"sr"})
-    else:
-        reel = cast(Reel, module)
-        step, state = Step(reel), torch.zeros_like(reel.zero_state(frame))
-        graph = _convert(step, (frame, state, torch.ones(1)))
-        for port, name in zip(graph.inputs, ("frame", "state", "fresh"), strict=True):
-            port.set_names({name})
-        for port, name in zip(graph.outputs, ("sr", "state_out"), strict=True):
-            port.set_names({name})
-    free = {"frame": ov.PartialShape([1, 3, -1, -1])}
-    if model.spec.recurrent is not None:
-        free["state"] = ov.PartialShape([1, int(state.shape[1]), -1, -1])
-        free["fresh"] = ov.PartialShape([1])
-    graph.reshape(free)
-    stem = f"{model.name}_x{model.scale}" if model.tensors is None else model.tensors.stem
-    target = folder / f"{stem}.xml"
-    ov.save_model(graph, target, compress_to_fp16=False)
-    return target
-
-
-def _convert(module: nn.Module, example: Any) -> Any:
-    import openvino as ov
-
-    with warnings.catch_warnings():
-        # OpenVINO's converter still traces with torch.jit, which torch deprecates.
-        warnings.simplefilter("ignore")
-        return ov.convert_model(module, example_input=example)
-
-
-def _single(module: nn.Module) -> nn.Module:
-    """A clip network seen as one that takes a single frame (1, 3, H, W)."""
-    import torch
 
     class Single(torch.nn.Module):
+        """A clip network that takes a single frame (1, H, W, 3)."""
+
         def __init__(self) -> None:
             super().__init__()
             self.clip = module
 
         def forward(self, frame: torch.Tensor) -> torch.Tensor:
-            sr: torch.Tensor = self.clip(frame[:, None])
+            sr: torch.Tensor = self.clip(frame.permute(0, 3, 1, 2)[:, None])
             return sr[:, 0]
 
-    return Single().eval()
+    with warnings.catch_warnings():
+        # OpenVINO's converter still traces with torch.jit, which torch deprecates.
+        warnings.simplefilter("ignore")
+        graph = ov.convert_model(Single().eval(), example_input=torch.zeros(1, 32, 48, 3))
+    graph.inputs[0].set_names({"frame"})
+    graph.outputs[0].set_names({"sr"})
+    graph.reshape({"frame": ov.PartialShape([1, -1, -1, 3])})
+    return graph

@@ -172,6 +172,16 @@ MODELS: dict[str, ModelSpec] = {
         reach=_reel_reach,
         context="all past",
     ),
+    "reel-live": ModelSpec(
+        summary="reel-fast for webcams and calls: learned from noisy, compressed video",
+        scales=(2,),
+        build=_reel,
+        recurrent="causal",
+        warm_up=12,
+        multiple_of=2,
+        reach=_reel_reach,
+        context="all past",
+    ),
     "tsrcnn": ModelSpec(
         summary="three convolutions over the frame before, this one and the next",
         scales=(2, 3, 4),
