@@ -72,7 +72,8 @@ def reel_graph(tensors: Mapping[str, Array], scale: int, unshuffle: int) -> ov.M
     # Apart, so that in eight bits frames and state have steps of their own.
     seen_now, told_before = (op.transpose(x, [0, 3, 1, 2]) for x in (op.concat(views, 3), state))
     x = _convolution(seen_now, head[:, : 2 * folded], bias)
-    x = op.relu(op.add(x, _convolution(told_before, head[:, 2 * folded :], np.zeros(channels))))
+    no_bias = np.zeros(channels, np.float32)
+    x = op.relu(op.add(x, _convolution(told_before, head[:, 2 * folded :], no_bias)))
     identity = np.zeros((channels, channels, 3, 3), np.float32)
     identity[range(channels), range(channels), 1, 1] = 1
     for n in range(sum(name.startswith("body.") for name in tensors) // 2):
