@@ -108,7 +108,7 @@ def test_a_cpu_gets_the_saved_graph_and_torch_only_where_asked() -> None:
     model = weights.load_model("reel-fast", 2)
     assert choose_engine(model, "cpu").name.startswith("openvino")
     assert choose_engine(model, "cpu", "torch").name == "torch-cpu"
-    without_graph = dataclasses.replace(model, graph=None)
+    without_graph = dataclasses.replace(model, graph=None, int8=None)
     assert choose_engine(without_graph, "cpu").name == "torch-cpu"
     with pytest.raises(UsageError, match="no saved graph"):
         choose_engine(without_graph, "cpu", "openvino")

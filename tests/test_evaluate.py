@@ -566,7 +566,7 @@ def test_json_says_how_the_numbers_were_taken(found: evaluate.Evaluation, vid4: 
     content = json.loads(json.dumps(found.as_dict(), allow_nan=False))
     assert (content["protocol"], content["degradation"], content["scale"]) == ("P1", "bi", 4)
     assert content["settings"]["source"] == str(vid4)
-    assert content["models"][1]["engine"] == "openvino"
+    assert content["models"][1]["engine"].startswith("openvino")
     assert content["versions"]["numpy"] == np.__version__
     assert content["clips"][0]["results"][0]["frames"]["frame"] == [0, 1, 2, 3, 4]
     assert content["means"]["reel-fast"]["psnr"] == found.mean("reel-fast", "psnr")
