@@ -156,6 +156,7 @@ def _clips(paths: list[Path], scale: int, side: int) -> Iterator[Clip]:
 def _quantized(graph: ov.Model, seen: list[dict[str, npt.NDArray[np.float32]]]) -> ov.Model:
     try:
         import nncf  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        import nncf.quantization.range_estimator as ranges  # type: ignore
     except ImportError as e:
         raise MissingExtra("Building an int8 graph", "int8") from e
     nncf.set_log_level(30)  # warnings and worse
@@ -166,6 +167,11 @@ def _quantized(graph: ov.Model, seen: list[dict[str, npt.NDArray[np.float32]]]) 
         target_device=nncf.TargetDevice.CPU,
         subset_size=len(seen),
         ignored_scope=nncf.IgnoredScope(names=[BASE, SUM]),
+        # The largest that was seen, not the mean of each frame's largest: what is cut off once is
+        # wrong in every frame after it.
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=ranges.RangeEstimatorParametersSet.MINMAX
+        ),
     )
 
 
