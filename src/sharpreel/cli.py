@@ -29,7 +29,18 @@ from sharpreel.errors import (
     VerificationError,
 )
 from sharpreel.models import DEFAULT_MODEL, MODELS
-from sharpreel.voice import Voice, clock, errors_as_exit_codes, settings_of, unexpected
+from sharpreel.voice import (
+    AsJson,
+    Debug,
+    Device,
+    Offline,
+    Quiet,
+    Voice,
+    clock,
+    errors_as_exit_codes,
+    settings_of,
+    unexpected,
+)
 
 if TYPE_CHECKING:
     from sharpreel.plan import Options, Plan
@@ -118,7 +129,6 @@ Scale = Annotated[
 ]
 Height = Annotated[int | None, typer.Option("--height", help="Height of the output as shown.")]
 Size = Annotated[str | None, typer.Option("--size", help="Exact size, WIDTHxHEIGHT.")]
-Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu or cuda.")]
 EngineName = Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")]
 Precision = Annotated[str, typer.Option("--precision", help="On a CPU: auto, float32 or int8.")]
 Settings = Annotated[
@@ -133,7 +143,6 @@ TileSide = Annotated[
 MaxMemory = Annotated[
     str | None, typer.Option("--max-memory", help="What the network may take, such as 800M or 4G.")
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 CodecName = Annotated[
     str | None,
     typer.Option("-c", "--codec", help="h264, hevc, av1, vp9, ffv1, prores, ...; default: fits."),
@@ -158,9 +167,6 @@ SegmentSeconds = Annotated[
         "--segment-seconds", help="About how much video is finished at a time and never redone."
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Output = Annotated[
     Path | None,
     typer.Option("-o", "--output", help="File or folder to make; - writes y4m to stdout."),

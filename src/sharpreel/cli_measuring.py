@@ -11,11 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from sharpreel.errors import InputError, MissingExtra, UsageError
-from sharpreel.voice import Voice, errors_as_exit_codes
+from sharpreel.voice import AsJson, Debug, Device, Offline, Quiet, Voice, errors_as_exit_codes
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 ProtocolName = Annotated[
     str, typer.Option("--protocol", help="P1, P1-RGB, P1-Vimeo, P2, P3, P4 or E.")
 ]
@@ -26,7 +23,6 @@ Seams = Annotated[
 NoTemporal = Annotated[
     bool, typer.Option("--no-temporal", help="Leave out tOF, warping error and flicker.")
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 REGRESSED = 1  # exit code
 
 
@@ -79,7 +75,7 @@ def evaluate(
         Path | None, typer.Option("--niqe", help="Measure NIQE: a model, or a folder of pictures.")
     ] = None,
     seams: Seams = None,
-    device: Annotated[str, typer.Option("-d", "--device", help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     engine: Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")] = "auto",
     against: Annotated[
         Path | None, typer.Option("--against", help="scores.json of an earlier report.")

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpreel.errors import MissingExtra, SharpreelError, UsageError
-from sharpreel.voice import Voice, clock, errors_as_exit_codes, settings_of
+from sharpreel.voice import (
+    AsJson,
+    Debug,
+    Device,
+    Quiet,
+    Voice,
+    clock,
+    errors_as_exit_codes,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from sharpreel.data import Store
@@ -25,9 +34,6 @@ data_app = typer.Typer(
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Videos, or folders of pictures.")]
 Out = Annotated[Path, typer.Option("-o", "--output", help="Folder to make or to go on with.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 ListFile = Annotated[
     Path | None, typer.Option("--list", help="Names of the clips or frames to take, one a line.")
 ]
@@ -241,7 +247,7 @@ def train(
         bool, typer.Option("--resume", help="Refuse to start a new run: only go on with one.")
     ] = False,
     list_file: ListFile = None,
-    device: Annotated[str, typer.Option("-d", "--device", help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     threads: Threads = None,
     no_mlflow: NoMlflow = False,
     noncommercial: Noncommercial = False,
@@ -410,7 +416,7 @@ def tune(
     ] = None,
     seed: Seed = 123,
     list_file: ListFile = None,
-    device: Annotated[str, typer.Option("-d", "--device", help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     threads: Threads = None,
     no_mlflow: NoMlflow = False,
     noncommercial: Noncommercial = False,

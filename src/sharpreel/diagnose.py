@@ -52,8 +52,9 @@ def facts() -> dict[str, Any]:
     found["models"] = [
         f"{name} {'/'.join(f'x{s}' for s in weights.available_scales(name))}" for name in MODELS
     ]
-    found["default engine"] = engine.choose_engine(weights.load_model()).name
-    precision, why = engine.choose_precision(weights.load_model())
+    model = weights.load_model()
+    found["default engine"] = engine.choose_engine(model).name
+    precision, why = engine.choose_precision(model)
     found["precision on a CPU"] = f"{precision}: {why}"
     return found
 

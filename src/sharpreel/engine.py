@@ -634,18 +634,26 @@ def choose_engine(
     on_cuda = device == "cuda" or (device == "auto" and cuda_available())
     if engine == "openvino" or (engine == "auto" and not on_cuda and model.graph is not None):
         if precision == "auto":
-            precision, _ = choose_precision(model)
+            precision = "float32" if _against_int8(model) else "int8"
         return OpenVinoEngine(model, tile=tile, max_memory=max_memory, precision=precision)
     return TorchEngine(model, "cuda" if on_cuda else "cpu", tile=tile, max_memory=max_memory)
 
 
 def choose_precision(model: Model) -> tuple[str, str]:
     """The precision that OpenVINO runs a network in unless told otherwise, and why."""
-    if model.int8 is None:
-        return "float32", "there is no int8 graph of this network"
-    if "INT8" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        return "float32", "this processor has no fast int8"
+    reason = _against_int8(model)
+    if reason or model.int8 is None:
+        return "float32", reason
     return "int8", f"at most {loss_db(model.int8):.2f} dB below float32 on real clips, and faster"
+
+
+def _against_int8(model: Model) -> str:
+    """Why OpenVINO does not run a network in int8; "" when it does."""
+    if model.int8 is None:
+        return "there is no int8 graph of this network"
+    if "INT8" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return "this processor has no fast int8"
+    return ""
 
 
 def loss_db(graph: Path) -> float:

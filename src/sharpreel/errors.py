@@ -89,9 +89,9 @@ class DiskFullError(ResumableError):
     """No space left where the output is written."""
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
+def did_you_mean(name: str, names: Iterable[str], cutoff: float = 0.4) -> str:
     """ " Did you mean NAME?", with the space before it, or nothing when none of them is near."""
-    near = difflib.get_close_matches(name, list(names), 1, 0.4)
+    near = difflib.get_close_matches(name, list(names), 1, cutoff)
     return f" Did you mean {near[0]}?" if near else ""
 
 

@@ -14,18 +14,16 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from sharpreel.engine import Engine, choose_engine
+from sharpreel.engine import Engine
 from sharpreel.errors import UsageError
 from sharpreel.models import DEFAULT_MODEL
 from sharpreel.ops import Frame as Pixels
-from sharpreel.upscale import checked, sharpen
+from sharpreel.upscale import checked, endless, engine_for, sharpen
 from sharpreel.video import Frame
-from sharpreel.weights import Model, load_model
-from sharpreel.windows import Cue, cue
+from sharpreel.weights import Model
 
 T = TypeVar("T")
 
@@ -70,9 +68,7 @@ def upscale_live(
         UsageError: The network looks at later frames.
         ValueError: See `upscale_frames`.
     """
-    if isinstance(engine, str):
-        loaded = model if isinstance(model, Model) else load_model(model, scale)
-        engine = choose_engine(loaded, device, engine)
+    engine = engine_for(model, scale, device, engine)
     check_live(engine)
     return _pictures(frames, engine, drop)
 
@@ -96,17 +92,12 @@ def _pictures(frames: Iterable[Pixels], engine: Engine, drop: bool) -> Iterator[
 
     waiting = Newest(timed(), drop)
     with closing(iter(waiting)) as kept:
-        for picture in sharpen(cues(kept, Fraction(0)), engine):
+        for picture in sharpen(endless(kept, engine), engine):
             index = picture.lr.pts
             latency = time.monotonic() - came[index]
             for old in [k for k in came if k <= index]:
                 del came[old]
             yield LivePicture(index, picture.sr.pixels, latency, waiting.dropped)
-
-
-def cues(frames: Iterable[Frame], time_base: Fraction) -> Iterator[Cue]:
-    """One endless segment: nothing is redone, only scene cuts reset the state."""
-    return cue(frames, time_base, 0, max_frames=None, segment_seconds=float("inf"))
 
 
 class Newest(Generic[T]):

@@ -23,7 +23,6 @@ from sharpreel import engine, live, mux, plan, upscale, video, weights
 from sharpreel.errors import InputError, UsageError
 from sharpreel.plan import Options
 from sharpreel.video import Frame
-from sharpreel.windows import cue
 
 PIPE = Path("-")
 
@@ -110,11 +109,8 @@ def _made(reader: Any, runner: engine.Engine, options: Options) -> Iterator[upsc
     frames, unit = _inside(reader, options), reader.info.time_base
     if options.live:
         at_pace = frames if isinstance(reader, video.Y4mReader) else _paced(frames, unit)
-        return upscale.sharpen(live.cues(live.Newest(at_pace), unit), runner)
-    cues = cue(
-        upscale.ahead(frames), unit, 0, max_frames=None, segment_seconds=float("inf"),
-        keeps_state=not runner.clip_len,
-    )  # fmt: skip
+        return upscale.sharpen(upscale.endless(live.Newest(at_pace), runner, unit), runner)
+    cues = upscale.endless(upscale.ahead(frames), runner, unit)
     return upscale.ahead(upscale.sharpen(cues, runner))
 
 

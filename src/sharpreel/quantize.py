@@ -86,7 +86,7 @@ def quantize(
         trial = replace(
             model,
             graph=weights.export_graph(model, Path(scratch)),
-            int8=_saved(made, Path(scratch) / target.name),
+            int8=weights.save_graph(made, Path(scratch) / target.name),
         )
         tell(f"comparing with float32 on {len(compared)} other clips")
         others = _clips(compared, scale, WIDE)
@@ -99,8 +99,7 @@ def quantize(
             "was written. Use it in float32."
         )
     made.set_rt_info(" ".join(f"{db:.4f}" for db in lost), ["sharpreel", "loss_db"])
-    folder.mkdir(parents=True, exist_ok=True)
-    return _saved(made, target)
+    return weights.save_graph(made, target)
 
 
 def there_and_back(frames: Sequence[Frame] | npt.NDArray[Any], count: int) -> Iterator[Frame]:
@@ -155,8 +154,8 @@ def _clips(paths: list[Path], scale: int, side: int) -> Iterator[Clip]:
 
 def _quantized(graph: ov.Model, seen: list[dict[str, npt.NDArray[np.float32]]]) -> ov.Model:
     try:
-        import nncf  # type: ignore[import-untyped,import-not-found,unused-ignore]
-        import nncf.quantization.range_estimator as ranges  # type: ignore
+        import nncf
+        import nncf.quantization.range_estimator as ranges
     except ImportError as e:
         raise MissingExtra("Building an int8 graph", "int8") from e
     nncf.set_log_level(30)  # warnings and worse
@@ -205,10 +204,3 @@ def _with_bytes(graph: ov.Model) -> ov.Model:
         p for p in graph.get_parameters() if p is not old and p.friendly_name != old.friendly_name
     ]
     return ov.Model(outputs, [*frames, new])
-
-
-def _saved(graph: ov.Model, path: Path) -> Path:
-    import openvino as ov
-
-    ov.save_model(graph, path, compress_to_fp16=False)
-    return path

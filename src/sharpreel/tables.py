@@ -100,12 +100,12 @@ def summary(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     rows = []
     for name in names:
         means = [(evaluation.mean(name, key), digits, by) for _, key, digits, by in kinds]
-        plain = name == BICUBIC
+        is_baseline = name == BICUBIC
         rows.append(
             [
                 name,
-                "" if plain else number(evaluation.gain(name), 2, sign=True),
-                "" if plain else number(evaluation.score(name)),
+                "" if is_baseline else number(evaluation.gain(name), 2, sign=True),
+                "" if is_baseline else number(evaluation.score(name)),
                 *(number(None if m is None else m * by, digits) for m, digits, by in means),
                 number(evaluation.peak_memory_mb, 0),
             ]

@@ -157,13 +157,29 @@ def upscale_frames(
     Raises:
         ValueError: A frame is not such an array, or not like those before it.
     """
-    if isinstance(engine, str):
-        loaded = model if isinstance(model, Model) else load_model(model, scale)
-        engine = choose_engine(loaded, device, engine)
+    engine = engine_for(model, scale, device, engine)
     stream = (Frame(pixels, index) for index, pixels in enumerate(checked(frames)))
-    # One endless segment: nothing is ever redone, only scene cuts reset the state.
-    cues = cue(stream, Fraction(0), 0, max_frames=None, keeps_state=not engine.clip_len)
-    return (picture.sr.pixels for picture in sharpen(cues, engine))
+    return (picture.sr.pixels for picture in sharpen(endless(stream, engine), engine))
+
+
+def engine_for(
+    model: str | Path | Model, scale: float | None, device: str, engine: str | Engine
+) -> Engine:
+    """The engine that the arguments of `upscale_frames` mean."""
+    if not isinstance(engine, str):
+        return engine
+    loaded = model if isinstance(model, Model) else load_model(model, scale)
+    return choose_engine(loaded, device, engine)
+
+
+def endless(
+    frames: Iterable[Frame], engine: Engine, time_base: Fraction = Fraction(0)
+) -> Iterator[Cue]:
+    """Cues of one endless segment: nothing is ever redone, only scene cuts reset the state."""
+    return cue(
+        frames, time_base, 0, max_frames=None, segment_seconds=float("inf"),
+        keeps_state=not engine.clip_len,
+    )  # fmt: skip
 
 
 def checked(frames: Iterable[Pixels]) -> Iterator[Pixels]:

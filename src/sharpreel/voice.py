@@ -9,13 +9,20 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from sharpreel.errors import SharpreelError, Terminated, UsageError
 
 INTERRUPTED = 130
+
+# Options that commands of every kind have.
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu or cuda.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 
 
 class Voice:

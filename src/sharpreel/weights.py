@@ -7,7 +7,6 @@ OpenVINO graph built from them by `sharpreel export`, which runs without torch. 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import pickle
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharpreel import fetch
-from sharpreel.errors import MissingExtra, UsageError, WeightsError
+from sharpreel.errors import MissingExtra, UsageError, WeightsError, did_you_mean
 from sharpreel.fetch import sha256_of
 from sharpreel.models import DEFAULT_MODEL, MODELS, ModelSpec
 from sharpreel.models.graph import bicubic_graph, reel_graph
@@ -155,8 +154,7 @@ def load_model(
     path = Path(name_or_path)
     if not path.exists():
         known = [*MODELS, *PUBLISHED]
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name, known, 0.6)  # it may as well be a path
         raise UsageError(
             f"No model or file is called {name}.{hint} Known models: {', '.join(MODELS)}; "
             "`sharpreel models` lists those to download, too."
@@ -383,12 +381,16 @@ def export_graph(model: Model, folder: Path) -> Path:
         UsageError: The network has no such form.
         MissingExtra: torch is not installed, and the network is none of ours.
     """
+    return save_graph(build_graph(model), graph_path(model, folder))
+
+
+def save_graph(graph: ov.Model, path: Path) -> Path:
+    """Write `.xml` and `.bin`; the folder is made."""
     import openvino as ov
 
-    target = graph_path(model, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    ov.save_model(build_graph(model), target, compress_to_fp16=False)
-    return target
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ov.save_model(graph, path, compress_to_fp16=False)
+    return path
 
 
 def graph_path(model: Model, folder: Path) -> Path:
