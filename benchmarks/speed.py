@@ -27,7 +27,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = ("160x90", "320x180", "640x360", "1280x720")
-OURS = [(name, scale) for name in ("bicubic", "reel-fast", "reel") for scale in (2, 4)]
+BUNDLED = (("bicubic", (2, 4)), ("reel-fast", (2, 4)), ("reel", (2, 4)), ("reel-live", (2,)))
+OURS = [(name, scale) for name, scales in BUNDLED for scale in scales]
 ENGINES = ("openvino-int8", "openvino", "torch-cpu", "torch-cuda")
 PEERS: dict[str, tuple[str, dict[str, Any]]] = {
     "TSRCNN small x2": ("tsrcnn", {"size": "small", "scale": 2}),
