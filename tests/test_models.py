@@ -1,12 +1,14 @@
 """models/: every row of the table, and what Reel promises."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from sharpreel import ops, weights
+from sharpreel.engine import OpenVinoEngine
 from sharpreel.models import DEFAULT_MODEL, MODELS
-from sharpreel.models.reel import Bicubic, Reel, Step
+from sharpreel.models.reel import Bicubic, Reel
 
 ROWS = [(name, scale) for name, spec in MODELS.items() if spec.bundled for scale in spec.scales]
 
@@ -67,15 +69,17 @@ def test_the_past_matters_and_the_future_does_not() -> None:
     assert not torch.allclose(fresh[:, 0], sr[:, 2])
 
 
-def test_a_step_with_zeros_and_fresh_begins_a_scene() -> None:
-    reel = weights.load_model(DEFAULT_MODEL).module()
-    assert isinstance(reel, Reel)
-    frame = torch.rand(1, 3, 16, 16)
+def test_the_graph_agrees_to_the_edge_from_the_first_frame() -> None:
+    """What lies outside of a frame is the same grey in both, and the frame before it is itself."""
+    model = weights.load_model(DEFAULT_MODEL)
+    noise = np.random.default_rng(3).integers(0, 256, (2, 24, 32, 3), np.uint8)
+    graph, reel = OpenVinoEngine(model, precision="float32"), model.module()
     with torch.no_grad():
-        wanted, state = reel.step(frame, reel.zero_state(frame))
-        got, state_too = Step(reel)(frame, torch.zeros_like(state), torch.ones(1))
-    torch.testing.assert_close(got, wanted)
-    torch.testing.assert_close(state_too, state)
+        clip = torch.from_numpy(noise).permute(0, 3, 1, 2)[None].float() / 255
+        sr, _ = reel(clip)
+    for frame, wanted in zip(noise, sr[0], strict=True):
+        levels = wanted.clamp(0, 1).permute(1, 2, 0).numpy() * 255
+        assert np.abs(graph.run(frame) - levels).max() < 0.5 + 5e-3  # rounding, and no more
 
 
 def test_the_state_stays_bounded_whatever_comes() -> None:

@@ -455,14 +455,9 @@ def scans(seed: int) -> data.Frames:
     return levels[..., None].repeat(3, axis=3)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(n, marks=pytest.mark.by_hand if "basicvsr" in n else pytest.mark.slow)
-        for n in recipes.RECIPES
-    ],
-)
+@pytest.mark.parametrize("name", list(recipes.RECIPES))
 def test_two_hundred_steps_of_each_recipe_beat_its_start(name: str, tmp_path: Path) -> None:
     steps = 300 if name == "afm-denoise" else 200
     config = recipes.configure(name, {**QUICK, **SHORT[name], "steps": steps})

@@ -59,8 +59,7 @@ def reel_graph(tensors: Mapping[str, Array], scale: int, unshuffle: int) -> ov.M
     channels = head.shape[0]
     hidden = told + np.arange(channels)
     head = head[:, [*seen, *(folded + seen), *(2 * folded + shown), *(2 * folded + hidden)]]
-    # Bytes b enter as (b - 128) / 127, which eight bits hold exactly, and not as b / 255 - 0.5.
-    bias = bias + (128 / 255 - 0.5) * head[:, : 2 * folded].sum((1, 2, 3))
+    # Bytes b enter as (b - 128) / 127, which eight bits hold exactly.
     head[:, : 2 * folded] *= 127 / 255
 
     frame, before = _input("frame", 3), _input("before", 3)

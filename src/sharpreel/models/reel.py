@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from sharpreel import ops
 
+GREY = 128 / 255  # what padding with zeros stands for: a byte, so that integers agree with floats
+
 
 class BicubicBase(nn.Module):
     """MATLAB's bicubic enlargement by an integer, in sub-pixel form.
@@ -108,7 +110,7 @@ class Reel(nn.Module):
         n, _, h, w = frame.shape
         u = self.unshuffle
         told = frame.new_zeros(n, self.told + self.channels, h // u, w // u)
-        return torch.cat([F.pixel_unshuffle(frame, u) - 0.5, told], dim=1)
+        return torch.cat([F.pixel_unshuffle(frame, u) - GREY, told], dim=1)
 
     def step(self, frame: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """One frame (N, 3, H, W) in [0, 1] and the state -> (N, 3, sH, sW), the next state.
@@ -116,7 +118,7 @@ class Reel(nn.Module):
         The state is (N, seen + told + channels, H / unshuffle, W / unshuffle). The picture is
         not clamped: whoever rounds it does that.
         """
-        seen = F.pixel_unshuffle(frame, self.unshuffle) - 0.5
+        seen = F.pixel_unshuffle(frame, self.unshuffle) - GREY
         x = F.relu(self.head(torch.cat([seen, state], dim=1)))
         for conv in cast("Iterable[nn.Conv2d]", self.body):
             x = F.relu(F.conv2d(x, conv.weight + self.identity, conv.bias, padding=1))
@@ -135,20 +137,3 @@ class Reel(nn.Module):
             sr.append(picture)
         return torch.stack(sr, dim=1), state
 
-
-class Step(nn.Module):
-    """A Reel as a graph takes it: frame, state, fresh -> picture, next state.
-
-    `fresh` (1,) is 1 at the first frame of a scene, where the state must be zeros; the frame then
-    stands in for the one before it, as in `Reel.zero_state`.
-    """
-
-    def __init__(self, reel: Reel) -> None:
-        super().__init__()
-        self.reel = reel
-
-    def forward(self, frame: Tensor, state: Tensor, fresh: Tensor) -> tuple[Tensor, Tensor]:
-        reel = self.reel
-        seen = F.pixel_unshuffle(frame, reel.unshuffle) - 0.5
-        before = state[:, : reel.seen] + fresh * seen
-        return reel.step(frame, torch.cat([before, state[:, reel.seen :]], dim=1))
