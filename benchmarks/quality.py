@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sharpreel import data, degrade, evaluate, video, weights
 from sharpreel.data import Clip
-from sharpreel.engine import OpenVinoEngine
+from sharpreel.engine import choose_engine
 from sharpreel.models import MODELS
 
 RATES = (18, 23, 28, 35)  # CRF of x264, from nearly clean to a bad call
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="videos that are the truth")
     parser.add_argument("--model", choices=[*MODELS], help="only this one")
     parser.add_argument("--frames", type=int, help="only the first frames of each clip")
+    parser.add_argument("--precision", default="float32", help="as of `sharpreel upscale`")
     options = parser.parse_args()
     paths = sorted(p for p in options.folder.iterdir() if p.suffix.lower() in video.VIDEO_SUFFIXES)
     for name in [options.model] if options.model else MODELS:
@@ -43,7 +44,7 @@ def main() -> None:
             continue
         for scale in weights.available_scales(name):
             clips = data.load_clips(paths, scale, options.frames)
-            engine = OpenVinoEngine(weights.load_model(name, scale))
+            engine = choose_engine(weights.load_model(name, scale), precision=options.precision)
             for form, seen in as_seen(name, clips):
                 title = f"{name} x{scale}{form}"
                 scores = evaluate.evaluate(engine, seen)

@@ -218,7 +218,7 @@ def test_an_engine_says_how_far_its_network_looks(tmp_path: Path) -> None:
     for which in FILES:
         engine = TorchEngine(weights.load_model(save(tmp_path, which)))
         seen[which[0]] = (engine.past, engine.future, engine.clip_len)
-    assert seen["tsrcnn"] == (1, 1, 1)
+    assert seen["tsrcnn"] == (1, 1, 4)
     assert seen["srgan"] == (0, 0, 0)
     assert seen["rbpn"] == (1, 1, 1)
     assert seen["basicvsr"] == (5, 5, 15)

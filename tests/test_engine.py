@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,8 @@ from sharpreel.errors import DeviceError, UsageError
 from sharpreel.models import MODELS
 from sharpreel.upscale import upscale_frames
 
-ROWS = [(name, scale) for name, spec in MODELS.items() if spec.bundled for scale in spec.scales]
+BUNDLED = [(name, scale) for name, spec in MODELS.items() if spec.bundled for scale in spec.scales]
+ROWS = [row for row in BUNDLED if weights.load_model(*row).has_graph]
 
 
 def moving_frames(count: int, height: int, width: int, dtype: type) -> list[np.ndarray]:
@@ -266,6 +268,73 @@ def test_a_budget_that_no_tile_meets_is_refused() -> None:
         runner.run(moving_frames(1, 300, 400, np.uint8)[0])
 
 
+@pytest.mark.parametrize(("name", "scale"), [("reel-fast", 2), ("reel", 4)])
+def test_half_precision_makes_the_same_picture(name: str, scale: int) -> None:
+    """What a GPU runs, on a CPU: slow there, but the same operators."""
+    model = weights.load_model(name, scale)
+    full, half = TorchEngine(model), TorchEngine(model, precision="float16")
+    assert half.name == "torch-cpu-float16"
+    assert half._half_suffices()
+    frames = moving_frames(3, 12, 16, np.uint8)
+    for a, b in zip(make_all(full, frames), make_all(half, frames), strict=True):
+        assert psnr(a, b) >= engine.HALF_DB
+    deep = moving_frames(3, 12, 16, np.uint16)
+    np.testing.assert_array_equal(make_all(full, deep), make_all(half, deep))
+
+
+def test_a_step_that_cannot_be_captured_is_run_as_it_is() -> None:
+    reel: Any = weights.load_model("reel-fast", 2).module()
+    frame = torch.rand(1, 3, 8, 8)
+    state = reel.zero_state(frame)
+    captured = engine.Captured(reel.step, frame, state, half=False)  # there is no GPU here
+    with torch.no_grad():
+        for a, b in zip(captured(frame, state), reel.step(frame, state), strict=True):
+            torch.testing.assert_close(a, b)
+    assert captured.fits(frame, state, half=False)
+    assert not captured.fits(frame, state, half=True)
+    assert not captured.fits(frame[..., :4], state, half=False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        ({"device": "cpu", "engine": "torch"}, ("torch", "cpu", "float32")),
+        ({"device": "cpu", "precision": "float32"}, ("openvino", "cpu", "float32")),
+        ({"precision": "int8"}, ("openvino", "cpu", "int8")),
+        ({"engine": "openvino", "precision": "float32"}, ("openvino", "cpu", "float32")),
+        ({"device": "cuda"}, ("torch", "cuda", "auto")),
+        ({"device": "cuda", "precision": "float16"}, ("torch", "cuda", "float16")),
+    ],
+)
+def test_a_choice_follows_what_is_asked(asked: dict[str, str], wanted: tuple[str, ...]) -> None:
+    chosen = engine.choose(weights.load_model("reel-fast", 2), **asked)
+    assert (chosen.engine, chosen.device, chosen.precision) == wanted
+    assert chosen.why == "asked for"
+
+
+def test_a_gpu_is_chosen_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "cuda_available", lambda: True)
+    model = weights.load_model("reel-fast", 2)
+    assert engine.choose(model).device == "cuda"
+    assert engine.choose(model, "cpu").device == "cpu"
+    assert engine.choose(model, engine="openvino").device == "cpu"
+    monkeypatch.setattr(engine, "cuda_available", lambda: False)
+    with pytest.raises(DeviceError, match="torch finds none"):
+        engine.choose(model, precision="float16")
+    with pytest.raises(UsageError, match="slower on a CPU"):
+        engine.choose(model, "cpu", precision="float16")
+
+
+def test_a_network_without_saved_graph_is_built_from_its_weights(tmp_path: Path) -> None:
+    bundled = weights.load_model("reel-fast", 2)
+    assert bundled.tensors is not None
+    alone = weights.load_model(shutil.copy(bundled.tensors, tmp_path / "alone.safetensors"))
+    assert (alone.graph, choose_engine(alone, "cpu").name) == (None, "openvino")
+    frames = moving_frames(3, 24, 32, np.uint8)
+    one, two = (make_all(OpenVinoEngine(model), frames) for model in (alone, bundled))
+    np.testing.assert_array_equal(one, two)
+
+
 class Scarce(torch.nn.Module):
     """A network in a machine that has room for so many pixels at a time."""
 
@@ -287,9 +356,9 @@ class Scarce(torch.nn.Module):
         self.ration(frame)
         return self.network.step(frame, state)
 
-    def centre(self, window: torch.Tensor, *more: Any) -> Any:
-        self.ration(window)
-        return self.network.centre(window, *more)
+    def along(self, clip: torch.Tensor, *more: Any) -> Any:
+        self.ration(clip)
+        return self.network.along(clip, *more)
 
     def forward(self, clip: torch.Tensor) -> Any:
         self.ration(clip)

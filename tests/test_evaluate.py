@@ -471,7 +471,7 @@ def test_frames_that_broke_down_are_noted_and_not_averaged_away(
     truth = [f // 4 + 60 for f in moving(SIZE, 6)]
     truth[5] = np.full_like(truth[5], 90)
     path = lossless(tmp_path / "one.mkv", truth)
-    monkeypatch.setattr(evaluate, "choose_engine", lambda *_: Broken(truth))
+    monkeypatch.setattr(evaluate, "choose_engine", lambda *_, **__: Broken(truth))
     found = benchmark(["reel-fast"], path, protocol="P3", temporal=False)
     result = found.clips[0].of("reel-fast")
     assert [s.frame for s in result.frames] == [2, 3]

@@ -248,6 +248,17 @@ def test_a_missing_neighbour_is_the_target_frame() -> None:
         close(network(clip), torch.stack(wanted, dim=1))
 
 
+def test_windows_that_share_a_frame_enlarge_it_once() -> None:
+    network = TSRCNN("small", past=1, future=1)
+    seen: list[int] = []
+    network.layers[0].register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
+    clip = torch.rand(1, 6, 3, 6, 6)
+    with torch.no_grad():
+        part = network.along(clip, 1, 4)
+        assert seen == [6]
+        close(part, network(clip)[:, 1:5])
+
+
 @pytest.mark.parametrize(("size", "past", "future"), [("small", 1, 1), ("large", 2, 2)])
 def test_a_published_tsrcnn_file_loads(size: tsrcnn.Size, past: int, future: int) -> None:
     kernels, (first, second) = tsrcnn.WIDTHS[size]

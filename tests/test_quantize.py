@@ -9,7 +9,7 @@ import pytest
 
 from sharpreel import ops, quantize, weights
 from sharpreel.data import Clip
-from sharpreel.engine import OpenVinoEngine, choose_engine, choose_precision
+from sharpreel.engine import OpenVinoEngine, choose, choose_engine, loss_db, openvino_core
 from sharpreel.errors import UsageError
 from sharpreel.models import MODELS
 
@@ -75,8 +75,13 @@ def test_int8_in_tiles_makes_the_picture_of_the_whole_frame(name: str, scale: in
 @pytest.mark.parametrize(("name", "scale"), ROWS)
 def test_a_cpu_runs_int8_unless_told_otherwise(name: str, scale: int) -> None:
     model = weights.load_model(name, scale)
-    precision, why = choose_precision(model)
-    assert precision in why or "float32" in why
+    assert model.int8 is not None
+    chosen = choose(model, "cpu")
+    if "INT8" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert chosen.precision == "int8"
+        assert f"{loss_db(model.int8):.2f} dB below float32" in chosen.why
+    else:
+        assert (chosen.precision, chosen.why) == ("float32", "this processor has no fast int8")
     assert choose_engine(model, "cpu", precision="int8").name == "openvino-int8"
     assert choose_engine(model, "cpu", precision="float32").name == "openvino"
     assert choose_engine(model, "cpu", "torch").name == "torch-cpu"

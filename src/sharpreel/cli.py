@@ -34,6 +34,7 @@ from sharpreel.voice import (
     Debug,
     Device,
     Offline,
+    Precision,
     Quiet,
     Voice,
     clock,
@@ -130,7 +131,6 @@ Scale = Annotated[
 Height = Annotated[int | None, typer.Option("--height", help="Height of the output as shown.")]
 Size = Annotated[str | None, typer.Option("--size", help="Exact size, WIDTHxHEIGHT.")]
 EngineName = Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")]
-Precision = Annotated[str, typer.Option("--precision", help="On a CPU: auto, float32 or int8.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -613,6 +613,7 @@ def print_plan(plan: Plan, estimate: Estimate | None) -> None:
     speed = "" if to.preset is None else f" preset {to.preset}"
     row("", f"{to.width}x{to.height} {to.codec}{quality}{speed} {to.pix_fmt}")
     row("network", f"{plan.model.name} x{plan.model.scale}: {plan.model.spec.summary}")
+    row("precision", f"{plan.choice.precision}: {plan.choice.why}")
     for stream in plan.streams:
         words = [stream.kind, stream.codec, *filter(None, [stream.language, stream.title])]
         verb = {

@@ -11,7 +11,16 @@ from typing import Annotated, Any
 import typer
 
 from sharpreel.errors import InputError, MissingExtra, UsageError
-from sharpreel.voice import AsJson, Debug, Device, Offline, Quiet, Voice, errors_as_exit_codes
+from sharpreel.voice import (
+    AsJson,
+    Debug,
+    Device,
+    Offline,
+    Precision,
+    Quiet,
+    Voice,
+    errors_as_exit_codes,
+)
 
 ProtocolName = Annotated[
     str, typer.Option("--protocol", help="P1, P1-RGB, P1-Vimeo, P2, P3, P4 or E.")
@@ -77,6 +86,7 @@ def evaluate(
     seams: Seams = None,
     device: Device = "auto",
     engine: Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")] = "auto",
+    precision: Precision = "auto",
     against: Annotated[
         Path | None, typer.Option("--against", help="scores.json of an earlier report.")
     ] = None,
@@ -103,7 +113,7 @@ def evaluate(
             model, data, degradation=degrade, scale=scale, protocol=protocol,
             list_file=list_file, lr_folder=lr, max_frames=max_frames,
             temporal=not no_temporal, with_vmaf=vmaf, lpips=files, niqe=niqe, seams=seams,
-            device=device, engine=engine, tell=clip_told(voice),
+            device=device, engine=engine, precision=precision, tell=clip_told(voice),
         )  # fmt: skip
         page = report.write_report(done, output, shlex.join(["sharpreel", *sys.argv[1:]]))
         for note in done.notes:

@@ -54,8 +54,8 @@ def facts() -> dict[str, Any]:
     ]
     model = weights.load_model()
     found["default engine"] = engine.choose_engine(model).name
-    precision, why = engine.choose_precision(model)
-    found["precision on a CPU"] = f"{precision}: {why}"
+    on_cpu = engine.choose(model, "cpu")
+    found["precision on a CPU"] = f"{on_cpu.precision}: {on_cpu.why}"
     return found
 
 

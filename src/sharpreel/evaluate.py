@@ -344,6 +344,7 @@ def benchmark(
     seams: str | None = None,
     device: str = "auto",
     engine: str = "auto",
+    precision: str = "auto",
     tell: Tell | None = None,
 ) -> Evaluation:
     """Measure models, side by side and with bicubic, on clips in high resolution.
@@ -374,7 +375,7 @@ def benchmark(
         niqe: A model that `Niqe.save` wrote, or a folder of sharp pictures to fit one on: measures
             NIQE, too. Pictures of the truth's own kind make good ones.
         seams: Where joins may show; see `metrics.Seams`.
-        device, engine: See `upscale_frames`.
+        device, engine, precision: See `engine.choose_engine`.
         tell: Called for each frame with the clip's name, the frames done and, where that is
             known, the frames in all.
 
@@ -396,7 +397,7 @@ def benchmark(
                 f"The low-resolution frames are given by {lr_folder}: leave {degradation!r} out."
             )
         degradation = GIVEN
-    runners, factor = _runners(models, scale, device, engine)
+    runners, factor = _runners(models, scale, device, engine, precision)
     inputs.check_degradation(degradation, factor)
     judge, known = _model_of_niqe(niqe) if niqe else (None, None)
     measures = Measures(
@@ -440,6 +441,7 @@ def benchmark(
             "seams": seams,
             "device": device,
             "engine": engine,
+            "precision": precision,
             "seed": inputs.SEED,
             "protocol": {f.name: getattr(rule, f.name) for f in dataclasses.fields(rule)},
         },
@@ -474,7 +476,11 @@ def _model_of_niqe(path: Path) -> tuple[Niqe, str]:
 
 
 def _runners(
-    models: Sequence[str | Path | Model], scale: float | None, device: str, engine: str
+    models: Sequence[str | Path | Model],
+    scale: float | None,
+    device: str,
+    engine: str,
+    precision: str,
 ) -> tuple[list[_Runner], float]:
     """Bicubic and every model, and the factor that they have in common."""
     loaded: list[tuple[str, Model]] = []
@@ -498,8 +504,8 @@ def _runners(
         title = model.name if twice[model.name] == 1 else asked
         if title in (runner.info.name for runner in runners):
             raise UsageError(f"{asked} is asked for twice.")
-        chosen = choose_engine(model, device, engine)
-        info = ModelInfo(title, asked, chosen.name, model.sha256)
+        chosen = choose_engine(model, device, engine, precision=precision)
+        info = ModelInfo(title, asked, chosen.name, model.digest(chosen.name))
         runners.append(_Runner(info, chosen, factor))
     return runners, factor
 
@@ -727,7 +733,7 @@ def versions() -> dict[str, str]:
 
 
 def _gpu_memory(engines: Iterable[str]) -> int | None:
-    if "torch-cuda" not in engines:
+    if not any(name.startswith("torch-cuda") for name in engines):
         return None
     import torch
 

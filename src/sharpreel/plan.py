@@ -127,6 +127,12 @@ class Plan:
         """(width, height) the network makes, before any resize to the exact size."""
         return enlarged_size(self.info, self.model.scale)
 
+    @property
+    def choice(self) -> engine.Choice:
+        """Which engine that is, and why."""
+        chosen = self.options
+        return engine.choose(self.model, chosen.device, chosen.engine, chosen.precision)
+
     def choose_engine(self) -> engine.Engine:
         """What will run the network."""
         chosen = self.options
@@ -146,7 +152,7 @@ class Plan:
             "input": journal.identify(self.source),
             "model": {
                 "name": self.model.name,
-                "sha256": self.model.sha256,
+                "sha256": self.model.digest(engine_name),
                 "choices": {key: str(value) for key, value in self.options.choices.items()},
             },
             "scale": self.model.scale,
@@ -254,6 +260,8 @@ class Plan:
             "output": str(self.output),
             "model": self.model.name,
             "scale": self.model.scale,
+            "precision": self.choice.precision,
+            "why": self.choice.why,
             "from": {
                 "width": info.width,
                 "height": info.height,

@@ -765,11 +765,12 @@ def as_tensors(
     return [(torch.from_numpy(lr), torch.from_numpy(hr)) for lr, hr in pairs]
 
 
-def load_start(network: nn.Module, config: TrainConfig, path: str) -> None:
+def load_start(network: Any, config: TrainConfig, path: str) -> None:
     """Begin with the weights of a checkpoint (up-training).
 
     Tensors whose shape another form of the network does not have (RBPN's last convolution in the
-    denoise form) are left as they are, if they are few.
+    denoise form) are left as they are, if they are few. A network may know how to begin with a
+    smaller one (`ReelQuality.begin_with`).
 
     Raises:
         WeightsError: It is of another network.
@@ -777,6 +778,10 @@ def load_start(network: nn.Module, config: TrainConfig, path: str) -> None:
     model = weights.load_model(path)
     given = model.module().state_dict()
     own = network.state_dict()
+    grown = network.begin_with(given) if hasattr(network, "begin_with") else {}
+    if grown:
+        network.load_state_dict(grown)
+        return
     fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
     if MODELS[config.model].build is not model.spec.build or len(fitting) < 0.9 * len(own):
         raise WeightsError(

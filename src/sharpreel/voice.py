@@ -22,6 +22,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on 
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu or cuda.")]
+Precision = Annotated[
+    str, typer.Option("--precision", help="auto, float32, float16 (GPU) or int8 (CPU).")
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 
 

@@ -61,6 +61,17 @@ class Model:
         arguments = self.card.get("arguments")
         return dict(arguments) if arguments else {"scale": self.scale}
 
+    @property
+    def has_graph(self) -> bool:
+        """Can OpenVINO run it: is there a saved graph, or one that is built without torch?"""
+        return self.graph is not None or builds_graph(self)
+
+    def digest(self, engine_name: str) -> str:
+        """SHA-256 of the file that an engine runs: `sha256`, or the int8 graph's numbers."""
+        if engine_name == "openvino-int8" and self.int8 is not None:
+            return sha256_of(self.int8.with_suffix(".bin"))
+        return self.sha256
+
     def module(self) -> nn.Module:
         """The torch network with its weights, in eval mode.
 
@@ -107,7 +118,12 @@ def read_card(path: Path) -> dict[str, Any]:
 
 def available_scales(name: str) -> tuple[int, ...]:
     """Factors a bundled network is really there for."""
-    return tuple(s for s in MODELS[name].scales if (BUNDLED / f"{name}_x{s}.xml").is_file())
+    stems = {s: BUNDLED / f"{name}_x{s}" for s in MODELS[name].scales}
+    return tuple(
+        scale
+        for scale, stem in stems.items()
+        if any(stem.with_suffix(suffix).is_file() for suffix in (".xml", ".safetensors"))
+    )
 
 
 def load_model(
@@ -126,7 +142,7 @@ def load_model(
     of `PUBLISHED` is such a file, downloaded once to `fetch.cache_folder()` and checked each time.
 
     Args:
-        scale: Factor; a bundled network defaults to 2, a file to its own.
+        scale: Factor; a bundled network defaults to its smallest, a file to its own.
         choices: Arguments of the network that no checkpoint tells, such as {"residual": True} for
             an RBPN; `ModelSpec.choices` lists them. Words are read as the command line reads them.
         offline: Download nothing; $SHARPREEL_OFFLINE means the same.
@@ -141,7 +157,7 @@ def load_model(
     name = str(name_or_path)
     scale = None if scale is None else whole(scale)
     if name in MODELS:
-        bundled = _bundled(name, 2 if scale is None else scale)
+        bundled = _bundled(name, min(MODELS[name].scales) if scale is None else scale)
         _refuse(choices, name)
         return bundled
     if name in PUBLISHED:
@@ -340,16 +356,17 @@ def _bundled(name: str, scale: float) -> Model:
         )
     stem = BUNDLED / f"{name}_x{scale}"
     tensors, graph = stem.with_suffix(".safetensors"), stem.with_suffix(".xml")
-    if not graph.is_file():
-        raise WeightsError(f"{graph}: missing from this installation. Install sharpreel again.")
+    has_graph, has_tensors = graph.is_file(), tensors.is_file()
+    if not (has_graph or has_tensors):
+        raise WeightsError(f"{tensors}: missing from this installation. Install sharpreel again.")
     return Model(
         name=name,
         spec=spec,
         scale=scale,
-        card=read_card(tensors) if tensors.is_file() else {},
-        graph=graph,
-        tensors=tensors if tensors.is_file() else None,
-        sha256=sha256_of(graph.with_suffix(".bin")),
+        card=read_card(tensors) if has_tensors else {},
+        graph=graph if has_graph else None,
+        tensors=tensors if has_tensors else None,
+        sha256=sha256_of(graph.with_suffix(".bin") if has_graph else tensors),
         int8=_int8_of(graph),
     )
 
@@ -397,6 +414,12 @@ def graph_path(model: Model, folder: Path) -> Path:
     """Where `export_graph` puts the graph of a network."""
     stem = f"{model.name}_x{model.scale}" if model.tensors is None else model.tensors.stem
     return folder / f"{stem}.xml"
+
+
+def builds_graph(model: Model) -> bool:
+    """Is the graph of a network built from its numbers alone, in a moment and without torch?"""
+    bicubic, reel = (MODELS[name].build for name in ("bicubic", "reel"))
+    return model.spec.build is bicubic or (model.spec.build is reel and model.tensors is not None)
 
 
 def build_graph(model: Model) -> ov.Model:

@@ -74,6 +74,12 @@ def _reel(arguments: Mapping[str, Any]) -> nn.Module:
     return Reel(**arguments)
 
 
+def _reel_quality(arguments: Mapping[str, Any]) -> nn.Module:
+    from sharpreel.models.reel_quality import ReelQuality
+
+    return ReelQuality(**arguments)
+
+
 # The files of the networks that come without weights; imported when they are asked for.
 
 
@@ -181,6 +187,28 @@ MODELS: dict[str, ModelSpec] = {
         multiple_of=2,
         reach=_reel_reach,
         context="all past",
+    ),
+    "reel-gan": ModelSpec(
+        summary="reel with texture that it makes up, for eyes and not for PSNR",
+        scales=(4,),
+        build=_reel,
+        recurrent="causal",
+        warm_up=12,
+        reach=_reel_reach,
+        bundled=False,
+        source="its recipe",
+        context="all past",
+    ),
+    "reel-quality": ModelSpec(
+        summary="reel in both directions of time, for a GPU or a patient CPU",
+        scales=(4,),
+        build=_reel_quality,
+        recurrent="both",
+        clip_len=15,
+        overlap=5,
+        bundled=False,
+        source="its recipe",
+        context="5+15+5",
     ),
     "tsrcnn": ModelSpec(
         summary="three convolutions over the frame before, this one and the next",

@@ -70,13 +70,22 @@ def enlarge(frame: Tensor, scale: int) -> Tensor:
     return rows @ frame @ columns.T
 
 
+def window_times(length: int, now: int, past: int, future: int) -> list[int]:
+    """The frames of a clip that frame `now` is made of, oldest first.
+
+    The frame itself stands in for one before the clip's first or behind its last.
+    """
+    near = range(now - past, now + future + 1)
+    return [time if 0 <= time < length else now for time in near]
+
+
 class OnColour(nn.Module):
     """A grey network that looks at neighbours, for RGB: it makes the luma, and colour is enlarged.
 
     sr = network(Y) + bicubic(lr - Y), with Y of BT.601. Grey frames come out grey.
 
     Args:
-        network: Takes frames of one channel; has `past`, `future`, `flows` and `centre`.
+        network: Takes frames of one channel; has `past`, `future`, `flows` and `along`.
     """
 
     LUMA = (0.299, 0.587, 0.114)
@@ -91,17 +100,18 @@ class OnColour(nn.Module):
         """(..., 3, H, W) -> (..., 1, H, W)."""
         return (clip * clip.new_tensor(self.LUMA)[:, None, None]).sum(-3, keepdim=True)
 
-    def flows(self, window: Tensor) -> Tensor:
-        """As the network's, of a colour window."""
-        flows: Tensor = self.network.flows(self.luma(window))
+    def flows(self, clip: Tensor, first: int, count: int) -> Tensor:
+        """As the network's, of a colour clip."""
+        flows: Tensor = self.network.flows(self.luma(clip), first, count)
         return flows
 
-    def centre(self, window: Tensor, flows: Tensor | None = None) -> Tensor:
-        """(N, past + 1 + future, 3, H, W), oldest first -> (N, 3, sH, sW), not clamped."""
-        grey = self.luma(window)
-        colour = window[:, self.past] - grey[:, self.past]
-        sr: Tensor = self.network.centre(grey, flows) + enlarge(colour, self.scale)
-        return sr
+    def along(self, clip: Tensor, first: int, count: int, flows: Tensor | None = None) -> Tensor:
+        """Frames of (N, T, 3, H, W) -> (N, count, 3, sH, sW), not clamped."""
+        grey, shown = self.luma(clip), slice(first, first + count)
+        colour = clip[:, shown] - grey[:, shown]
+        sr: Tensor = self.network.along(grey, first, count, flows)
+        enlarged = enlarge(colour.flatten(0, 1), self.scale)
+        return sr + enlarged.reshape(*sr.shape[:2], 3, *sr.shape[3:])
 
 
 class ResidualBlock(nn.Module):

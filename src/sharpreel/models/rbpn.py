@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sharpreel.flow import Method, estimate_flow
-from sharpreel.models.layers import enlarge
+from sharpreel.models.layers import enlarge, window_times
 from sharpreel.models.tensor_names import fits
 
 
@@ -213,13 +213,33 @@ class RBPN(nn.Module):
 
         At the clip's ends the target stands in for its missing neighbours, with flow 0.
         """
-        sr = []
-        for t in range(clip.shape[1]):
-            steps = [*range(-self.past, 0), 0, *range(1, self.future + 1)]
-            times = [t + step if 0 <= t + step < clip.shape[1] else t for step in steps]
-            flows = self._flows(clip, t, times[: self.past] + times[self.past + 1 :])
-            sr.append(self.centre(clip[:, times], flows))
+        return self.along(clip, 0, clip.shape[1])
+
+    def along(self, clip: Tensor, first: int, count: int, flows: Tensor | None = None) -> Tensor:
+        """Frames first, first + 1, ... of (N, T, C, H, W) -> (N, count, C, sH, sW), not clamped.
+
+        Args:
+            flows: As `flows` returns them; estimated when None.
+        """
+        if flows is None:
+            flows = self.flows(clip, first, count)
+        sr = [self.centre(clip[:, self._times(clip, first + k)], flows[:, k]) for k in range(count)]
         return torch.stack(sr, dim=1)
+
+    def flows(self, clip: Tensor, first: int, count: int) -> Tensor:
+        """What `along` needs of whole frames: the flow from each target to its neighbours.
+
+        (N, T, C, H, W) -> (N, count, past + future, 2, H, W) in lr pixels, oldest neighbour first;
+        0 where the target stands in for one that is missing.
+        """
+        found = []
+        for now in range(first, first + count):
+            times = self._times(clip, now)
+            found.append(self._flows(clip, now, times[: self.past] + times[self.past + 1 :]))
+        return torch.stack(found, dim=1)
+
+    def _times(self, clip: Tensor, now: int) -> list[int]:
+        return window_times(clip.shape[1], now, self.past, self.future)
 
     def _flows(self, clip: Tensor, target: int, neighbours: list[int]) -> Tensor:
         """From the target to each neighbour: (N, K, 2, H, W), 0 where that is the target."""
@@ -244,18 +264,6 @@ class RBPN(nn.Module):
         """Does it take frames of one channel?"""
         return self.channels == 1
 
-    def flows(self, window: Tensor) -> Tensor:
-        """What `centre` needs of whole frames: the flow from the target to each other frame.
-
-        A window (N, past + 1 + future, C, H, W), oldest first -> (N, past + future, 2, H, W) in
-        lr pixels; 0 where a frame is the target itself, which stands in for one that is missing.
-        """
-        times = [k for k in range(window.shape[1]) if k != self.past]
-        target = window[:, self.past]
-        same = [torch.equal(window[:, k], target) for k in times]
-        there = [self.past if s else k for k, s in zip(times, same, strict=True)]
-        return self._flows(window, self.past, there)
-
     def centre(self, window: Tensor, flows: Tensor | None = None) -> Tensor:
         """The picture of a window's target frame.
 
@@ -276,7 +284,10 @@ class RBPN(nn.Module):
         target = window[:, self.past]
         neighbours = torch.cat([window[:, : self.past], window[:, self.past + 1 :]], dim=1)
         if flows is None:
-            flows = self.flows(window)
+            same = [torch.equal(frame, target) for frame in neighbours.unbind(1)]
+            times = [k + (k >= self.past) for k in range(t - 1)]
+            there = [self.past if s else k for k, s in zip(times, same, strict=True)]
+            flows = self._flows(window, self.past, there)
         if flows.shape != (n, t - 1, 2, h, w):
             raise ValueError(
                 f"flows must be {(n, t - 1, 2, h, w)} to match the window, "

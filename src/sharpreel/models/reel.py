@@ -64,7 +64,43 @@ class Bicubic(nn.Module):
         return sr.reshape(n, t, c, h * self.scale, w * self.scale)
 
 
-class Reel(nn.Module):
+class Cell(nn.Module):
+    """What is repeated in time: 3x3 -> blocks * 3x3 -> 3x3, its output clamped to [-1, 1].
+
+    Args:
+        told_by: Channels that go in.
+        channels: Width of the body.
+        blocks: Body convolutions between the first and the last.
+        tells: Channels that come out.
+    """
+
+    identity: Tensor
+
+    def __init__(self, told_by: int, channels: int, blocks: int, tells: int) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(told_by, channels, 3, padding=1)
+        convs = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(blocks)]
+        self.body = nn.ModuleList(convs)
+        self.tail = nn.Conv2d(channels, tells, 3, padding=1)
+        identity = torch.zeros(channels, channels, 3, 3)
+        nn.init.dirac_(identity)
+        self.register_buffer("identity", identity, persistent=False)
+        for conv in convs:
+            nn.init.kaiming_normal_(conv.weight)
+            conv.weight.data *= 0.3
+            conv.bias.data.zero_()  # type: ignore[union-attr]
+        self.tail.bias.data.zero_()  # type: ignore[union-attr]
+
+    def think(self, *parts: Tensor) -> Tensor:
+        """Parts of (N, C, H, W) with `told_by` channels together -> (N, tells, H, W)."""
+        x = F.relu(self.head(torch.cat(parts, dim=1)))
+        for conv in cast("Iterable[nn.Conv2d]", self.body):
+            x = F.relu(F.conv2d(x, conv.weight + self.identity, conv.bias, padding=1))
+        told: Tensor = self.tail(x).clamp(-1, 1)
+        return told
+
+
+class Reel(Cell):
     """The recurrent cell and its unrolling over a clip.
 
     One step, at 1/unshuffle of the low resolution:
@@ -80,30 +116,16 @@ class Reel(nn.Module):
             height and width must be multiples of it.
     """
 
-    identity: Tensor
-
     def __init__(
         self, scale: int = 2, channels: int = 32, blocks: int = 5, unshuffle: int = 2
     ) -> None:
-        super().__init__()
+        seen = 3 * unshuffle**2  # channels of one unshuffled frame
+        told = 3 * (scale * unshuffle) ** 2  # channels of the residual
+        super().__init__(2 * seen + told + channels, channels, blocks, told + channels)
         self.scale, self.channels, self.unshuffle = scale, channels, unshuffle
-        self.seen = 3 * unshuffle**2  # channels of one unshuffled frame
-        self.told = 3 * (scale * unshuffle) ** 2  # channels of the residual
+        self.seen, self.told = seen, told
         self.base = BicubicBase(scale)
-        self.head = nn.Conv2d(2 * self.seen + self.told + channels, channels, 3, padding=1)
-        convs = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(blocks)]
-        self.body = nn.ModuleList(convs)
-        self.tail = nn.Conv2d(channels, self.told + channels, 3, padding=1)
-        identity = torch.zeros(channels, channels, 3, 3)
-        nn.init.dirac_(identity)
-        self.register_buffer("identity", identity, persistent=False)
-        for conv in convs:
-            nn.init.kaiming_normal_(conv.weight)
-            conv.weight.data *= 0.3
-            conv.bias.data.zero_()  # type: ignore[union-attr]
-        # At step 0 the output is bicubic exactly and the hidden state is small.
-        nn.init.zeros_(self.tail.weight[: self.told])
-        self.tail.bias.data.zero_()  # type: ignore[union-attr]
+        nn.init.zeros_(self.tail.weight[:told])  # at step 0 the output is bicubic exactly
 
     def zero_state(self, frame: Tensor) -> Tensor:
         """The state before a first frame (N, 3, H, W): it was seen before, nothing was told."""
@@ -119,10 +141,7 @@ class Reel(nn.Module):
         not clamped: whoever rounds it does that.
         """
         seen = F.pixel_unshuffle(frame, self.unshuffle) - GREY
-        x = F.relu(self.head(torch.cat([seen, state], dim=1)))
-        for conv in cast("Iterable[nn.Conv2d]", self.body):
-            x = F.relu(F.conv2d(x, conv.weight + self.identity, conv.bias, padding=1))
-        told = self.tail(x).clamp(-1, 1)
+        told = self.think(seen, state)
         residual = F.pixel_shuffle(told[:, : self.told], self.unshuffle)
         sr = F.pixel_shuffle(self.base(frame) + residual, self.scale)
         return sr, torch.cat([seen, told], dim=1)
@@ -136,4 +155,3 @@ class Reel(nn.Module):
             picture, state = self.step(frame, state)
             sr.append(picture)
         return torch.stack(sr, dim=1), state
-

@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sharpreel.models.layers import window_times
 from sharpreel.models.tensor_names import bare, fits
 
 Size = Literal["small", "large"]
@@ -90,6 +91,8 @@ class TSRCNN(nn.Module):
         scale: Any factor from 1 up.
     """
 
+    at_once = 4  # frames of one call of `along` that engines ask for: their windows share frames
+
     def __init__(
         self, size: Size = "small", past: int = 1, future: int = 1, scale: float = 2
     ) -> None:
@@ -117,15 +120,22 @@ class TSRCNN(nn.Module):
         sr: Tensor = self.layers(window.flatten(1, 2))  # frames become channels, RGB within each
         return sr
 
+    def along(self, clip: Tensor, first: int, count: int) -> Tensor:
+        """Frames first, first + 1, ... of (N, T, 3, H, W) -> (N, count, 3, sH, sW), not clamped.
+
+        Each frame is enlarged once, for all the windows it is in.
+        """
+        n, t = clip.shape[:2]
+        enlarged = self.layers[0](clip.flatten(0, 1)).unflatten(0, (n, t))
+        sr = []
+        for now in range(first, first + count):
+            window = enlarged[:, window_times(t, now, self.past, self.future)]
+            sr.append(self.layers[1:](window.flatten(1, 2)))
+        return torch.stack(sr, dim=1)
+
     def forward(self, clip: Tensor) -> Tensor:
         """(N, T, 3, H, W) in [0, 1] -> (N, T, 3, sH, sW), not clamped."""
-        times = clip.shape[1]
-        sr = []
-        for now in range(times):
-            window = range(now - self.past, now + self.future + 1)
-            frames = [time if 0 <= time < times else now for time in window]
-            sr.append(self.centre(clip[:, frames]))
-        return torch.stack(sr, dim=1)
+        return self.along(clip, 0, clip.shape[1])
 
 
 def recognise(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
