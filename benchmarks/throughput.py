@@ -111,6 +111,7 @@ def measure(folder: Path, size: str, seconds: float, presets: list[str | None], 
         stages = {stage: trial[f"{stage}_fps"] for stage in ("decode", "network", "encode")}
         row = Row(size, to["preset"], to["crf"], said["from"]["frames"], stages)
         ours = [*SHARPREEL, "upscale", str(film), "-o", str(folder / "ours.mp4"), "--overwrite"]
+        ours += ["--model", "reel-fast"]
         ours += ["--no-resume", "--json", *_preset(preset)]
         peer = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(film)]
         peer += ["-vf", "scale=iw*2:ih*2:flags=bicubic", "-c:v", "libx264", "-crf", str(row.crf)]

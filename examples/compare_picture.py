@@ -41,7 +41,7 @@ def row(
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("output", type=Path)
-    parser.add_argument("--model", default="reel-fast")
+    parser.add_argument("--model", default="reel")
     parser.add_argument("--scale", type=int, default=2)
     parser.add_argument("--clip", type=Path, help="a video to take for the truth")
     parser.add_argument("--frames", type=int, default=20, help="of the clip; the last is shown")

@@ -153,12 +153,12 @@ def test_a_result_beyond_the_largest_side_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_output_is_named_after_input_network_and_factor(clip: Path) -> None:
-    assert plan_of(clip).output == clip.with_name("clip_reel-fast_x2.mp4")
+    assert plan_of(clip).output == clip.with_name("clip_reel_x2.mp4")
     assert plan_of(clip, model="bicubic", scale=4).output == clip.with_name("clip_bicubic_x4.mp4")
 
 
 def test_an_output_folder_gets_the_same_name(clip: Path, tmp_path: Path) -> None:
-    assert plan_of(clip, tmp_path).output == tmp_path / "clip_reel-fast_x2.mp4"
+    assert plan_of(clip, tmp_path).output == tmp_path / "clip_reel_x2.mp4"
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_a_file_that_is_no_model_is_named(clip: Path, tmp_path: Path) -> None:
 def test_every_stream_and_note_is_in_the_plan_as_data(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=25)
     said = json.loads(json.dumps(plan_of(source).as_dict()))
-    assert said["output"] == str(tmp_path / "in_reel-fast_x2.mp4")
+    assert said["output"] == str(tmp_path / "in_reel_x2.mp4")
     assert (said["from"]["width"], said["to"]["width"]) == (64, 128)
     assert [s["action"] for s in said["streams"]] == ["upscale", "copy"]
     assert said["segments"] == 1

@@ -28,7 +28,7 @@ from sharpreel.errors import (
     UsageError,
     VerificationError,
 )
-from sharpreel.models import DEFAULT_MODEL, MODELS
+from sharpreel.models import DEFAULT_MODEL, LIVE_MODEL, MODELS
 from sharpreel.voice import (
     AsJson,
     Debug,
@@ -123,7 +123,14 @@ def have_model(name: str, offline: bool, voice: Voice) -> None:
 
 # Options that several commands share.
 Model = Annotated[
-    str, typer.Option("-m", "--model", "-n", "--model-name", help="Name, or model file.")
+    str | None,
+    typer.Option(
+        "-m",
+        "--model",
+        "-n",
+        "--model-name",
+        help=f"Name, or model file; {DEFAULT_MODEL} by default, {LIVE_MODEL} with --live.",
+    ),
 ]
 Scale = Annotated[
     float | None, typer.Option("-s", "--scale", help="Factor: 2 or 4; any for tsrcnn.")
@@ -182,7 +189,7 @@ def upscale(
         ),
     ],
     output: Output = None,
-    model: Model = DEFAULT_MODEL,
+    model: Model = None,
     scale: Scale = None,
     height: Height = None,
     size: Size = None,
@@ -227,6 +234,7 @@ def upscale(
         from sharpreel.memory import bytes_of
         from sharpreel.plan import Options
 
+        model = model or (LIVE_MODEL if live else DEFAULT_MODEL)
         options = Options(
             model=model,
             scale=scale,
@@ -504,7 +512,7 @@ def _stream(source: Path, output: Path | None, options: Options, voice: Voice) -
 def plan(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Video or folder of videos.")],
     output: Output = None,
-    model: Model = DEFAULT_MODEL,
+    model: Model = None,
     scale: Scale = None,
     height: Height = None,
     size: Size = None,
@@ -541,6 +549,7 @@ def plan(
         from sharpreel.trial import measure
         from sharpreel.upscale import plan_for
 
+        model = model or DEFAULT_MODEL
         options = Options(
             model=model,
             scale=scale,
@@ -710,7 +719,7 @@ def models(as_json: AsJson = False) -> None:
                         parameters=card.get("parameters", 0), where="package",
                         source=spec.source, card=card)  # fmt: skip
             gain = f"+{card['val_psnr_y']['gain_db']:.2f} dB" if card else "-"
-            default = " (default)" if (name, scale) == (DEFAULT_MODEL, 2) else ""
+            default = " (default)" if name == DEFAULT_MODEL else ""
             rows["package"].append(
                 (name, f"x{scale}", f"{card.get('parameters', 0):,}", gain, spec.context,
                  spec.licence, spec.summary + default)

@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 
 from sharpreel.engine import Engine
 from sharpreel.errors import UsageError
-from sharpreel.models import DEFAULT_MODEL
+from sharpreel.models import LIVE_MODEL
 from sharpreel.ops import Frame as Pixels
 from sharpreel.upscale import checked, endless, engine_for, sharpen
 from sharpreel.video import Frame
@@ -47,7 +47,7 @@ class LivePicture:
 
 def upscale_live(
     frames: Iterable[Pixels],
-    model: str | Path | Model = DEFAULT_MODEL,
+    model: str | Path | Model = LIVE_MODEL,
     *,
     scale: float | None = None,
     device: str = "auto",

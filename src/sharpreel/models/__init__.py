@@ -287,4 +287,5 @@ MODELS: dict[str, ModelSpec] = {
         context="5+15+5",
     ),
 }
-DEFAULT_MODEL = "reel-fast"
+DEFAULT_MODEL = "reel"
+LIVE_MODEL = "reel-live"  # of sources without an end
