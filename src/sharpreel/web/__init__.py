@@ -1,8 +1,8 @@
 """The web site: upload a film, watch it get sharp; turn on a webcam, see it live.
 
-    browser, programs ──HTTP──> api ──> store (SQLite) <── worker ──> child process: sharpreel upscale
-                                │  uploads/ID  jobs/ID/       one job at a time, with limits
-                                └─> queue (Huey) ───────────^
+    browser, programs ──> api ──> store (SQLite) <── worker ──> child: sharpreel upscale
+                           │   uploads/ID  jobs/ID/   one job at a time, with limits
+                           └─> queue (Huey) ────────────^
 
 `serve` starts and watches the server and the workers. The store is the truth about every job; the
 queue only wakes a worker. A job's own journal makes it go on after whatever died.
@@ -30,14 +30,24 @@ def create_app(settings: Settings) -> Flask:
         from flask import Flask
     except ImportError as e:
         raise MissingExtra("The web site", "web") from e
-    from sharpreel.web import api, live, pages, security
+    from werkzeug.middleware.proxy_fix import ProxyFix
+
+    from sharpreel.web import api, health, live, pages, problems, security
+    from sharpreel.web.openapi import MARK
+    from sharpreel.web.site import open_site
 
     settings.prepare()
     app = Flask(__name__)
     app.secret_key = settings.secret()
-    app.extensions["sharpreel"] = settings
+    open_site(app, settings)
+    if hops := settings.proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops, hops)  # type: ignore[method-assign]
+    problems.explain(app)
     security.protect(app)
-    app.register_blueprint(api.blueprint)
-    app.register_blueprint(pages.blueprint)
+    for blueprint in (api.blueprint, health.blueprint, pages.blueprint):
+        app.register_blueprint(blueprint)
     live.register(app)
+    for rule in app.url_map.iter_rules():
+        if rule.rule.startswith(api.PREFIX):
+            assert hasattr(app.view_functions[rule.endpoint], MARK), f"{rule} is not marked"
     return app

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
-from sharpreel.errors import UsageError
+from sharpreel.errors import UsageError, did_you_mean
 from sharpreel.journal import write_atomically
+from sharpreel.memory import bytes_of
+from sharpreel.voice import settings_of
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 GIB = 1 << 30
@@ -45,6 +49,7 @@ class Limits:
         keep_hours: Finished jobs, and uploads that no job uses, go after this time.
         unfinished_hours: Uploads that nobody goes on with go after this time.
         play_seconds: How much of a video is made playable in the page where it is not already.
+        stall_seconds: A job that tells nothing for so long is stopped.
         sniff_seconds, sniff_bytes: Processor time and address space of looking at an upload.
         job_bytes: Address space of a job's process; None: not limited.
     """
@@ -67,9 +72,33 @@ class Limits:
     keep_hours: float = 72.0
     unfinished_hours: float = 24.0
     play_seconds: float = 600.0
+    stall_seconds: float = 1800.0
     sniff_seconds: float = 20.0
     sniff_bytes: int = 4 * GIB
     job_bytes: int | None = 32 * GIB
+
+
+def limits_of(words: list[str] | None) -> Limits:
+    """Limits of the words of --limit: upload_bytes=4G, keep_hours=24, disk_bytes=none.
+
+    Raises:
+        UsageError: One is not known, or is no number.
+    """
+    kinds = {field.name: field.type for field in fields(Limits)}
+    values: dict[str, Any] = {}
+    for name, word in settings_of(words).items():
+        if name not in kinds:
+            raise UsageError(f"--limit {name}: no such limit.{did_you_mean(name, kinds)}")
+        try:
+            if word.lower() == "none" and "None" in str(kinds[name]):
+                values[name] = None
+            elif name.endswith("_bytes") and not word.isdecimal():
+                values[name] = bytes_of(word)
+            else:
+                values[name] = float(word) if kinds[name] == "float" else int(word)
+        except ValueError as e:
+            raise UsageError(f"--limit {name}={word}: not a number.") from e
+    return Limits(**values)
 
 
 @dataclass(frozen=True)
@@ -87,6 +116,7 @@ class Settings:
         proxies: How many proxies in front of the site may say who the client is.
         public_hosts: Names under which the site is reached besides its own address.
         segment_seconds: As of `sharpreel upscale`.
+        server: "gunicorn", or "werkzeug", which is for one person and all that Windows has.
         limits: See `Limits`.
     """
 
@@ -101,6 +131,7 @@ class Settings:
     proxies: int = 0
     public_hosts: tuple[str, ...] = ()
     segment_seconds: float = 10.0
+    server: str = "werkzeug" if os.name == "nt" else "gunicorn"
     limits: Limits = field(default_factory=Limits)
 
     @property
@@ -119,6 +150,18 @@ class Settings:
     @property
     def database(self) -> Path:
         return self.data_dir / "site.sqlite3"
+
+    def to_json(self) -> str:
+        """All of it in one line, for a process of this site."""
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Settings:
+        values = json.loads(text)
+        values["data_dir"] = Path(values["data_dir"])
+        values["public_hosts"] = tuple(values["public_hosts"])
+        values["limits"] = Limits(**values["limits"])
+        return cls(**values)
 
     def prepare(self) -> None:
         """Make the folders, for this user alone.
