@@ -13,7 +13,8 @@ large one.
 Messages are binary, numbers big-endian:
 
     to the server    uint32 sequence, float64 captured, JPEG or WebP
-    to the browser   uint32 sequence, float64 captured, float32 milliseconds, uint32 dropped, picture
+    to the browser   uint32 sequence, float64 captured, float32 milliseconds,
+                     uint32 dropped, picture of the kind that came
 
 `captured` is the browser's own clock and comes back as it went; `milliseconds` is what the frame
 spent here, waiting included; `dropped` counts the frames that gave way here. The first message to
@@ -62,12 +63,12 @@ FEWEST_PIXELS = 16  # on a side
 MOST_BYTES = 256 * 1024  # of a message: a 320x320 JPEG of pure noise takes less
 MOST_A_SECOND, BURST = 75, 150  # messages; cameras give 30 or 60
 MOST_SIZES = 12  # frame sizes in one connection: each takes a compilation
-IDLE_SECONDS, SEND_SECONDS, PING_SECONDS = 30, 10, 20
+IDLE_SECONDS, SEND_SECONDS, PING_SECONDS, LINGER_SECONDS = 30, 10, 20, 2
 JPEG_QUALITY, WEBP_QUALITY = 90, 85
 
 # RFC 6455, 7.4.1
-NORMAL, GOING_AWAY, WRONG_TYPE, NOT_A_PICTURE, POLICY, TOO_BIG, BUSY = (
-    1000, 1001, 1003, 1007, 1008, 1009, 1013,
+NORMAL, GOING_AWAY, WRONG_TYPE, NOT_A_PICTURE, POLICY, TOO_BIG, FAILED, BUSY = (
+    1000, 1001, 1003, 1007, 1008, 1009, 1011, 1013,
 )  # fmt: skip
 
 
@@ -276,6 +277,17 @@ class _Client:
         with suppress(ConnectionClosed, OSError):
             self._ws.close(code, reason)
 
+    def hang_up(self) -> None:
+        """End the connection; what still comes is read, for a reset would overtake the goodbye."""
+        end = time.monotonic() + LINGER_SECONDS
+        with suppress(OSError, ValueError):  # it was closed already
+            self._ws.sock.shutdown(socket.SHUT_WR)
+            while (left := end - time.monotonic()) > 0:
+                if not select.select([self._ws.sock], [], [], left)[0]:
+                    return
+                if not self._ws.sock.recv(1 << 16):
+                    return
+
     def _answer(self, message: _Message, kind: str, enlarged: Pixels) -> None:
         picture = encode(kind, enlarged)
         spent = 1000 * (time.monotonic() - message.came)
@@ -300,7 +312,8 @@ class _Client:
                 raise Refused(WRONG_TYPE, "frames are binary messages, not text")
             if len(data) <= CAME.size:
                 raise Refused(NOT_A_PICTURE, "a message is a head of 12 bytes and a picture")
-            yield _Message(*CAME.unpack_from(data), data[CAME.size :], now)
+            sequence, captured = CAME.unpack_from(data)
+            yield _Message(sequence, captured, data[CAME.size :], now)
 
 
 class _Patient:
@@ -364,6 +377,13 @@ def register(app: Flask, seats: int = 12) -> Seats:
             client.say_goodbye(e.code, e.reason)
         except OSError as e:
             log.info("live client lost: %s", e.strerror or e)
+        except ConnectionClosed:
+            raise
+        except Exception:
+            log.exception("live client failed")
+            client.say_goodbye(FAILED, "the server failed; it is in its log")
+        finally:
+            client.hang_up()
 
     sock.route(PATH)(serve)
     app.extensions["sharpreel-live"] = places

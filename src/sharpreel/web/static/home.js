@@ -146,7 +146,7 @@ async function plan(ready) {
   offerSizes();
   $("sample-models").replaceChildren(...models.map((m) => element("label", {},
     element("input", { type: "checkbox", name: "models", value: m.name, checked: m === chosen || m.name === "bicubic" }), m.name)));
-  $("sample").elements.start.max = Math.max(0, Math.floor(info.seconds - 1));
+  if (info.seconds) $("sample").elements.start.max = Math.max(0, Math.floor(info.seconds - 1));
   show(2);
   $("plan-title").focus();
   await replan();

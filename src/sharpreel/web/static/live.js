@@ -336,4 +336,7 @@ form.elements.size.addEventListener("change", ({ target }) => {
 form.elements.format.addEventListener("change", ({ target }) => {
   if (session) session.type = target.value;
 });
+form.elements.zoom.addEventListener("change", ({ target }) => {
+  views.dataset.zoom = target.value;
+});
 addEventListener("pagehide", () => session?.stop());
