@@ -16,6 +16,7 @@ EXAMPLES = {
     "make_clip.py": ["film.mp4", "--size", "64x36", "--seconds", "0.5"],
     "demo.py": ["--folder", "demo", "--size", "96x54", "--seconds", "0.6"],
     "compare_picture.py": ["pictures/compare.png", "--side", "32"],
+    "learn_pictures.py": ["learn", "--frames", "4"],
     "panels.py": [],
 }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from flask import Blueprint, render_template
 
 import sharpreel
@@ -9,6 +12,7 @@ from sharpreel.web import live as sockets
 
 blueprint = Blueprint("pages", __name__)
 
+PICTURES = Path(__file__).parent / "static/learn"  # made by examples/learn_pictures.py
 LOW_SIZES = (160, 320)  # longer side in pixels that a camera's picture is reduced to
 
 
@@ -52,4 +56,5 @@ def live() -> str:
 @blueprint.get("/learn")
 def learn() -> str:
     """What the networks do, and what they cannot."""
-    return render_template("learn.html")
+    numbers = json.loads((PICTURES / "numbers.json").read_text())
+    return render_template("learn.html", n=numbers)
