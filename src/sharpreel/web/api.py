@@ -142,7 +142,7 @@ def receive(upload_id: str) -> Response:
         raise Problem(411, "length_required", "Say by Content-Length how many bytes come.")
     if not (offset.isascii() and offset.isdecimal() and len(offset) < 20):
         raise Problem(400, "invalid", "Upload-Offset must say where these bytes begin.")
-    request.max_content_length = None
+    request.max_content_length = length  # how much is taken is said by the limits of uploads
     here = site()
     now = uploads.receive(here, upload_id, int(offset), length, request.stream)
     response = answer(schemas.Offset, {"offset": now.offset})
@@ -321,9 +321,7 @@ def result(job_id: str) -> Response:
         raise Problem(409, "not_ready", f"The job is {job.state}; it has no result.")
     path = jobs.folder_of(here.settings, job) / job.result["file"]
     as_file = request.args.get("download") == "1"
-    response = _send(path, name=job.result["name"] if as_file else None)
-    response.headers["ETag"] = f'"{job.result["sha256"]}"'
-    return response
+    return _send(path, job.result["name"] if as_file else None, job.result["sha256"])
 
 
 @blueprint.get("/jobs/<job_id>/play/<side>")
@@ -356,12 +354,12 @@ def frame(job_id: str, side: str) -> Response:
     return _send(jobs.folder_of(here.settings, job) / f"{side}.jpg")
 
 
-def _send(path: Path | None, name: str | None = None) -> Response:
-    """A file, or the part of it that a Range asks for."""
+def _send(path: Path | None, name: str | None = None, tag: str | None = None) -> Response:
+    """A file, or the part of it that a Range asks for; `tag` changes when the file does."""
     if path is None or not path.is_file():
         raise not_found("file")
     response = send_file(
-        path, conditional=True, as_attachment=name is not None, download_name=name, etag=True
+        path, conditional=True, as_attachment=name is not None, download_name=name, etag=tag or True
     )
     response.headers["Cache-Control"] = "private, no-cache"
     return response

@@ -67,17 +67,20 @@ def start(module: str, arguments: Sequence[object], bounds: Bounds) -> subproces
 def run(module: str, arguments: Sequence[object], bounds: Bounds, seconds: float) -> Ended:
     """Run it to its end, or for so long; `late` says that it was stopped."""
     with start(module, arguments, bounds) as process:
-        late = False
-        timer = threading.Timer(seconds, process.kill)
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(seconds, stop)
         timer.start()
-        began = time.monotonic()
         try:
             out, errors = _read_all(process)
-            late = time.monotonic() - began >= seconds
         finally:
             timer.cancel()
             process.kill()
-    return Ended(process.returncode, out, errors, late)
+    return Ended(process.returncode, out, errors, late.is_set())
 
 
 def _read_all(process: subprocess.Popen[str]) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from typing import Any
 import av
 from av.container import InputContainer, OutputContainer
 
-from sharpreel import fetch, video
+from sharpreel import fetch, mux, video
 from sharpreel.errors import InputError
 from sharpreel.video import VideoInfo
 
@@ -97,6 +97,7 @@ def _zero(container: InputContainer, info: VideoInfo) -> Fraction:
 def _pack(before: InputContainer, after: OutputContainer, info: VideoInfo, seconds: float) -> None:
     """Copy the picture's packets and the sound's, from zero on."""
     stream = video.video_stream(before, info.path)
+    early = mux.early_dts(before, stream)
     pairs: dict[int, Any] = {stream.index: after.add_stream_from_template(stream)}
     if info.rotation:
         pairs[stream.index].set_display_rotation(-info.rotation)
@@ -105,6 +106,8 @@ def _pack(before: InputContainer, after: OutputContainer, info: VideoInfo, secon
         pairs[sound.index] = after.add_stream_from_template(sound)
     zero = _zero(before, info)
     for packet in before.demux([before.streams[index] for index in pairs]):
+        if packet.dts is None and packet.size and early:
+            packet.dts = early.pop(0)
         if packet.dts is None or packet.pts is None:
             continue
         shift = round(zero / packet.time_base)

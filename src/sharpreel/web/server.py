@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
 GRACE_SECONDS = 10
-KEEP_ALIVE_SECONDS = 5
+KEEP_ALIVE_SECONDS = 2
 
 
 def set_timeouts(listener: socket.socket, seconds: float) -> None:

@@ -27,7 +27,7 @@ from sharpreel.web.settings import Settings
 from sharpreel.web.site import Site
 from sharpreel.web.store import Upload
 
-BLOCK = 1 << 20
+BLOCK = 1 << 16  # what came before a line broke counts to the last whole one
 LABEL_LENGTH = 200
 PATIENCE_SECONDS = 60  # that a request waits for its turn to have an upload looked at
 
