@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -20,6 +21,7 @@ from sharpreel.web import jobs
 from sharpreel.web.queue import Queue, lanes
 from sharpreel.web.settings import Limits, Settings
 from sharpreel.web.store import LEASE_SECONDS, Store
+from sharpreel.web.worker import Worker
 from site_process import PLENTY, Running, site, still_there, wait_until
 from terminal import sharpreel
 
@@ -143,6 +145,20 @@ def test_frames_that_do_not_decode_are_told_and_cost_no_job(
     damaged.write_bytes(data)
     job = running.client.done(running.client.job(running.client.upload(damaged)))
     assert job["notes"]
+
+
+def test_a_video_that_is_longer_than_it_says_is_stopped(tmp_path: Path, clip: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data", limits=Limits(result_pixels=10 * 128 * 96))
+    settings.prepare()
+    store = Store(settings.database)
+    job = add(store, options={"model": "bicubic"})
+    (settings.jobs / job.id).mkdir()
+    shutil.copyfile(clip, settings.jobs / job.id / "input.mp4")
+    Worker(settings, "me", threading.Event()).work(job.id)
+    found = store.job(job.id)
+    assert found is not None
+    assert (found.state, found.worker) == ("failed", None)
+    assert "longer than it says" in str(found.error)
 
 
 @pytest.fixture

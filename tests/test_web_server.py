@@ -18,7 +18,7 @@ import pytest
 
 from media import make_clip, make_rich, packets, video_pts
 from sharpreel.verify import verify
-from site_process import API, PLENTY, Client, Running, site, wait_until
+from site_process import API, PLENTY, Client, Running, site, still_there, wait_until
 from terminal import sharpreel
 
 
@@ -313,6 +313,25 @@ def test_a_site_ends_cleanly_and_only_one_runs_on_a_folder(tmp_path: Path, clip:
         0o700, 0o600,
     )  # fmt: skip
     shutil.rmtree(folder)
+
+
+def test_a_killed_server_is_started_again_behind_the_same_socket(
+    tmp_path: Path, clip: Path
+) -> None:
+    with site(tmp_path / "data", *PLENTY, "--limit", "idle_seconds=2") as it:
+        upload = it.client.upload(clip)
+        before = it.parts("sharpreel.web.server")
+        for one in before:
+            one.kill()
+        assert not still_there(before)
+        assert it.client.good("GET", f"/uploads/{upload['id']}")["state"] == "ready"
+        assert not set(it.parts("sharpreel.web.server")) & set(before)
+        # And here is who says nothing for too long.
+        with socket.create_connection(("127.0.0.1", it.client.port), timeout=60) as line:
+            line.sendall(b"GET /healthz HTTP/1.1\r\nHost: local")
+            while line.recv(1000):
+                pass
+        assert not any("Traceback" in said for said in it.log)
 
 
 def test_a_server_for_one_person_serves_where_gunicorn_does_not_run(

@@ -11,7 +11,9 @@ the token among them, go through the same pipe and stand in no list of processes
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import secrets
 import signal
 import socket
@@ -86,6 +88,7 @@ def serve(settings: Settings, ready: Any = None) -> None:
     """
     settings.prepare()
     log.set_up("serve")
+    os.environ.pop("SHARPREEL_TOKEN", None)  # no decoder needs to know it
     with alone(settings), contextlib.closing(listen(settings)) as listener:
         settings = replace(settings, port=listener.getsockname()[1])
         _Site(settings, listener).run(ready)
@@ -220,7 +223,7 @@ def listen(settings: Settings) -> socket.socket:
             listener.listen(512)
         except OSError as e:
             listener.close()
-            if e.errno != 98 or time.monotonic() > end:
+            if e.errno != errno.EADDRINUSE or time.monotonic() > end:
                 raise UsageError(
                     f"{settings.host}:{settings.port}: cannot listen there ({e.strerror}). "
                     "Choose another --port or --host."

@@ -91,6 +91,12 @@ def run_gunicorn(settings: Settings, descriptor: int) -> None:
             self.error_log.handlers = []
             logging.getLogger("gunicorn").setLevel(logging.WARNING)
 
+        def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:
+            if isinstance(sys.exc_info()[1], BlockingIOError):  # the socket's own timeout
+                self.error_log.warning("a client was too slow")
+            else:
+                super().exception(msg, *args, **kwargs)
+
     class Server(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
             options: dict[str, Any] = {

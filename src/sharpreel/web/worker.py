@@ -126,13 +126,18 @@ class Worker:
         target = made / f"film.{options['container']}" if options.get("container") else made
         looking = _Looking(jobs.input_of(self._settings, job), made, folder)
         notes: list[str] = []
+        pixels = 0  # of a frame
 
         def told(event: Event) -> None:
+            nonlocal pixels
             if event["event"] == "start":
                 notes[:] = event["notes"]
+                pixels = event["to"]["width"] * event["to"]["height"]
                 self._tell(job, notes=notes, segments=event["segments"], stage="upscale")
             elif event["event"] in ("progress", "resume", "segment"):
                 self._progress(job, event)
+                if event["frames"] * pixels > self._settings.limits.result_pixels:
+                    raise Failed("The video is longer than it says, and than is made here.")
                 if event["event"] == "segment":
                     looking.look()
 
