@@ -97,8 +97,8 @@ function showDetails(job) {
 // While it runs: the newest finished frame, before and after.
 function showFrames(job) {
   const now = performance.now();
-  // There is one when the first segment is finished.
-  if (!job.segment || job.frames === framesShown.count || now < framesShown.at + 1000 * FRAME_SECONDS) return;
+  // There is one some time after the first segment is finished.
+  if (!(job.urls?.frame_after ?? job.segment) || job.frames === framesShown.count || now < framesShown.at + 1000 * FRAME_SECONDS) return;
   framesShown = { at: now, count: job.frames };
   const pictures = [["frame-before", "before"], ["frame-after", "after"]].map(([place, which]) => {
     const picture = new Image();
