@@ -31,11 +31,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import psutil
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
+Pixels = npt.NDArray[np.uint8]
 CAMERA, IN_FLIGHT = 30, 2
 SIZES = ((160, 90), (320, 180))
 PLENTY = {"requests_per_second": 10000, "burst": 10000, "streams_per_client": 64}
@@ -122,7 +125,7 @@ def cpu_seconds(process: psutil.Process) -> float:
 # Live ----------------------------------------------------------------------------------------
 
 
-def film(width: int, height: int) -> list[np.ndarray]:
+def film(width: int, height: int) -> list[Pixels]:
     """Two seconds of a photograph under a moving camera, BGR."""
     import make_clip
 
@@ -132,14 +135,14 @@ def film(width: int, height: int) -> list[np.ndarray]:
 
 
 def camera(
-    port: int, frames: list[np.ndarray], seconds: float, together: threading.Barrier
+    port: int, frames: list[Pixels], seconds: float, together: threading.Barrier
 ) -> tuple[list[float], int]:
     """(latencies in seconds, frames left out) of one client."""
     latencies: list[float] = []
     left_out = number = flying = 0
     address = f"ws://127.0.0.1:{port}/live/socket"
-    with connect(address, origin=f"http://127.0.0.1:{port}", compression=None, max_size=None) as ws:  # type: ignore[arg-type]
-        ws.recv()
+    own = Origin(f"http://127.0.0.1:{port}")
+    with connect(address, origin=own, compression=None, max_size=None) as ws:
         exchange(ws, frames[0])  # the first frame of a size compiles the network
         together.wait()
         begin = due = time.monotonic()
@@ -156,15 +159,16 @@ def camera(
                 answer = ws.recv(timeout=max(due - time.monotonic(), 0))
             except TimeoutError:
                 continue
-            cv2.imdecode(np.frombuffer(answer[20:], np.uint8), cv2.IMREAD_COLOR)  # type: ignore[arg-type]
-            latencies.append(time.monotonic() - struct.unpack_from(">d", answer, 4)[0])  # type: ignore[arg-type]
+            assert isinstance(answer, bytes)
+            cv2.imdecode(np.frombuffer(answer[20:], np.uint8), cv2.IMREAD_COLOR)
+            latencies.append(time.monotonic() - struct.unpack_from(">d", answer, 4)[0])
             flying -= 1
     return latencies, left_out
 
 
-def exchange(ws: object, frame: np.ndarray) -> None:
-    ws.send(bytes(12) + cv2.imencode(".jpg", frame)[1].tobytes())  # type: ignore[attr-defined]
-    ws.recv()  # type: ignore[attr-defined]
+def exchange(ws: ClientConnection, frame: Pixels) -> None:
+    ws.send(bytes(12) + cv2.imencode(".jpg", frame)[1].tobytes())
+    ws.recv()
 
 
 def measure_live(

@@ -118,7 +118,7 @@ def as_tensor(frame: Pixels) -> torch.Tensor:
 
 def amplified(a: Pixels, b: np.ndarray, times: int = 3) -> Pixels:
     """The difference around grey."""
-    return np.clip(128 + times * (a.astype(float) - b), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(128 + times * (a.astype(float) - b), 0, 255), np.uint8)
 
 
 def colours(flow: np.ndarray) -> Pixels:

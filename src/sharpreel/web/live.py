@@ -66,6 +66,8 @@ MOST_SIZES = 12  # frame sizes in one connection: each takes a compilation
 IDLE_SECONDS, SEND_SECONDS, PING_SECONDS, LINGER_SECONDS = 30, 10, 20, 2
 JPEG_QUALITY, WEBP_QUALITY = 90, 85
 
+REASON_BYTES = 123  # that fit into a close message
+
 # RFC 6455, 7.4.1
 NORMAL, GOING_AWAY, WRONG_TYPE, NOT_A_PICTURE, POLICY, TOO_BIG, FAILED, BUSY = (
     1000, 1001, 1003, 1007, 1008, 1009, 1011, 1013,
@@ -73,7 +75,7 @@ NORMAL, GOING_AWAY, WRONG_TYPE, NOT_A_PICTURE, POLICY, TOO_BIG, FAILED, BUSY = (
 
 
 class Refused(Exception):
-    """A client is sent away, with a code of RFC 6455 and a reason of at most 123 bytes."""
+    """A client is sent away, with a code of RFC 6455 and a reason."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -206,9 +208,9 @@ class Seats:
                 raise Refused(BUSY, "all live places are taken; try again in a moment")
             self._taken.add(client)
             self._model = self._model or load_model(MODEL, SCALE)
-        engine: _InTurn | None = None
+            engine = self._idle.pop() if self._idle else None
         try:
-            engine = self._idle.pop() if self._idle else _InTurn(self._model, self._turns)
+            engine = engine or _InTurn(self._model, self._turns)
             check_live(engine)
             engine.reset()
             yield engine
@@ -275,7 +277,7 @@ class _Client:
 
     def say_goodbye(self, code: int, reason: str) -> None:
         with suppress(ConnectionClosed, OSError):
-            self._ws.close(code, reason)
+            self._ws.close(code, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
 
     def hang_up(self) -> None:
         """End the connection; what still comes is read, for a reset would overtake the goodbye."""

@@ -90,7 +90,7 @@ export class Upload {
     if (before) {
       try {
         const upload = await call("GET", `/uploads/${before.id}`);
-        if (upload.size === this.size) return upload;
+        if (upload.size === this.size && upload.state !== "refused") return upload;
       } catch (error) {
         if (error.status !== 404) throw error;
       }
