@@ -7,6 +7,7 @@ import { forget, remembered, Upload } from "./upload.js";
 
 const $ = (id) => document.getElementById(id);
 const options = $("options");
+const FATES = { upscale: "made larger", copy: "kept as it is" };
 const HEIGHTS = [480, 720, 1080, 1440, 2160];
 
 let models = [];
@@ -163,7 +164,7 @@ function offerSizes() {
       .map((h) => new Option(`${h} pixels high`, `${h}`)),
   );
   if ([...select.options].some((o) => o.value === before)) select.value = before;
-  $("model-note").textContent = [model.note, model.licence].filter(Boolean).join(" · ");
+  $("model-note").textContent = `${model.name}: ${[model.note, model.licence].filter(Boolean).join(" · ")}`;
   $("try-scale").textContent = sampleScale();
 }
 
@@ -211,7 +212,10 @@ function showPlan(made) {
   ];
   $("plan-figures").replaceChildren(...cells.map(([word, value]) =>
     element("div", {}, element("dt", {}, word), element("dd", {}, String(value)))));
-  $("streams").replaceChildren(...made.streams.map((s) => element("li", {}, `${s.kind}${s.label ? ` (${s.label})` : ""}: ${s.fate}`)));
+  $("streams").replaceChildren(...made.streams.map(({ kind, label, fate }) => {
+    const known = (label ?? "").replace(/ und$/, ""); // "und": of no stated language
+    return element("li", {}, `${kind}${known ? ` (${known})` : ""}: ${FATES[fate] ?? fate}`);
+  }));
   $("streams-box").hidden = !made.streams.length;
   $("plan-notes").replaceChildren(...made.notes.map((note) => element("li", {}, note)));
   $("planned").hidden = false;
