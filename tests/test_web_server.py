@@ -148,29 +148,59 @@ def test_a_sample_shows_some_seconds_by_each_network(
     assert client.api("GET", f"/jobs/{job['id']}/samples/..%2f..%2fsecret").code == "not_found"
 
 
-def test_events_tell_a_job_from_the_queue_to_its_end_and_its_going(
+def listen(client: Client, path: str, until: Any) -> list[tuple[str, Any]]:
+    """(kind, data) of the events of a stream, until this is true of one or the stream ends."""
+    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=60)
+    connection.request("GET", API + path)
+    response = connection.getresponse()
+    assert response.headers["Content-Type"].startswith("text/event-stream")
+    seen: list[tuple[str, Any]] = []
+    kind = ""
+    for line in response:
+        name, _, value = line.decode().strip().partition(": ")
+        if name == "event":
+            kind = value
+        elif name == "data":
+            seen.append((kind, json.loads(value)))
+            if until(*seen[-1]):
+                break
+    response.close()
+    connection.close()
+    return seen
+
+
+def test_events_tell_a_job_from_the_queue_to_its_end(
     client: Client, finished: tuple[Any, Any]
 ) -> None:
     job = client.job(finished[0])
-    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=60)
-    connection.request("GET", f"{API}/jobs/{job['id']}/events")
-    response = connection.getresponse()
-    assert response.headers["Content-Type"].startswith("text/event-stream")
-    seen: list[Any] = []
-    kinds: list[str] = []
-    for line in response:  # the stream ends when the job is gone
-        text = line.decode().strip()
-        if text.startswith("event: "):
-            kinds.append(text.removeprefix("event: "))
-        if text.startswith("data: "):
-            seen.append(json.loads(text.removeprefix("data: ")))
-            if seen[-1].get("state") == "done":
-                assert client.api("DELETE", f"/jobs/{job['id']}").status == 204
-    connection.close()
-    states = list(dict.fromkeys(one["state"] for one in seen if "state" in one))
+    seen = listen(client, f"/jobs/{job['id']}/events", lambda kind, data: False)
+    assert {kind for kind, _ in seen} == {"job"}
+    states = list(dict.fromkeys(data["state"] for _, data in seen))
     assert states in (["queued", "running", "done"], ["running", "done"])
-    assert {"upscale", "player"} <= {one.get("stage") for one in seen}
-    assert (kinds[0], kinds[-1], seen[-1]) == ("job", "gone", {"id": job["id"]})
+    assert {"upscale", "player"} <= {data["stage"] for _, data in seen}
+    frames = [data["frames"] for _, data in seen]
+    assert frames == sorted(frames)
+
+
+def test_events_of_all_jobs_tell_of_those_that_go(
+    client: Client, finished: tuple[Any, Any]
+) -> None:
+    asked = {"upload": finished[0]["id"], "models": ["bicubic"], "seconds": 0.2}
+    begun = threading.Event()
+
+    def gone(kind: str, data: Any) -> bool:
+        begun.set()
+        return kind == "gone"
+
+    with ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(listen, client, "/events", gone)
+        assert begun.wait(60)
+        job = client.good("POST", "/samples", asked)
+        client.done(job)
+        assert client.api("DELETE", f"/jobs/{job['id']}").status == 204
+        seen = heard.result()
+    assert seen[-1] == ("gone", {"id": job["id"]})
+    assert {finished[1]["id"], job["id"]} <= {data["id"] for _, data in seen}
     assert client.api("GET", f"/jobs/{job['id']}").code == "not_found"
 
 
@@ -367,7 +397,8 @@ def test_ten_clients_at_once_each_get_their_own_film(tmp_path: Path) -> None:
     clips = [
         make_clip(tmp_path / f"{n}.mp4", size=(32 + 2 * n, 32), frames=6 + n) for n in range(10)
     ]
-    with site(tmp_path / "data", *PLENTY, "--workers", "2") as it:
+    many = ("--limit", "uploads_per_client=10")
+    with site(tmp_path / "data", *PLENTY, *many, "--workers", "2") as it:
 
         def one(clip: Path) -> list[str]:
             job = it.client.done(it.client.job(it.client.upload(clip)))

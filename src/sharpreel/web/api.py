@@ -279,7 +279,7 @@ def all_events() -> Response:
 
 
 @blueprint.get("/jobs/<job_id>/events")
-@operation("A job whenever it changes, as server-sent events.", EVENTS)
+@operation("A job whenever it changes, until it ends, as server-sent events.", EVENTS)
 def job_events(job_id: str) -> Response:
     return _stream(jobs.find(site(), job_id).id)
 

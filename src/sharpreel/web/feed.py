@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sharpreel.web.store import Job, Store
+from sharpreel.web.store import ENDED, Job, Store
 
 LOOK_SECONDS = 0.25
 KEEP_ALIVE_SECONDS = 10.0
+OVER = (*ENDED, "deleted")
 
 
 class Feed:
@@ -26,7 +27,7 @@ class Feed:
         """Jobs as they are, then those that changed; empty lists so that a lost client is noticed.
 
         Args:
-            job_id: This job alone; the iterator ends with it.
+            job_id: This job alone, until it has ended.
         """
         mine = "" if job_id is None else " AND id = ?"
         values = [] if job_id is None else [job_id]
@@ -38,7 +39,7 @@ class Feed:
                 jobs = self._store.jobs(new + mine, *values)
                 seen = latest
                 yield jobs
-                if job_id is not None and any(job.state == "deleted" for job in jobs):
+                if job_id is not None and any(job.state in OVER for job in jobs):
                     return
                 with self._changed:
                     self._changed.wait_for(self._news_after(seen), timeout=KEEP_ALIVE_SECONDS)

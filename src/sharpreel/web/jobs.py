@@ -93,7 +93,7 @@ def plan(here: Site, upload: Upload, options: Mapping[str, Any], client: str, tr
     words = ["plan", source, "--json", *words_of(options), *([] if trial else ["--no-trial"])]
     if options.get("container"):
         words += ["-o", here.settings.jobs / f"plan-{upload.id}.{options['container']}"]
-    with uploads.turn(here, client):
+    with uploads.turn(here, client, here.plans):
         ended = child.run("sharpreel", words, child.Bounds(limits.job_bytes), PLAN_SECONDS)
     said = {event["event"]: event for event in events(ended.stdout)}
     if "plan" in said:

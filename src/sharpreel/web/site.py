@@ -18,7 +18,7 @@ from sharpreel.web.store import Store
 if TYPE_CHECKING:
     from flask import Flask
 
-LOOKS = 2  # uploads looked at, and plans made, at a time
+LOOKS = 2  # uploads looked at, and as many plans made, at a time
 KEY = "sharpreel"
 
 
@@ -30,7 +30,7 @@ class Site:
         queues: A queue for each lane of workers.
         requests, logins: How often a client may come, and try a token.
         streams, sockets, looking: How many of them a client has open.
-        looks: Places for children that look at uploads and plan.
+        looks, plans: Places for children that look at uploads, and for those that plan.
         receiving: Uploads that a request is writing now.
     """
 
@@ -44,6 +44,7 @@ class Site:
     sockets: Gate
     looking: Gate
     looks: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LOOKS))
+    plans: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LOOKS))
     receiving: Gate = field(default_factory=lambda: Gate(1))
     metrics: Metrics = field(default_factory=Metrics)
 

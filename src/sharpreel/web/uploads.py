@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -263,8 +264,8 @@ def _refuse(here: Site, upload: Upload) -> None:
 
 
 @contextmanager
-def turn(here: Site, client: str) -> Iterator[None]:
-    """A place for a child that looks at an upload.
+def turn(here: Site, client: str, places: threading.Semaphore) -> Iterator[None]:
+    """One of the places for children that look at uploads, while the block runs.
 
     Raises:
         Problem: The client waits for too many, or too long.
@@ -272,19 +273,19 @@ def turn(here: Site, client: str) -> Iterator[None]:
     with here.looking.inside(client) as entered:
         if not entered:
             raise Problem(429, "too_many", "You have too much looked at already; wait a moment.")
-        if not here.looks.acquire(timeout=PATIENCE_SECONDS):
+        if not places.acquire(timeout=PATIENCE_SECONDS):
             raise Problem(503, "busy", "The server is busy; try again.", {"Retry-After": "10"})
         try:
             yield
         finally:
-            here.looks.release()
+            places.release()
 
 
 def _sniff(here: Site, upload: Upload) -> dict[str, Any]:
     """{"info": ...} or {"error": ...} from a child process that may die of the file."""
     limits = here.settings.limits
     bounds = child.Bounds(limits.sniff_bytes, int(limits.sniff_seconds), 0)
-    with turn(here, upload.client):
+    with turn(here, upload.client, here.looks):
         ended = child.run(
             "sharpreel.web.sniff", [path_of(here.settings, upload)], bounds,
             3 * limits.sniff_seconds,
