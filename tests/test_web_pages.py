@@ -519,6 +519,25 @@ def drawn(page: Page) -> int:
     return int(page("return Number(document.getElementById('views').dataset.drawn ?? 0)"))
 
 
+FLYING = """
+window.mostFlying = 0;
+const send = WebSocket.prototype.send;
+WebSocket.prototype.send = function (data) {
+  if (!this.flying) {
+    this.count = 0;
+    this.flying = [];
+    this.addEventListener('message', ({ data }) => { // an answer is also for those that gave way
+      const answered = new DataView(data).getUint32(0);
+      this.flying = this.flying.filter((number) => number > answered);
+    });
+  }
+  this.flying.push(this.count++);
+  window.mostFlying = Math.max(window.mostFlying, this.flying.length);
+  send.call(this, data);
+};
+"""
+
+
 def start_live(page: Page, size: str = "320x180") -> None:
     page.open("/live")
     Select(page.find("[name=size]")).select_by_value(size)
@@ -533,7 +552,11 @@ def canvas(page: Page, name: str, url: str) -> npt.NDArray[np.uint8]:
 
 
 def test_the_camera_comes_back_enlarged(page: Page) -> None:
+    script = page.driver.execute_cdp_cmd(
+        "Page.addScriptToEvaluateOnNewDocument", {"source": FLYING}
+    )
     start_live(page)
+    page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
     names = ("low", "bicubic", "ours")
     urls = page(f"return {list(names)}.map((id) => document.getElementById(id).toDataURL())")
     low, bicubic, ours = (canvas(page, n, u) for n, u in zip(names, urls, strict=True))
@@ -549,6 +572,7 @@ def test_the_camera_comes_back_enlarged(page: Page) -> None:
     page.until(lambda: page.text("#p95").endswith(" ms") and float(page.text("#fps")) > 0)
     assert page.text("#median").endswith(" ms")
     assert int(page.text("#dropped")) >= 0
+    assert 1 <= page("return window.mostFlying") <= 2  # one in the network, one that waits
     check_page(page, "live-running")
     page.find("#stop").click()
     assert live_state(page) == "idle"

@@ -48,7 +48,6 @@ def live() -> str:
         socket=sockets.PATH,
         model=sockets.MODEL,
         scale=sockets.SCALE,
-        most_pixels=sockets.MOST_PIXELS,
         sizes=LOW_SIZES,
     )
 

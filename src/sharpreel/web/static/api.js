@@ -63,12 +63,28 @@ export function patch(path, offset, bytes, onProgress, signal) {
   });
 }
 
-// Each state of jobs as the server sends it; the browser connects again by itself.
+// Each state of jobs as the server sends it; the browser connects again by itself. A page that
+// nobody looks at lets go of its stream: browsers allow a site six connections for all tabs together.
 export function jobEvents(path, onJob, onOpen = () => {}) {
-  const source = new EventSource(url(path));
-  source.addEventListener("job", ({ data }) => onJob(JSON.parse(data)));
-  source.addEventListener("open", onOpen);
-  return source;
+  let source = null;
+  const look = () => {
+    if (document.hidden) {
+      source?.close();
+      source = null;
+    } else if (!source) {
+      source = new EventSource(url(path));
+      source.addEventListener("job", ({ data }) => onJob(JSON.parse(data)));
+      source.addEventListener("open", onOpen);
+    }
+  };
+  document.addEventListener("visibilitychange", look);
+  look();
+  return {
+    close() {
+      document.removeEventListener("visibilitychange", look);
+      source?.close();
+    },
+  };
 }
 
 export const ENDED = ["done", "failed", "cancelled"];

@@ -16,7 +16,7 @@ const BUSY = 1013, REFUSED = [1003, 1007, 1008, 1009];
 
 const $ = (id) => document.getElementById(id);
 const form = $("source"), views = $("views");
-const scale = Number(views.dataset.scale), mostPixels = Number(views.dataset.mostPixels);
+const scale = Number(views.dataset.scale);
 
 let session = null;
 
@@ -157,7 +157,6 @@ class Session {
     this.encoding = true;
     const { socket } = this, captured = performance.now();
     const place = geometry(this.size, this.video.videoWidth, this.video.videoHeight);
-    if (place.width * place.height > mostPixels) throw new Error("the frame is too large");
     const picture = await this.reduced(place);
     if (socket !== this.socket || !this.ready) return;
     const head = new DataView(new ArrayBuffer(HEAD_OUT));
