@@ -139,20 +139,23 @@ def camera(
 ) -> tuple[list[float], int]:
     """(latencies in seconds, frames left out) of one client."""
     latencies: list[float] = []
-    left_out = number = flying = 0
+    left_out, number = 0, 1
+    flying: set[int] = set()
     address = f"ws://127.0.0.1:{port}/live/socket"
     own = Origin(f"http://127.0.0.1:{port}")
     with connect(address, origin=own, compression=None, max_size=None) as ws:
+        ws.recv()  # the model and the limits
         exchange(ws, frames[0])  # the first frame of a size compiles the network
         together.wait()
         begin = due = time.monotonic()
         while (now := time.monotonic()) < begin + seconds:
             if now >= due:
                 due = max(due + 1 / CAMERA, now)
-                if flying < IN_FLIGHT:
+                if len(flying) < IN_FLIGHT:
                     packed = cv2.imencode(".jpg", frames[number % len(frames)])[1].tobytes()
                     ws.send(struct.pack(">Id", number, now) + packed)
-                    number, flying = number + 1, flying + 1
+                    flying.add(number)
+                    number += 1
                 else:
                     left_out += 1
             try:
@@ -161,8 +164,11 @@ def camera(
                 continue
             assert isinstance(answer, bytes)
             cv2.imdecode(np.frombuffer(answer[20:], np.uint8), cv2.IMREAD_COLOR)
-            latencies.append(time.monotonic() - struct.unpack_from(">d", answer, 4)[0])
-            flying -= 1
+            answered, taken = struct.unpack_from(">Id", answer)
+            latencies.append(time.monotonic() - taken)
+            gone = {n for n in flying if n < answered}  # which gave way to this one on the server
+            left_out += len(gone)
+            flying -= gone | {answered}
     return latencies, left_out
 
 

@@ -9,6 +9,7 @@ free of rights (see make_clip.py), moved by a synthetic camera. Run it again whe
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import sharpreel
 from sharpreel import degrade, metrics, ops
+from sharpreel.engine import Engine, choose_engine
 from sharpreel.flow import estimate_flow
 from sharpreel.models.layers import flow_warp
 
@@ -36,7 +38,13 @@ def clip(photograph: str, scale: int, frames: int) -> tuple[list[Pixels], list[P
 
 
 def enlarged(lr: list[Pixels], model: str, scale: int) -> list[Pixels]:
-    return list(sharpreel.upscale_frames(lr, model, scale=scale))
+    return list(sharpreel.upscale_frames(lr, engine=engine(model, scale)))
+
+
+@functools.cache
+def engine(model: str, scale: int) -> Engine:
+    """One for all clips: to compile a network takes longer than to run it on a few frames."""
+    return choose_engine(sharpreel.load_model(model, scale))
 
 
 def nearest(lr: Pixels, scale: int) -> Pixels:
