@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,9 +136,18 @@ class Running:
 
 
 @contextmanager
-def site(folder: Path, *options: object, env: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """`sharpreel serve` on a free port while the block runs; nothing of it is left afterwards."""
-    words = [*COMMAND, "serve", "--port", "0", "--data-dir", folder, *options]
+def site(
+    folder: Path,
+    *options: object,
+    env: Mapping[str, str] | None = None,
+    command: Sequence[object] = (),
+) -> Iterator[Running]:
+    """`sharpreel serve` on a free port while the block runs; nothing of it is left afterwards.
+
+    Args:
+        command: What is run in its place.
+    """
+    words = command or [*COMMAND, "serve", "--port", "0", "--data-dir", folder, *options]
     process = subprocess.Popen(
         list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, **(env or {})},

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import psutil
 import pytest
 
 from media import make_clip
+from sharpreel.errors import UsageError
 from sharpreel.web import jobs
 from sharpreel.web.queue import Queue, lanes
 from sharpreel.web.settings import Limits, Settings
@@ -33,7 +36,7 @@ FILMS = "films"
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Long enough to be caught in the middle, with a key frame every ten frames."""
     path = tmp_path_factory.mktemp("long") / "long.mp4"
-    return make_clip(path, size=(200, 112), frames=240, options={"g": "10", "preset": "ultrafast"})
+    return make_clip(path, size=(200, 112), frames=300, options={"g": "10", "preset": "ultrafast"})
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,13 @@ def test_a_killed_worker_and_a_killed_site_cost_no_byte(tmp_path: Path, long_cli
         it.process.wait()
         assert not still_there(everyone)
     with site(folder, *PLENTY, *SEGMENTS) as it:
-        assert it.client.good("GET", f"/jobs/{job['id']}")["state"] in ("queued", "running", "done")
+        at = it.client.good("GET", f"/jobs/{job['id']}")["frames"]
+        it.client.until(job, lambda now: now["state"] == "running" and now["frames"] > at + 20)
+        assert it.stop() == 0  # in good order, too, in the middle
+    found = Store(folder / "site.sqlite3").job(job["id"])
+    assert found is not None
+    assert (found.state, found.worker, found.deaths) == ("queued", None, 1)
+    with site(folder, *PLENTY, *SEGMENTS) as it:
         done = it.client.done(job)
         made = it.client.ask("GET", done["urls"]["result"]).body
     uncut = tmp_path / "uncut.mp4"
@@ -254,6 +263,16 @@ def test_a_queue_keeps_its_order_and_takes_nothing_unsigned(settings: Settings) 
     assert queue.huey.dequeue().args[0] == "b"
     with pytest.raises(ValueError, match="Signature"):
         queue.huey.dequeue()
+
+
+def test_a_queue_elsewhere_needs_an_address_and_a_client(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="write redis://HOST"):
+        Queue(replace(settings, queue="amqp://host"), "films")
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(UsageError, match="pip install redis"):
+        Queue(replace(settings, queue="redis://host"), "films")
 
 
 def test_films_go_to_the_cluster_by_one_setting() -> None:

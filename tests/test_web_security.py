@@ -119,6 +119,13 @@ def test_a_page_of_another_site_changes_nothing(
     refused(announce(program, headers=headers), 403, "wrong_origin")
     refused(program.patch(f"{API}/uploads/0", headers=headers), 403, "wrong_origin")
     refused(program.delete(f"{API}/jobs/0", headers=headers), 403, "wrong_origin")
+    refused(program.get(f"{API}/events", headers=headers), 403, "wrong_origin")
+
+
+def test_a_link_from_elsewhere_may_be_followed(program: FlaskClient) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert program.get(f"{API}/models", headers=headers).status_code == 200
+    assert program.get("/", headers=headers).status_code == 200
 
 
 def test_a_browser_must_send_the_token_of_its_own_page(app: Flask, browser: FlaskClient) -> None:

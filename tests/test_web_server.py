@@ -7,11 +7,13 @@ import http.client
 import json
 import shutil
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jsonschema
 import pytest
@@ -40,7 +42,7 @@ def client(running: Running) -> Client:
 @pytest.fixture(scope="module")
 def finished(running: Running, clip: Path) -> tuple[Any, Any]:
     """An upload, and the job that was made of it."""
-    upload = running.client.upload(clip, "holiday film.mp4")
+    upload = running.client.upload(clip, "Lïvé 映画.mp4")
     return upload, running.client.done(running.client.job(upload))
 
 
@@ -57,7 +59,8 @@ def test_an_upload_becomes_a_film_that_holds_all_its_input_held(
     assert upload["sha256"] == hashlib.sha256(clip.read_bytes()).hexdigest()
     assert (upload["info"]["width"], upload["info"]["frames"]) == (64, 24)
     result = client.ask("GET", job["urls"]["result"] + "?download=1")
-    assert result.headers["content-disposition"].endswith('"holiday film_bicubic_x2.mp4"')
+    name = quote("Lïvé 映画_bicubic_x2.mp4")
+    assert result.headers["content-disposition"].endswith(f"filename*=UTF-8''{name}")
     assert hashlib.sha256(result.body).hexdigest() == job["result"]["sha256"]
     assert len(result.body) == job["result"]["bytes"]
     film = tmp_path / "film.mp4"
@@ -364,32 +367,17 @@ def test_a_killed_server_is_started_again_behind_the_same_socket(
         assert not any("Traceback" in said for said in it.log)
 
 
-def test_a_server_for_one_person_serves_where_gunicorn_does_not_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from sharpreel.web.serve import listen
-    from sharpreel.web.server import run_werkzeug
-    from sharpreel.web.settings import Settings
-
-    settings = Settings(data_dir=tmp_path / "data", port=0, server="werkzeug")
-    monkeypatch.setattr("signal.signal", lambda *of: None)  # not in the main thread
-    monkeypatch.setattr("sharpreel.web.child.die_with_parent", lambda: None)
-    servers: list[Any] = []
-    made = __import__("werkzeug.serving", fromlist=["make_server"]).make_server
-
-    def make_server(*arguments: Any, **named: Any) -> Any:
-        servers.append(made(*arguments, **named))
-        return servers[-1]
-
-    monkeypatch.setattr("werkzeug.serving.make_server", make_server)
-    with listen(settings) as listener:
-        client = Client(listener.getsockname()[1])
-        thread = threading.Thread(target=run_werkzeug, args=(settings, listener))
-        thread.start()
-        assert client.ask("GET", "/healthz").status == 200
-        servers[0].shutdown()
-        thread.join()
-        servers[0].server_close()
+def test_a_server_for_one_person_serves_where_gunicorn_does_not_run(tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from sharpreel.web.serve import serve
+from sharpreel.web.settings import Settings
+settings = Settings(data_dir=Path({str(tmp_path / "data")!r}), port=0, server="werkzeug")
+serve(settings, lambda address: print("listens at", address, flush=True))
+"""
+    with site(tmp_path, command=[sys.executable, "-c", program]) as it:
+        assert it.client.good("GET", "/models")
+        assert it.stop() == 0
 
 
 @pytest.mark.slow

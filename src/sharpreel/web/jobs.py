@@ -166,7 +166,7 @@ def create(here: Site, upload: Upload, kind: str, options: dict[str, Any], clien
         shutil.copy2(source, input_of(here.settings, job))
     here.store.change_job(job.id, ["paused"], state="queued")
     _wake(here, job)
-    log.say(log_of, "job made", job=job.id, kind=kind, options=options)
+    log.say(log_of, "job made", job_id=job.id, kind=kind, options=options)
     return find(here, job.id)
 
 
@@ -271,7 +271,7 @@ def find_lost(store: Store, queues: Mapping[str, Queue], dead: str | None = None
     """
     lost = store.release_lost(dead)
     for job in lost:
-        log.say(log_of, "worker lost", level=30, job=job.id, deaths=job.deaths)
+        log.say(log_of, "worker lost", level=logging.WARNING, job_id=job.id, deaths=job.deaths)
         if job.deaths >= MOST_DEATHS:
             words = f"Its worker died {job.deaths} times; the video may be damaged."
             store.change_job(job.id, ["queued"], state="failed", error=words, finished=time.time())
@@ -292,7 +292,7 @@ def expire(settings: Settings, store: Store, now: float | None = None) -> int:
     idle = "state NOT IN ('queued', 'running', 'deleted') AND touched < ?"
     for job in store.jobs(idle, old):
         if store.change_job(job.id, [*ENDED, "paused"], state="deleted", finished=now):
-            log.say(log_of, "job expired", job=job.id)
+            log.say(log_of, "job expired", job_id=job.id)
             gone += 1
     for job in store.jobs("state = 'deleted'"):
         shutil.rmtree(folder_of(settings, job), ignore_errors=True)

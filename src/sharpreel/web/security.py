@@ -3,7 +3,7 @@
 1. The Host must be one of ours: a foreign name that resolves to 127.0.0.1 reads nothing here.
 2. Where there is a token, all but the login needs it: as a bearer token from a program, in a signed
    cookie (HttpOnly, SameSite=Strict) from a browser.
-3. An Origin that is not ours is refused, for requests that change something and for sockets.
+3. An Origin that is not ours is refused, but for reading pages and following links.
 4. A browser's change must carry the token of its own page (X-CSRF-Token). A program sends neither
    cookie nor Origin nor Sec-Fetch-Site, which no browser leaves out across sites, and no form type.
 5. A client, which is an address, comes so often and no oftener.
@@ -130,7 +130,8 @@ def _check() -> AnyResponse | None:
         return None
     _check_rate()
     socket = request.headers.get("Upgrade", "").lower() == "websocket"
-    if socket or request.method not in SAFE:
+    followed = request.headers.get("Sec-Fetch-Mode") == "navigate"  # a link to a result
+    if socket or request.method not in SAFE or (request.path.startswith(API) and not followed):
         _check_origin(required=socket)
     by_token = _bearer(settings)
     if settings.token and not by_token and request.endpoint not in OPEN and not _logged_in():

@@ -91,17 +91,21 @@ def serve(settings: Settings, ready: Any = None) -> None:
     os.environ.pop("SHARPREEL_TOKEN", None)  # no decoder needs to know it
     with alone(settings), contextlib.closing(listen(settings)) as listener:
         settings = replace(settings, port=listener.getsockname()[1])
-        _Site(settings, listener).run(ready)
+        descriptor: int | None = listener.fileno()
+        if settings.server != "gunicorn":  # a socket cannot be handed on everywhere
+            listener.close()
+            descriptor = None
+        _Site(settings, descriptor).run(ready)
 
 
 class _Site:
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(self, settings: Settings, descriptor: int | None) -> None:
         self._settings = settings
         self._store = Store(settings.database)
         self._queues = {lane: Queue(settings, lane) for lane in lanes()}
         self._stopping = threading.Event()
-        descriptor = listener.fileno()
-        server = Part("server", ["sharpreel.web.server", str(descriptor)], inherits=descriptor)
+        handed = [] if descriptor is None else [str(descriptor)]
+        server = Part("server", ["sharpreel.web.server", *handed], inherits=descriptor)
         samples = LANES["sample"]
         workers = [(LANES["upscale"], number) for number in range(settings.workers)]
         self._parts = [server] + [

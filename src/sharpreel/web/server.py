@@ -1,6 +1,6 @@
 """The server process: Gunicorn with one process of many threads; on Windows, Werkzeug's server.
 
-    python -m sharpreel.web.server LISTENING_SOCKET      settings: the first line of standard input
+    python -m sharpreel.web.server [LISTENING_SOCKET]    settings: the first line of standard input
 
 One process, because limits for each client are counted in it and live sockets stay in it. A client
 that sends or reads nothing is cut off by the socket's own timeouts, and may not hold more than so
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharpreel.web import child, create_app, log
 from sharpreel.web.gates import Gate, client_of
+from sharpreel.web.serve import listen
 from sharpreel.web.settings import Settings
 from sharpreel.web.site import KEY
 from sharpreel.web.worker import read_settings
@@ -160,10 +161,10 @@ def run_werkzeug(settings: Settings, listener: socket.socket) -> None:
 
 
 def main() -> int:
-    settings, descriptor = read_settings(), int(sys.argv[1])
+    settings = read_settings()
     log.set_up("server")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    listener = socket.socket(fileno=descriptor)
+    listener = socket.socket(fileno=int(sys.argv[1])) if sys.argv[1:] else listen(settings)
     with suppress(OSError, AttributeError):
         set_timeouts(listener, settings.limits.idle_seconds)
     if settings.server == "gunicorn":

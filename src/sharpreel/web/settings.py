@@ -27,6 +27,11 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "sharpreel/site"
 
 
+def default_job_bytes() -> int | None:
+    """No limit where there is an NVIDIA GPU: CUDA reserves addresses far beyond what it uses."""
+    return None if Path("/dev/nvidiactl").exists() else 32 * GIB
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one client, one upload and one job may take.
@@ -75,7 +80,7 @@ class Limits:
     stall_seconds: float = 1800.0
     sniff_seconds: float = 20.0
     sniff_bytes: int = 4 * GIB
-    job_bytes: int | None = 32 * GIB
+    job_bytes: int | None = field(default_factory=default_job_bytes)
 
 
 def limits_of(words: list[str] | None) -> Limits:

@@ -151,12 +151,12 @@ class Worker:
         if done.get("lost"):
             notes.append(f"{done['lost']} frames did not decode and are missing")
         self._tell(job, stage="player")
-        before, after = self._play(
-            job, (jobs.input_of(self._settings, job), folder / "play-before", 0),
-            (output, folder / "play-after", 1),
+        after, before = self._play(
+            job, (output, folder / "play-after", 1),
+            (jobs.input_of(self._settings, job), folder / "play-before", 0),
         )  # fmt: skip
         for side, facts in (("input", before), ("result", after)):
-            if "why" in facts:
+            if "play" not in facts:
                 notes.append(f"the {side} cannot be played in the page")
         result = {
             "file": str(output.relative_to(folder)),
@@ -193,7 +193,7 @@ class Worker:
             output = _only_file(made)
             assert output is not None
             (facts,) = self._play(job, (output, folder / f"sample-{model}", 0))
-            if "why" in facts:
+            if "play" not in facts:
                 raise Failed(f"The sample by {model} cannot be made playable: {facts['why']}")
             shutil.rmtree(made)
             results.append({"model": model, "file": facts["play"]})
@@ -222,6 +222,8 @@ class Worker:
     def _play(self, job: Job, *sources: tuple[Path, Path, int]) -> list[Event]:
         """Have playable files made; see `play.py` for what a source is and what is told of it.
 
+        Nothing is told of one that broke the child, but the first must not.
+
         Raises:
             Stopped: On the way.
             Failed: By itself.
@@ -231,9 +233,9 @@ class Worker:
         watched = self._watch(
             job, "sharpreel.web.play", [self._settings.limits.play_seconds, *words], facts.append
         )
-        if len(facts) != len(sources):
+        if not facts:
             raise Failed(self._why(job, watched))
-        return facts
+        return facts + [{}] * (len(sources) - len(facts))
 
     def _why(self, job: Job, watched: _Watched) -> str:
         """What a child that failed means to the user."""
@@ -369,7 +371,9 @@ class _Looking:
             words = [self._source, work, self._target]
             bounds = child.Bounds(memory=4 << 30, cpu_seconds=60)
             self._thread = threading.Thread(
-                target=child.run, args=("sharpreel.web.frames", words, bounds, FRAME_PATIENCE)
+                target=child.run,
+                args=("sharpreel.web.frames", words, bounds, FRAME_PATIENCE),
+                daemon=True,
             )
             self._thread.start()
 
