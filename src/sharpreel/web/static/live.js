@@ -9,6 +9,7 @@
 import { Bicubic } from "./bicubic.js";
 
 const IN_FLIGHT = 2;
+const APART = 1000 / 62; // milliseconds between two frames: 60 a second, whatever the screen shows
 const HEAD_OUT = 12, HEAD_IN = 20;
 const QUALITY = 0.9;
 const REMEMBERED = 100; // latencies that the median and p95 are of
@@ -70,6 +71,7 @@ class Session {
   constructor(video, size, type) {
     Object.assign(this, { video, size, type, meter: new Meter() });
     this.sequence = 0;
+    this.captured = 0; // when the last frame was taken
     this.tries = 0;
     this.missedHere = 0; // frames of the video that were not sent
     this.missedThere = this.missedBefore = 0; // that gave way on the server: now, in lost sockets
@@ -152,10 +154,12 @@ class Session {
   }
 
   async send() {
+    const { socket } = this, captured = performance.now();
     if (!this.waiting || this.encoding || !this.ready || this.flight.size >= IN_FLIGHT) return;
+    if (captured < this.captured + APART) return;
     this.waiting = false;
     this.encoding = true;
-    const { socket } = this, captured = performance.now();
+    this.captured = captured;
     const place = geometry(this.size, this.video.videoWidth, this.video.videoHeight);
     const picture = await this.reduced(place);
     if (socket !== this.socket || !this.ready) return;
@@ -237,6 +241,7 @@ class Session {
     clearTimeout(this.retry);
     this.socket.close();
     const { video } = this;
+    video.remove();
     video.srcObject?.getTracks().forEach((track) => track.stop());
     if (video.src) URL.revokeObjectURL(video.src);
     video.pause();
@@ -289,7 +294,9 @@ async function start() {
   const { from, camera, file, size, format } = form.elements;
   $("start").disabled = true;
   tell("asking", from.value === "camera" ? "Waiting for the camera: your browser may ask you to allow it." : "Opening the file …");
-  const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true });
+  const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, className: "hidden-text" });
+  video.setAttribute("aria-hidden", "true");
+  document.body.append(video); // some browsers play no other
   try {
     if (from.value === "camera") await cameraVideo(video, camera.value);
     else fileVideo(video, file.files[0]);
@@ -298,6 +305,7 @@ async function start() {
     const unknown = from.value === "file"
       ? ["no-file", "Your browser cannot play this file. The upload page takes any video."]
       : ["no-camera", `The camera cannot be used (${error.message || error.name}).`];
+    video.remove();
     const [state, text] = error.state ? [error.state, error.text] : WHY[error.name] ?? unknown;
     finished(state, text, true);
     return;
