@@ -36,7 +36,7 @@ FILMS = "films"
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Long enough to be caught in the middle, with a key frame every ten frames."""
     path = tmp_path_factory.mktemp("long") / "long.mp4"
-    return make_clip(path, size=(200, 112), frames=300, options={"g": "10", "preset": "ultrafast"})
+    return make_clip(path, size=(320, 180), frames=200, options={"g": "10", "preset": "ultrafast"})
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,7 @@ def children_of(process: psutil.Process) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # three starts of a site, on a machine that may be busy
 def test_a_killed_worker_and_a_killed_site_cost_no_byte(tmp_path: Path, long_clip: Path) -> None:
     folder = tmp_path / "data"
     with site(folder, *PLENTY, *SEGMENTS) as it:
@@ -85,7 +86,9 @@ def test_a_killed_worker_and_a_killed_site_cost_no_byte(tmp_path: Path, long_cli
         at = it.client.good("GET", f"/jobs/{job['id']}")["frames"]
         it.client.until(job, lambda now: now["state"] == "running" and now["frames"] > at + 20)
         assert it.stop() == 0  # in good order, too, in the middle
-    found = Store(folder / "site.sqlite3").job(job["id"])
+    table = Store(folder / "site.sqlite3")
+    found = table.job(job["id"])
+    table.close()
     assert found is not None
     assert (found.state, found.worker, found.deaths) == ("queued", None, 1)
     with site(folder, *PLENTY, *SEGMENTS) as it:
@@ -159,12 +162,14 @@ def test_frames_that_do_not_decode_are_told_and_cost_no_job(
 def test_a_video_that_is_longer_than_it_says_is_stopped(tmp_path: Path, clip: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data", limits=Limits(result_pixels=10 * 128 * 96))
     settings.prepare()
-    store = Store(settings.database)
+    worker = Worker(settings, "me", threading.Event())
+    store = worker.store
     job = add(store, options={"model": "bicubic"})
     (settings.jobs / job.id).mkdir()
     shutil.copyfile(clip, settings.jobs / job.id / "input.mp4")
-    Worker(settings, "me", threading.Event()).work(job.id)
+    worker.work(job.id)
     found = store.job(job.id)
+    store.close()
     assert found is not None
     assert (found.state, found.worker) == ("failed", None)
     assert "longer than it says" in str(found.error)
@@ -178,8 +183,18 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def store(settings: Settings) -> Store:
-    return Store(settings.database)
+def store(settings: Settings) -> Iterator[Store]:
+    made = Store(settings.database)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def queues(settings: Settings) -> Iterator[dict[str, Queue]]:
+    made = {lane: Queue(settings, lane) for lane in lanes()}
+    yield made
+    for queue in made.values():
+        queue.close()
 
 
 def add(store: Store, **values: Any) -> Any:
@@ -203,9 +218,8 @@ def test_of_many_workers_one_gets_the_job(store: Store) -> None:
 
 
 def test_a_job_whose_lease_ran_out_is_found_and_its_old_worker_stands_back(
-    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, queues: dict[str, Queue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queues = {lane: Queue(settings, lane) for lane in lanes()}
     job = add(store)
     assert store.claim(job.id, "one")
     assert jobs.find_lost(store, queues) == []
@@ -220,8 +234,7 @@ def test_a_job_whose_lease_ran_out_is_found_and_its_old_worker_stands_back(
     assert store.job(job.id).worker == "two"  # type: ignore[union-attr]
 
 
-def test_a_job_that_kills_its_workers_is_given_up(settings: Settings, store: Store) -> None:
-    queues = {lane: Queue(settings, lane) for lane in lanes()}
+def test_a_job_that_kills_its_workers_is_given_up(store: Store, queues: dict[str, Queue]) -> None:
     job = add(store)
     for death in range(jobs.MOST_DEATHS):
         assert store.claim(job.id, f"worker-{death}")
@@ -253,8 +266,8 @@ def test_what_is_old_expires_with_its_files(settings: Settings, store: Store) ->
     assert [job.id for job in store.jobs()] == [kept.id]
 
 
-def test_a_queue_keeps_its_order_and_takes_nothing_unsigned(settings: Settings) -> None:
-    queue = Queue(settings, "films")
+def test_a_queue_keeps_its_order_and_takes_nothing_unsigned(queues: dict[str, Queue]) -> None:
+    queue = queues["films"]
     for name in ("a", "b"):
         queue.put(name)
     assert [task.args[0] for task in queue.huey.pending()] == ["a", "b"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from media import make_clip
+from media import REPO, make_clip
 from sharpreel.errors import UsageError
 from sharpreel.web import child, create_app, jobs, uploads
 from sharpreel.web.gates import Gate, Rate, client_of
 from sharpreel.web.log import JsonFormatter
 from sharpreel.web.settings import Limits, Settings, limits_of
+from sharpreel.web.site import KEY
 from site_process import API, site
 
 LIMITS = Limits(requests_per_second=1000, burst=1000)
@@ -26,9 +28,21 @@ OURS = {"Origin": "http://localhost"}
 EVIL = {"Origin": "http://evil.example"}
 
 
+MADE: list[Flask] = []
+
+
 def app_for(folder: Path, **values: Any) -> Flask:
     values.setdefault("limits", LIMITS)
-    return create_app(Settings(data_dir=folder, **values))
+    MADE.append(create_app(Settings(data_dir=folder, **values)))
+    return MADE[-1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def closed() -> Iterator[None]:
+    """Nothing stays open after these tests."""
+    yield
+    for app in MADE:
+        app.extensions[KEY].close()
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +309,7 @@ def test_a_long_name_keeps_its_suffix_and_touches_no_path(
     made = announce(program, name="../" * 20 + "n" * 4000 + ".mp4").json
     assert made is not None
     assert (len(made["name"]), made["name"][-4:]) == (uploads.LABEL_LENGTH, ".mp4")
-    folder = app.extensions["sharpreel"].settings.uploads
+    folder = app.extensions[KEY].settings.uploads
     assert (folder / f"{made['id']}.mp4").is_file()
     refused(announce(program, name="n" * 5000), 422, "invalid")
     refused(announce(program, name=""), 422, "invalid")
@@ -573,3 +587,13 @@ def test_logs_are_objects_of_one_line() -> None:
     line = JsonFormatter("server").format(record)
     assert "\n" not in line
     assert json.loads(line)["message"] == "two\nlines x"
+
+
+def test_every_limit_and_every_route_is_documented(app: Flask) -> None:
+    text = (REPO / "docs" / "web.md").read_text()
+    for one in fields(Limits):
+        assert f"`{one.name}`" in text, one.name
+    for path in app.test_client().get(f"{API}/openapi.json").json["paths"]:  # type: ignore[index]
+        words = path.replace("{upload_id}", "ID").replace("{job_id}", "ID")
+        last = words.rsplit("/", 1)[-1].replace("{model}", "MODEL").replace("{side}", "before")
+        assert last in text, path

@@ -52,6 +52,10 @@ class Queue:
         """Wake a worker for this job."""
         self._task(job_id)
 
+    def close(self) -> None:
+        """Let go of the queue's file, as far as this thread has it."""
+        self.huey.storage.close()
+
     def waiting(self) -> set[str]:
         """Ids in the queue."""
         return {str(task.args[0]) for task in self.huey.pending()}

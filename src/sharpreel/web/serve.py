@@ -129,6 +129,9 @@ class _Site:
             self._watch()
         finally:
             self._stop()
+            for queue in self._queues.values():
+                queue.close()
+            self._store.close()
 
     @property
     def address(self) -> str:

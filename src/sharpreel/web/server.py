@@ -158,6 +158,7 @@ def run_werkzeug(settings: Settings, listener: socket.socket) -> None:
     signal.signal(signal.SIGTERM, stop)
     child.die_with_parent()
     server.serve_forever()
+    app.extensions[KEY].close()
 
 
 def main() -> int:

@@ -48,6 +48,13 @@ class Site:
     receiving: Gate = field(default_factory=lambda: Gate(1))
     metrics: Metrics = field(default_factory=Metrics)
 
+    def close(self) -> None:
+        """End all streams and let go of the files."""
+        self.feed.close()
+        for queue in self.queues.values():
+            queue.close()
+        self.store.close()
+
 
 def open_site(app: Flask, settings: Settings) -> Site:
     """Open a site's table and queues, and let the application know it."""

@@ -116,6 +116,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path, self._local = path, threading.local()
+        self._opened: list[sqlite3.Connection] = []
         with self.changing() as tables:
             for statement in SCHEMA.split(";"):
                 tables.execute(statement)
@@ -123,12 +124,21 @@ class Store:
     def _tables(self) -> sqlite3.Connection:
         tables: sqlite3.Connection | None = getattr(self._local, "tables", None)
         if tables is None:
-            tables = sqlite3.connect(self._path, timeout=30, isolation_level=None)
+            tables = sqlite3.connect(
+                self._path, timeout=30, isolation_level=None, check_same_thread=False
+            )
+            self._opened.append(tables)  # each thread has its own; `close` is for all
             tables.row_factory = sqlite3.Row
             tables.execute("PRAGMA journal_mode = WAL")
             tables.execute("PRAGMA synchronous = NORMAL")
             self._local.tables = tables
         return tables
+
+    def close(self) -> None:
+        """Let go of the file, when no thread uses it any more."""
+        while self._opened:
+            self._opened.pop().close()
+        self._local = threading.local()
 
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:

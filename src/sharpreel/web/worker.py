@@ -68,17 +68,20 @@ class Worker:
     Args:
         name: Stands in the rows of the jobs that are its own.
         stopping: Tells that the site ends.
+
+    Attributes:
+        store: The table of jobs.
     """
 
     def __init__(self, settings: Settings, name: str, stopping: threading.Event) -> None:
         self._settings, self._name, self._stopping = settings, name, stopping
-        self._store = Store(settings.database)
+        self.store = Store(settings.database)
 
     def work(self, job_id: str) -> None:
         """Make a job, unless another worker has it or it waits no more."""
         if self._stopping.is_set():
             return  # it is found again by the next start
-        job = self._store.claim(job_id, self._name)
+        job = self.store.claim(job_id, self._name)
         if job is None:
             return
         token = log.job_id.set(job.id)
@@ -95,9 +98,9 @@ class Worker:
         except Stopped as e:
             log.say(log_of, "job stopped", why=e.why)
             if e.why == "stop":
-                self._store.change_mine(job.id, self._name, state="queued", worker=None, lease=None)
+                self.store.change_mine(job.id, self._name, state="queued", worker=None, lease=None)
             elif e.why == "pause":
-                self._store.change_mine(
+                self.store.change_mine(
                     job.id, self._name, state="paused", worker=None, lease=None, wish=""
                 )
             elif e.why == "cancel":
@@ -108,11 +111,11 @@ class Worker:
         except Exception:
             log_of.exception("job failed unexpectedly")
             self._end(job, "failed", error="Something went wrong on the server; see its log.")
-        if (now := self._store.job(job.id)) is None or now.state == "deleted":
+        if (now := self.store.job(job.id)) is None or now.state == "deleted":
             shutil.rmtree(jobs.folder_of(self._settings, job), ignore_errors=True)
 
     def _end(self, job: Job, state: str, **values: Any) -> None:
-        self._store.change_mine(
+        self.store.change_mine(
             job.id, self._name, state=state, finished=time.time(), worker=None, lease=None,
             wish="", **values,
         )  # fmt: skip
@@ -326,7 +329,7 @@ class Worker:
         """
         if self._stopping.is_set():
             raise Stopped("stop")
-        now = self._store.renew(job.id, self._name)
+        now = self.store.renew(job.id, self._name)
         if now is None:
             raise Stopped("lost")
         if now.wish:
@@ -345,7 +348,7 @@ class Worker:
             raise Failed("The server's disk is full. Try again later; it goes on where it was.")
 
     def _tell(self, job: Job, **values: Any) -> None:
-        self._store.change_mine(job.id, self._name, **values)
+        self.store.change_mine(job.id, self._name, **values)
 
     def _progress(self, job: Job, event: Event) -> None:
         self._tell(
