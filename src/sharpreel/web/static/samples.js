@@ -5,7 +5,7 @@ import { element } from "./format.js";
 
 export function showSamples(results, place, button) {
   const videos = results.map(({ model, url }) => {
-    const video = element("video", { src: url, loop: true, playsinline: true, preload: "auto", controls: true, "aria-label": `Sample by ${model}` });
+    const video = element("video", { src: url, loop: true, playsinline: true, preload: "auto", "aria-label": `Sample by ${model}` });
     video.muted = true;
     return video;
   });
