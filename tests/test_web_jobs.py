@@ -159,8 +159,19 @@ def test_frames_that_do_not_decode_are_told_and_cost_no_job(
     assert job["notes"]
 
 
-def test_a_video_that_is_longer_than_it_says_is_stopped(tmp_path: Path, clip: Path) -> None:
-    settings = Settings(data_dir=tmp_path / "data", limits=Limits(result_pixels=10 * 128 * 96))
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"result_pixels": 10 * 128 * 96}, "longer than it says"),
+        ({"disk_bytes": 1}, "disk is full"),
+        ({"stall_seconds": 0.01}, "made no progress"),
+        ({"job_bytes": 200 << 20}, "It ended without a word"),
+    ],
+)
+def test_a_job_that_takes_more_than_it_may_is_stopped(
+    tmp_path: Path, clip: Path, limits: dict[str, Any], words: str
+) -> None:
+    settings = Settings(data_dir=tmp_path / "data", limits=Limits(**limits))
     settings.prepare()
     worker = Worker(settings, "me", threading.Event())
     store = worker.store
@@ -172,7 +183,7 @@ def test_a_video_that_is_longer_than_it_says_is_stopped(tmp_path: Path, clip: Pa
     store.close()
     assert found is not None
     assert (found.state, found.worker) == ("failed", None)
-    assert "longer than it says" in str(found.error)
+    assert words in str(found.error)
 
 
 @pytest.fixture

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import select
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import pytest
@@ -558,6 +560,43 @@ def test_a_child_takes_no_more_than_it_may(
     ended = child.run("hostile", [], bounds, seconds)
     assert ended.code != 0
     assert ended.late == (seconds < 60)
+
+
+@pytest.fixture
+def waiting(program_file: Path, tmp_path: Path) -> Iterator[Callable[[], Popen[str]]]:
+    """Starts children that hold one lock and wait, and say so when they have it."""
+    program_file.write_text("import time; print('up', flush=True); time.sleep(1000)")
+    bounds = child.Bounds(lock=str(tmp_path / "lock"))
+    started: list[Popen[str]] = []
+
+    def start() -> Popen[str]:
+        started.append(child.start("hostile", [], bounds))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_child_ends_with_whoever_started_it(waiting: Callable[[], Popen[str]]) -> None:
+    process = waiting()
+    assert process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout.readline() == "up\n"
+    process.stdin.close()  # what the system does for a process that was killed
+    assert process.wait(60) != 0
+
+
+def test_a_child_waits_until_the_one_before_has_let_go(waiting: Callable[[], Popen[str]]) -> None:
+    first = waiting()
+    assert first.stdout is not None
+    assert first.stdout.readline() == "up\n"
+    second = waiting()
+    assert second.stdout is not None
+    assert select.select([second.stdout], [], [], 2)[0] == []
+    first.kill()
+    assert second.stdout.readline() == "up\n"
 
 
 # Settings --------------------------------------------------------------------------------------
