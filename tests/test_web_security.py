@@ -576,7 +576,10 @@ def waiting(program_file: Path, tmp_path: Path) -> Iterator[Callable[[], Popen[s
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            assert stream is not None
+            stream.close()
 
 
 def test_a_child_ends_with_whoever_started_it(waiting: Callable[[], Popen[str]]) -> None:
