@@ -16,6 +16,7 @@ EXAMPLES = {
     "make_clip.py": ["film.mp4", "--size", "64x36", "--seconds", "0.5"],
     "demo.py": ["--folder", "demo", "--size", "96x54", "--seconds", "0.6"],
     "compare_picture.py": ["pictures/compare.png", "--side", "32"],
+    "learn_pictures.py": ["learn", "--frames", "4"],
     "panels.py": [],
 }
 
@@ -69,6 +70,16 @@ def test_the_throughput_is_measured_and_put_into_the_readme(tmp_path: Path) -> N
     assert 0 < ours["first_frame_seconds"] < ours["seconds"]
     assert peer["seconds"] > 0
     assert min(ours["peak_mb"], peer["peak_mb"]) > 10
+
+
+@pytest.mark.slow
+def test_what_a_site_holds_is_measured(tmp_path: Path) -> None:
+    said = run(REPO / "benchmarks" / "web.py", ["--quick", "--json", "found.json"], tmp_path)
+    assert "| 320x180 | 1 |" in said
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [row["size"] for row in found["live"]] == ["160x90", "320x180"]
+    assert all(row["fps"] > 0 and row["server_cpu_ms"] > 0 for row in found["live"])
+    assert found["uploads"][0]["megabytes_a_second"] > 0
 
 
 @pytest.mark.parametrize("block", ["throughput", "models"])

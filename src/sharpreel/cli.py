@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sharpreel
-from sharpreel import cli_measuring, cli_training
+from sharpreel import cli_measuring, cli_training, cli_web
 from sharpreel.errors import (
     DiskFullError,
     InputError,
@@ -833,6 +833,7 @@ def export(
 
 cli_measuring.register(app)
 cli_training.register(app)
+cli_web.register(app)
 
 
 @app.callback(invoke_without_command=True)

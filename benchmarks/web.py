@@ -1,0 +1,276 @@
+"""What a site holds: live clients at a time, their rate and latency, and uploads at a time.
+
+    python benchmarks/web.py [--seconds 8] [--clients 1,2,4,8] [--uploads 1,4] [--json FILE]
+
+The site is `sharpreel serve` in processes of its own on this machine, over loopback. A live client
+is a camera of 30 frames a second that keeps to the page's rule: at most two frames on their way,
+and the newest next. Latency runs from a frame's being taken (before it is packed as JPEG) to its
+picture's being unpacked. Clients run in the same processors as the server, and take some of them;
+the load of the machine by others is stated, as is the processor time of the server for a frame,
+which does not depend on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import platform
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import psutil
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "examples"))
+Pixels = npt.NDArray[np.uint8]
+CAMERA, IN_FLIGHT = 30, 2
+SIZES = ((160, 90), (320, 180))
+PLENTY = {"requests_per_second": 10000, "burst": 10000, "streams_per_client": 64}
+PIECE = 8 << 20
+
+
+@dataclass(frozen=True)
+class Live:
+    """Some clients at a time; `fps` and latencies are of the worst of them."""
+
+    size: str
+    clients: int
+    fps: float
+    median_ms: float
+    p95_ms: float
+    left_out: int
+    server_cpu_ms: float  # of all processes of the site, for each frame
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """Some uploads at a time."""
+
+    uploads: int
+    megabytes: float
+    megabytes_a_second: float  # of all together
+
+
+@contextmanager
+def site(folder: Path) -> Iterator[tuple[int, psutil.Process]]:
+    """A site on a free port, and its process."""
+    words = [
+        sys.executable,
+        "-m",
+        "sharpreel.cli",
+        "serve",
+        "--port",
+        "0",
+        "--data-dir",
+        str(folder),
+    ]
+    words += [w for name, value in PLENTY.items() for w in ("--limit", f"{name}={value}")]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = next(line for line in process.stdout if "listens at" in line)
+            port = int(line.strip().rsplit(":", 1)[-1])
+            wait_for(port)
+            yield port, psutil.Process(process.pid)
+        finally:
+            process.terminate()
+
+
+def wait_for(port: int) -> None:
+    for _ in range(600):
+        try:
+            with socket_to(port) as connection:
+                connection.request("GET", "/healthz")
+                if connection.getresponse().status == 200:
+                    return
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise SystemExit("the site does not answer")
+
+
+@contextmanager
+def socket_to(port: int) -> Iterator[http.client.HTTPConnection]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Of a process and those it started."""
+    family = [process, *process.children(recursive=True)]
+    return float(sum(sum(one.cpu_times()[:2]) for one in family))
+
+
+# Live ----------------------------------------------------------------------------------------
+
+
+def film(width: int, height: int) -> list[Pixels]:
+    """Two seconds of a photograph under a moving camera, BGR."""
+    import make_clip
+
+    return [
+        np.ascontiguousarray(f[..., ::-1]) for f in make_clip.scene("coffee", width, height, 60)
+    ]
+
+
+def camera(
+    port: int, frames: list[Pixels], seconds: float, together: threading.Barrier
+) -> tuple[list[float], int]:
+    """(latencies in seconds, frames left out) of one client."""
+    latencies: list[float] = []
+    left_out, number = 0, 1
+    flying: set[int] = set()
+    address = f"ws://127.0.0.1:{port}/live/socket"
+    own = Origin(f"http://127.0.0.1:{port}")
+    with connect(address, origin=own, compression=None, max_size=None) as ws:
+        ws.recv()  # the model and the limits
+        exchange(ws, frames[0])  # the first frame of a size compiles the network
+        together.wait()
+        begin = due = time.monotonic()
+        while (now := time.monotonic()) < begin + seconds:
+            if now >= due:
+                due = max(due + 1 / CAMERA, now)
+                if len(flying) < IN_FLIGHT:
+                    packed = cv2.imencode(".jpg", frames[number % len(frames)])[1].tobytes()
+                    ws.send(struct.pack(">Id", number, now) + packed)
+                    flying.add(number)
+                    number += 1
+                else:
+                    left_out += 1
+            try:
+                answer = ws.recv(timeout=max(due - time.monotonic(), 0))
+            except TimeoutError:
+                continue
+            assert isinstance(answer, bytes)
+            cv2.imdecode(np.frombuffer(answer[20:], np.uint8), cv2.IMREAD_COLOR)
+            answered, taken = struct.unpack_from(">Id", answer)
+            latencies.append(time.monotonic() - taken)
+            gone = {n for n in flying if n < answered}  # which gave way to this one on the server
+            left_out += len(gone)
+            flying -= gone | {answered}
+    return latencies, left_out
+
+
+def exchange(ws: ClientConnection, frame: Pixels) -> None:
+    ws.send(bytes(12) + cv2.imencode(".jpg", frame)[1].tobytes())
+    ws.recv()
+
+
+def measure_live(
+    port: int, process: psutil.Process, size: tuple[int, int], clients: int, seconds: float
+) -> Live:
+    frames, together = film(*size), threading.Barrier(clients + 1)
+    with ThreadPoolExecutor(clients) as pool:
+        runs = [pool.submit(camera, port, frames, seconds, together) for _ in range(clients)]
+        together.wait(120)
+        before = cpu_seconds(process)
+        found = [run.result() for run in runs]
+        spent = cpu_seconds(process) - before
+    made = sum(len(latencies) for latencies, _ in found)
+    worst = [np.quantile(latencies or [np.inf], (0.5, 0.95)) * 1000 for latencies, _ in found]
+    return Live(
+        size=f"{size[0]}x{size[1]}",
+        clients=clients,
+        fps=min(len(latencies) for latencies, _ in found) / seconds,
+        median_ms=float(max(m for m, _ in worst)),
+        p95_ms=float(max(p for _, p in worst)),
+        left_out=sum(left for _, left in found),
+        server_cpu_ms=1000 * spent / max(made, 1),
+    )
+
+
+# Uploads -------------------------------------------------------------------------------------
+
+
+def measure_uploads(port: int, uploads: int, megabytes: int) -> Uploads:
+    data = os.urandom(1 << 20) * megabytes
+
+    def ask(method: str, path: str, body: bytes, **headers: str) -> dict[str, object]:
+        with socket_to(port) as connection:
+            connection.request(method, f"/api/v1{path}", body, headers)
+            response = connection.getresponse()
+            text = response.read()
+            if response.status >= 300:
+                raise SystemExit(f"{method} {path}: {response.status} {text.decode()}")
+            return dict(json.loads(text)) if text else {}
+
+    def send(number: int) -> None:
+        kind = {"Content-Type": "application/json"}
+        asked = json.dumps({"name": f"{number}.mp4", "size": len(data)}).encode()
+        made = ask("POST", "/uploads", asked, **kind)
+        for offset in range(0, len(data), PIECE):
+            piece = data[offset : offset + PIECE]
+            ask("PATCH", f"/uploads/{made['id']}", piece, **{"Upload-Offset": str(offset)})
+        ask("DELETE", f"/uploads/{made['id']}", b"")
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(uploads) as pool:
+        list(pool.map(send, range(uploads)))
+    seconds = time.monotonic() - began
+    moved = uploads * len(data) / 1e6
+    return Uploads(uploads, len(data) / 1e6, moved / seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    numbers = lambda text: [int(n) for n in text.split(",")]  # noqa: E731
+    parser.add_argument("--seconds", type=float, default=8, help="of each measurement")
+    parser.add_argument("--clients", type=numbers, default=[1, 2, 4, 8])
+    parser.add_argument("--uploads", type=numbers, default=[1, 4])
+    parser.add_argument("--megabytes", type=int, default=128, help="of each upload")
+    parser.add_argument("--json", type=Path, help="write everything here")
+    parser.add_argument("--quick", action="store_true", help="one second of little, as a trial")
+    a = parser.parse_args()
+    if a.quick:
+        a.seconds, a.clients, a.uploads, a.megabytes = 1.0, [1], [2], 9
+    load = os.getloadavg()[0]
+    cpus = len(os.sched_getaffinity(0))
+    print(f"{cpus} processors, {platform.machine()}; load {load:.1f} before the start")
+    with tempfile.TemporaryDirectory() as folder, site(Path(folder)) as (port, process):
+        print(
+            "| frames in | clients | frames/s each | median | p95 | left out | server CPU a frame |"
+        )
+        print("|---|---|---|---|---|---|---|")
+        live = []
+        for size in SIZES:
+            for clients in a.clients:
+                row = measure_live(port, process, size, clients, a.seconds)
+                live.append(row)
+                print(
+                    f"| {row.size} | {row.clients} | {row.fps:.1f} | {row.median_ms:.0f} ms | "
+                    f"{row.p95_ms:.0f} ms | {row.left_out} | {row.server_cpu_ms:.1f} ms |",
+                    flush=True,
+                )
+        uploads = [measure_uploads(port, count, a.megabytes) for count in a.uploads]
+        print("\n| uploads at a time | each | together |\n|---|---|---|")
+        for one in uploads:
+            print(f"| {one.uploads} | {one.megabytes:.0f} MB | {one.megabytes_a_second:.0f} MB/s |")
+    if a.json:
+        rows = {"live": [asdict(r) for r in live], "uploads": [asdict(r) for r in uploads]}
+        about = {"processors": cpus, "load_before": load, "python": platform.python_version()}
+        a.json.write_text(json.dumps({**about, **rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

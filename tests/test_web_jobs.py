@@ -1,0 +1,304 @@
+"""Jobs live on: through the end of their worker, of the whole site, of their own process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from media import make_clip
+from sharpreel.errors import UsageError
+from sharpreel.web import jobs
+from sharpreel.web.queue import Queue, lanes
+from sharpreel.web.settings import Limits, Settings
+from sharpreel.web.store import LEASE_SECONDS, Store
+from sharpreel.web.worker import Worker
+from site_process import PLENTY, Running, site, still_there, wait_until
+from terminal import sharpreel
+
+SEGMENTS = ("--segment-seconds", "0.4")
+FILMS = "films"
+
+
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Long enough to be caught in the middle, with a key frame every ten frames."""
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    return make_clip(path, size=(320, 180), frames=200, options={"g": "10", "preset": "ultrafast"})
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with site(tmp_path_factory.mktemp("site") / "data", *PLENTY, *SEGMENTS) as it:
+        yield it
+
+
+def in_the_middle(job: Any) -> bool:
+    return bool(job["state"] == "running" and job["segment"] >= 2)
+
+
+def children_of(process: psutil.Process) -> list[psutil.Process]:
+    found = []
+    for one in process.children():
+        with suppress(psutil.NoSuchProcess):
+            if "sharpreel" in one.cmdline():
+                found.append(one)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # three starts of a site, on a machine that may be busy
+def test_a_killed_worker_and_a_killed_site_cost_no_byte(tmp_path: Path, long_clip: Path) -> None:
+    folder = tmp_path / "data"
+    with site(folder, *PLENTY, *SEGMENTS) as it:
+        job = it.client.job(it.client.upload(long_clip), model="reel-fast")
+        before = it.client.until(job, in_the_middle)
+        (worker,) = it.parts(FILMS)
+        at_work = children_of(worker)
+        assert at_work
+        worker.kill()
+        assert not still_there(at_work)  # the film's process does not outlive its worker
+        seen: list[int] = []
+
+        def further(now: Any) -> bool:
+            seen.append(now["frames"])
+            return bool(now["frames"] > before["frames"] + 20)
+
+        it.client.until(job, further)
+        assert min(seen) >= 10 * (before["segment"] - 1)  # what was finished is not made again
+        everyone = psutil.Process(it.process.pid).children(recursive=True)
+        it.process.kill()
+        it.process.wait()
+        assert not still_there(everyone)
+    with site(folder, *PLENTY, *SEGMENTS) as it:
+        at = it.client.good("GET", f"/jobs/{job['id']}")["frames"]
+        it.client.until(job, lambda now: now["state"] == "running" and now["frames"] > at + 20)
+        assert it.stop() == 0  # in good order, too, in the middle
+    table = Store(folder / "site.sqlite3")
+    found = table.job(job["id"])
+    table.close()
+    assert found is not None
+    assert (found.state, found.worker, found.deaths) == ("queued", None, 1)
+    with site(folder, *PLENTY, *SEGMENTS) as it:
+        done = it.client.done(job)
+        made = it.client.ask("GET", done["urls"]["result"]).body
+    uncut = tmp_path / "uncut.mp4"
+    assert sharpreel("upscale", long_clip, "-o", uncut, *SEGMENTS).returncode == 0
+    assert made == uncut.read_bytes()
+
+
+def test_a_broken_decoder_ends_its_job_alone_and_the_job_can_be_tried_again(
+    running: Running, long_clip: Path, clip: Path
+) -> None:
+    client = running.client
+    job = client.job(client.upload(long_clip), model="reel-fast")
+    other = client.job(client.upload(clip))
+    client.until(job, in_the_middle)
+    (worker,) = running.parts(FILMS)
+    (at_work,) = [one for one in children_of(worker) if "upscale" in one.cmdline()]
+    at_work.send_signal(signal.SIGSEGV)
+    failed = client.until(job, lambda now: now["state"] == "failed")
+    assert "SIGSEGV" in failed["error"]
+    assert "Traceback" not in failed["error"]
+    assert client.done(other)["result"]["bytes"] > 0
+    assert [one.pid for one in running.parts(FILMS)] == [worker.pid]
+    client.good("POST", f"/jobs/{job['id']}/retry")
+    more = client.until(job, in_the_middle)
+    assert more["error"] is None
+    assert client.api("DELETE", f"/jobs/{job['id']}").status == 204
+    assert client.api("GET", f"/jobs/{job['id']}").code == "not_found"
+    assert not still_there([at_work])
+    wait_until(lambda: not children_of(worker))
+
+
+def test_a_job_is_paused_resumed_and_cancelled(running: Running, long_clip: Path) -> None:
+    client = running.client
+    job = client.job(client.upload(long_clip), model="reel-fast")
+    place = f"/jobs/{job['id']}"
+    shown = client.until(job, lambda now: in_the_middle(now) and "frame_after" in now["urls"])
+    for side in ("before", "after"):
+        picture = client.ask("GET", shown["urls"][f"frame_{side}"])
+        assert picture.headers["content-type"] == "image/jpeg"
+        assert picture.body[:2] == b"\xff\xd8"
+    client.good("POST", f"{place}/pause")
+    paused = client.until(job, lambda now: now["state"] == "paused")
+    assert client.api("POST", f"{place}/pause").code == "wrong_state"
+    assert client.api("POST", f"{place}/retry").code == "wrong_state"
+    assert client.api("GET", f"{place}/result").code == "not_ready"
+    client.good("POST", f"{place}/resume")
+    resumed = client.until(job, lambda now: now["state"] == "running" and now["frames"] > 0)
+    assert resumed["frames"] >= 10 * (paused["segment"] - 1)
+    client.good("POST", f"{place}/cancel")
+    client.until(job, lambda now: now["state"] == "cancelled")
+    assert client.api("POST", f"{place}/cancel").code == "wrong_state"
+    assert client.api("POST", f"{place}/resume").code == "wrong_state"
+    assert client.api("DELETE", place).status == 204
+
+
+def test_frames_that_do_not_decode_are_told_and_cost_no_job(
+    running: Running, tmp_path: Path
+) -> None:
+    clip = make_clip(tmp_path / "whole.ts", frames=48, options={"g": "12"}, audio=False)
+    data = bytearray(clip.read_bytes())
+    data[len(data) // 3 : len(data) // 3 + 4000] = os.urandom(4000)
+    damaged = tmp_path / "damaged.ts"
+    damaged.write_bytes(data)
+    job = running.client.done(running.client.job(running.client.upload(damaged)))
+    assert job["notes"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"result_pixels": 10 * 128 * 96}, "longer than it says"),
+        ({"disk_bytes": 1}, "disk is full"),
+        ({"stall_seconds": 0.01}, "made no progress"),
+        ({"job_bytes": 200 << 20}, "It ended without a word"),
+    ],
+)
+def test_a_job_that_takes_more_than_it_may_is_stopped(
+    tmp_path: Path, clip: Path, limits: dict[str, Any], words: str
+) -> None:
+    settings = Settings(data_dir=tmp_path / "data", limits=Limits(**limits))
+    settings.prepare()
+    worker = Worker(settings, "me", threading.Event())
+    store = worker.store
+    job = add(store, options={"model": "bicubic"})
+    (settings.jobs / job.id).mkdir()
+    shutil.copyfile(clip, settings.jobs / job.id / "input.mp4")
+    worker.work(job.id)
+    found = store.job(job.id)
+    store.close()
+    assert found is not None
+    assert (found.state, found.worker) == ("failed", None)
+    assert words in str(found.error)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    made = Settings(data_dir=tmp_path / "data", limits=Limits(keep_hours=1, unfinished_hours=1))
+    made.prepare()
+    return made
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    made = Store(settings.database)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def queues(settings: Settings) -> Iterator[dict[str, Queue]]:
+    made = {lane: Queue(settings, lane) for lane in lanes()}
+    yield made
+    for queue in made.values():
+        queue.close()
+
+
+def add(store: Store, **values: Any) -> Any:
+    return store.add_job(
+        **{"kind": "upscale", "name": "a", "suffix": ".mp4", "upload": "0" * 32, "options": {},
+           "client": "x", **values}
+    )  # fmt: skip
+
+
+def test_of_many_workers_one_gets_the_job(store: Store) -> None:
+    job = add(store)
+    start = threading.Barrier(8)
+
+    def claim(name: str) -> bool:
+        start.wait()
+        return store.claim(job.id, name) is not None
+
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(claim, [f"worker-{n}" for n in range(8)]))
+    assert sum(got) == 1
+
+
+def test_a_job_whose_lease_ran_out_is_found_and_its_old_worker_stands_back(
+    store: Store, queues: dict[str, Queue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = add(store)
+    assert store.claim(job.id, "one")
+    assert jobs.find_lost(store, queues) == []
+    later = time.time() + LEASE_SECONDS + 1
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: later)
+        assert [one.id for one in jobs.find_lost(store, queues)] == [job.id]
+    assert queues["films"].waiting() == {job.id}
+    assert store.renew(job.id, "one") is None
+    assert not store.change_mine(job.id, "one", state="done")
+    assert store.claim(job.id, "two")
+    assert store.job(job.id).worker == "two"  # type: ignore[union-attr]
+
+
+def test_a_job_that_kills_its_workers_is_given_up(store: Store, queues: dict[str, Queue]) -> None:
+    job = add(store)
+    for death in range(jobs.MOST_DEATHS):
+        assert store.claim(job.id, f"worker-{death}")
+        jobs.find_lost(store, queues, f"worker-{death}")
+    found = store.job(job.id)
+    assert found is not None
+    assert (found.state, found.deaths) == ("failed", jobs.MOST_DEATHS)
+
+
+def test_what_is_old_expires_with_its_files(settings: Settings, store: Store) -> None:
+    kept = add(store, state="queued")
+    ended = add(store, state="done", finished=time.time())
+    upload = store.add_upload(name="a.mp4", suffix=".mp4", size=4, client="x")
+    store.update_upload(upload.id, state="ready")
+    unfinished = store.add_upload(name="b.mp4", suffix=".mp4", size=4, client="x")
+    folders = [settings.jobs / job.id for job in (kept, ended)]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "film.mp4").write_text("x")
+    files = [settings.uploads / f"{one.id}.mp4" for one in (upload, unfinished)]
+    for file in files:
+        file.write_text("x")
+    assert jobs.expire(settings, store) == 0
+    assert jobs.expire(settings, store, time.time() + 3700) == 3
+    assert [folder.exists() for folder in folders] == [True, False]
+    assert [file.exists() for file in files] == [False, False]
+    assert store.uploads() == []
+    jobs.expire(settings, store, time.time() + 7400)
+    assert [job.id for job in store.jobs()] == [kept.id]
+
+
+def test_a_queue_keeps_its_order_and_takes_nothing_unsigned(queues: dict[str, Queue]) -> None:
+    queue = queues["films"]
+    for name in ("a", "b"):
+        queue.put(name)
+    assert [task.args[0] for task in queue.huey.pending()] == ["a", "b"]
+    queue.huey.storage.enqueue(b"cos\nsystem\n(S'true'\ntR.:" + b"0" * 40)
+    assert queue.huey.dequeue().args[0] == "a"
+    assert queue.huey.dequeue().args[0] == "b"
+    with pytest.raises(ValueError, match="Signature"):
+        queue.huey.dequeue()
+
+
+def test_a_queue_elsewhere_needs_an_address_and_a_client(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="write redis://HOST"):
+        Queue(replace(settings, queue="amqp://host"), "films")
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(UsageError, match="pip install redis"):
+        Queue(replace(settings, queue="redis://host"), "films")
+
+
+def test_films_go_to_the_cluster_by_one_setting() -> None:
+    words = jobs.words_of({"model": "reel", "height": 720, "container": "mkv"}, "local")
+    assert words == ["--model=reel", "--height=720", "--allow-audio-transcode", "--cluster=local"]
