@@ -1019,16 +1019,7 @@ class _Parent:
                 parent.run_id = known["run_id"]
                 parent.client.update_run(parent.run_id, "RUNNING")
                 return parent
-            experiment = parent.client.get_experiment_by_name(tracking.EXPERIMENT)
-            if experiment is None:
-                local = None
-                if not os.environ.get("MLFLOW_TRACKING_URI"):
-                    local = (out.resolve() / "mlartifacts").as_uri()
-                number = parent.client.create_experiment(
-                    tracking.EXPERIMENT, artifact_location=local
-                )
-            else:
-                number = experiment.experiment_id
+            number = tracking.experiment_of(parent.client, out)
             tags = {"mlflow.runName": f"tune {recipe}", "recipe": recipe}
             parent.run_id = parent.client.create_run(number, tags=tags).info.run_id
             journal.write_atomically(note, json.dumps({"uri": uri, "run_id": parent.run_id}))
