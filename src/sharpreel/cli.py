@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sharpreel
-from sharpreel import cli_measuring, cli_training
+from sharpreel import cli_measuring, cli_studio, cli_training
 from sharpreel.errors import (
     DiskFullError,
     InputError,
@@ -823,6 +823,7 @@ def export(
 
 cli_measuring.register(app)
 cli_training.register(app)
+cli_studio.register(app)
 
 
 @app.callback(invoke_without_command=True)
