@@ -78,6 +78,37 @@ def test_the_same_command_goes_on_and_resume_never_begins(videos: Path, tmp_path
     assert "begun with other settings (learning_rate)" in done.output
 
 
+def test_epochs_and_height_are_those_of_the_clips(videos: Path, tmp_path: Path) -> None:
+    words = ["train", "reel-fast", "--data", videos, *QUICK, "--set", "patch=16", "--height", 40]
+    done = run(*words, "--out", tmp_path / "run", "--epochs", 2, "--json")
+    assert done.exit_code == 0, done.output
+    told = events(done.stdout)
+    # Two clips of five frames, four frames a step: three steps an epoch.
+    assert [e["step"] for e in told if e["event"] == "train"] == [0, 3, 6]
+    assert told[0] == {"event": "clip", "what": "prepared", "name": "clip0", "done": 1, "total": 4}
+    entry = data.open_store(tmp_path / "run" / "clips").entries[0]
+    assert (entry.width, entry.height) == (48, 40)
+    done = run(*words, "--out", tmp_path / "two", "--epochs", 2, "--set", "steps=3")
+    assert done.exit_code == 2
+    assert "--epochs and --set steps=N: choose one" in done.stderr
+    store = tmp_path / "run" / "clips"
+    done = run("train", "reel-fast", "--data", store, "--out", tmp_path / "two", "--height", 40)
+    assert done.exit_code == 2
+    assert "is a store, whose clips have their size" in done.stderr
+
+
+def test_clips_are_lowered_when_they_are_prepared(videos: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    assert run("data", "prepare", videos, "-o", store, "--height", 40).exit_code == 0
+    assert {(e.width, e.height) for e in data.open_store(store).entries} == {(48, 40)}
+    done = run("data", "prepare", videos, "-o", store, "--height", 60)
+    assert done.exit_code == 2
+    assert "was prepared with 40 lines, not 60" in done.stderr
+    done = run("data", "prepare", videos, "-o", tmp_path / "two", "--height", 200)
+    assert done.exit_code == 3
+    assert "96x80 is lower than 200 lines, and clips are never enlarged" in done.stderr
+
+
 def test_up_training_from_the_command_line(videos: Path, tmp_path: Path) -> None:
     first = tmp_path / "first"
     words = ["--data", videos, *QUICK, "--set", "steps=2"]

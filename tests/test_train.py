@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from media import REPO, moving
-from sharpreel import data, degrade, evaluate, recipes, tracking, train, weights
+from sharpreel import data, degrade, evaluate, images, recipes, tracking, train, weights
 from sharpreel.engine import OpenVinoEngine
 from sharpreel.errors import DiskFullError, InputError, Terminated, UsageError, WeightsError
 from sharpreel.train import Gan, Stage, TrainConfig
@@ -529,6 +529,50 @@ def test_the_log_is_a_line_for_each_save(three: list[data.Clip], tmp_path: Path)
     assert {"loss", "seconds_per_step", "waited", "psnr", "gain_db"} <= set(lines[-1])
     assert lines[-1]["terms"]["psnr"] > 5  # of the batches
     assert 0 < lines[1]["terms"]["ssim"] < 1
+
+
+def test_each_batch_and_each_validation_clip_is_logged_beside_bicubic(tmp_path: Path) -> None:
+    run, pool = tmp_path / "run", clips(4)
+    train.train(TINY, pool[:2], pool[2:], run, tracker=tracking.JsonLog(run))
+    rows = [json.loads(line) for line in (run / "batches.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 0, 1, 2, 3, 3, 3, 4, 5, 6, 6, 6]
+    scored = [row for row in rows if "clip" in row]
+    assert [(row["clip"], row["number"], row["of"]) for row in scored[:2]] == [
+        ("clip2", 1, 2), ("clip3", 2, 2)
+    ]  # fmt: skip
+    measures = {"psnr", "ssim", "loss", "bicubic_psnr", "bicubic_ssim", "bicubic_loss"}
+    assert all(measures <= set(row) for row in (*scored, rows[2]))
+    plain = evaluate.evaluate(OpenVinoEngine(weights.load_model("bicubic", 2)), pool[2:])
+    for row, score in zip(scored, plain * 3, strict=False):
+        assert row["bicubic_psnr"] == pytest.approx(score.psnr, rel=1e-5)
+    # An untrained network is bicubic, so that their numbers are of one kind.
+    assert scored[0]["psnr"] == pytest.approx(scored[0]["bicubic_psnr"], abs=0.1)
+    assert rows[2]["psnr"] == pytest.approx(rows[2]["bicubic_psnr"], abs=0.1)
+    assert rows[2]["loss"] == pytest.approx(rows[2]["bicubic_loss"], rel=0.02)
+    assert images.read_rgb(run / "validation.png").shape == (80, 3 * 96, 3)
+
+
+def test_a_long_trainings_batches_are_logged_as_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "MOST_LINES", 3)
+    monkeypatch.setattr(tracking, "LINE_SECONDS", 1e9)
+    log = tracking.JsonLog(tmp_path)
+    log.begin(replace(TINY, steps=9), 0)
+    for step in range(1, 8):
+        log.step(step, {"loss": float(step)})
+    log.line(train.Progress(7, 9, 4.0, 0.1, 0.0))
+    rows = [json.loads(line) for line in (tmp_path / "batches.jsonl").read_text().splitlines()]
+    assert [(r["step"], r["steps"], r["loss"]) for r in rows] == [(3, 3, 2), (6, 3, 5), (7, 1, 7)]
+
+
+def test_an_epoch_learns_from_as_many_frames_as_there_are(three: list[data.Clip]) -> None:
+    config = train.for_epochs(TINY, three, 4)  # 18 frames; 4 and 3 a step, in equal shares
+    assert (config.steps, config.validate_every, config.save_every) == (24, 6, 6)
+    small = recipes.configure("tsrcnn-small", {"stages": "[[1.0, 3, 4]]", "accumulate": "2"})
+    assert train.for_epochs(small, three, 1).steps == 3  # of 8 windows each
+    bursts = recipes.configure("afm-denoise", {"stages": "[[1.0, 7, 2]]"})
+    assert train.for_epochs(bursts, [None] * 5, 2).steps == 6
 
 
 @pytest.mark.slow

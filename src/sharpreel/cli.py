@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sharpreel
-from sharpreel import cli_measuring, cli_training, cli_web
+from sharpreel import cli_measuring, cli_studio, cli_training, cli_web
 from sharpreel.errors import (
     DiskFullError,
     InputError,
@@ -834,6 +834,7 @@ def export(
 cli_measuring.register(app)
 cli_training.register(app)
 cli_web.register(app)
+cli_studio.register(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +23,10 @@ from sharpreel.voice import (
     Voice,
     errors_as_exit_codes,
 )
+
+if TYPE_CHECKING:
+    from sharpreel.evaluate import Hear
+    from sharpreel.tally import FrameScore
 
 ProtocolName = Annotated[
     str, typer.Option("--protocol", help="P1, P1-RGB, P1-Vimeo, P2, P3, P4 or E.")
@@ -114,6 +120,7 @@ def evaluate(
             list_file=list_file, lr_folder=lr, max_frames=max_frames,
             temporal=not no_temporal, with_vmaf=vmaf, lpips=files, niqe=niqe, seams=seams,
             device=device, engine=engine, precision=precision, tell=clip_told(voice),
+            hear=frame_told(voice),
         )  # fmt: skip
         page = report.write_report(done, output, shlex.join(["sharpreel", *sys.argv[1:]]))
         for note in done.notes:
@@ -174,6 +181,26 @@ def clip_told(voice: Voice) -> Any:
             voice.event("progress", clip=clip, frames=done, total=total)
 
     return tell
+
+
+def frame_told(voice: Voice) -> Hear | None:
+    """With --json, a callback that says a frame's scores, at most ten times a second."""
+    if not voice.as_json:
+        return None
+    from sharpreel.tally import plain
+
+    next_time = 0.0
+
+    def hear(clip: str, scores: Mapping[str, FrameScore]) -> None:
+        nonlocal next_time
+        if time.monotonic() < next_time:
+            return
+        next_time = time.monotonic() + 0.1
+        one = next(iter(scores.values()))
+        found = {m: {"psnr": plain(s.psnr), "ssim": plain(s.ssim)} for m, s in scores.items()}
+        voice.event("frame", clip=clip, frame=one.frame, scores=found)
+
+    return hear
 
 
 def compare(

@@ -47,6 +47,10 @@ MaxFrames = Annotated[
     int | None, typer.Option("--max-frames", min=1, help="Of each clip, at most so many.")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of whatever is drawn.")]
+Height = Annotated[
+    int | None,
+    typer.Option("--height", min=16, help="Reduce clips to so many lines, in proportion."),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A setting of the recipe, such as steps=500."),
@@ -78,6 +82,7 @@ def prepare(
     lr: LrFolder = None,
     stills: Stills = False,
     max_frames: MaxFrames = None,
+    height: Height = None,
     seed: Seed = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -89,7 +94,7 @@ def prepare(
         from sharpreel import data
 
         sources = data.find_clips(folder, list_file, lr, stills)
-        store = data.prepare(sources, output, max_frames, seed, telling(voice, "prepared"))
+        store = data.prepare(sources, output, max_frames, seed, telling(voice, "prepared"), height)
         frames = sum(e.frames for e in store.entries)
         voice.event("store", path=str(output), clips=len(store.entries), frames=frames,
                     sha256=store.sha256, rights=store.rights)  # fmt: skip
@@ -224,7 +229,7 @@ def telling(voice: Voice, verb: str) -> Any:
     """A callback that says each clip with --json, and every tenth of them to people."""
 
     def tell(name: str, done: int, total: int) -> None:
-        voice.event("clip", name=name, done=done, total=total)
+        voice.event("clip", what=verb, name=name, done=done, total=total)
         if done == total or done % max(total // 10, 1) == 0:
             voice.say(f"  {verb} {done} of {total} clips")
 
@@ -243,6 +248,11 @@ def train(
     start_from: Annotated[
         str | None, typer.Option("--from", help="Begin with this checkpoint (up-training).")
     ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", min=1, help="Instead of steps: so often through all frames."),
+    ] = None,
+    height: Height = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Refuse to start a new run: only go on with one.")
     ] = False,
@@ -261,7 +271,10 @@ def train(
         need_torch()
         from sharpreel.recipes import configure
 
-        config = configure(recipe, settings_of(settings), scale)
+        chosen = settings_of(settings)
+        config = configure(recipe, chosen, scale)
+        if epochs is not None and "steps" in chosen:
+            raise UsageError("--epochs and --set steps=N: choose one of the two.")
         if resume and not (output / "last.pt").is_file():
             raise UsageError(f"--resume: {output} holds no training that could go on.")
         from sharpreel import tracking
@@ -270,10 +283,10 @@ def train(
         training.check_device(device)
         set_threads(threads)
         train_clips, val_clips, facts = clips_for(
-            config, data, val, output, list_file, noncommercial, voice
+            config, data, val, output, list_file, noncommercial, voice, height
         )
-        from sharpreel import train as training
-
+        if epochs is not None:
+            config = training.for_epochs(config, train_clips, epochs)
         fabric = training.make_fabric(config.precision, device)
         trackers: list[tracking.Tracker] = [tracking.Silent()]
         if fabric.global_rank == 0:
@@ -328,16 +341,22 @@ def clips_for(
     list_file: Path | None,
     noncommercial: bool,
     voice: Voice,
+    height: int | None = None,
 ) -> tuple[list[Any], list[Any], dict[str, Any]]:
     """Training and validation clips of a recipe, and what they are for the card.
 
-    A folder that is no store is decoded to one in the run folder. Without --val the clips are
-    split 80/10/10 by the recipe's seed, and the last tenth is left for a test.
+    A folder that is no store is decoded to one in the run folder, at this height. Without --val the
+    clips are split 80/10/10 by the recipe's seed, and the last tenth is left for a test.
     """
     from sharpreel import data
 
     def store_of(folder: Path, name: str) -> Store:
         if data.is_store(folder):
+            if height is not None:
+                raise UsageError(
+                    f"{folder} is a store, whose clips have their size: --height belongs to "
+                    "`sharpreel data prepare`."
+                )
             return data.open_store(folder)
         found = data.find_clips(folder, list_file if name == "clips" else None)
         sources = found if noncommercial else data.allowed(found)[0]
@@ -345,7 +364,7 @@ def clips_for(
             raise UsageError(f"{folder}: all clips are noncommercial; --noncommercial takes them.")
         if len(sources) < len(found):
             voice.say(f"{len(found) - len(sources)} noncommercial clips are left out")
-        return data.prepare(sources, run / name, tell=telling(voice, "prepared"))
+        return data.prepare(sources, run / name, tell=telling(voice, "prepared"), height=height)
 
     whole = store_of(source, "clips")
     if val is None:

@@ -336,15 +336,17 @@ def prepare(
     max_frames: int | None = None,
     seed: int = 0,
     tell: Tell | None = None,
+    height: int | None = None,
 ) -> Store:
     """Decode clips to a store, each frame once; what is in the store already stays.
 
     Args:
         max_frames: Of each clip, at most so many. A still becomes a clip of so many, 20 by default.
         seed: Of the camera's way over stills.
+        height: Reduce frames to so many lines by bicubic, the width in proportion and even.
 
     Raises:
-        InputError: A clip cannot be decoded, or its pictures differ in size.
+        InputError: A clip cannot be decoded, its pictures differ in size, or they are too small.
         DiskFullError, UsageError: The store cannot be written.
     """
     try:
@@ -355,8 +357,13 @@ def prepare(
     entries: list[Entry] = []
     for k, source in enumerate(sources):
         entry = known.get(source.name)
+        if entry is not None and height is not None and entry.height != height:
+            raise UsageError(
+                f"{folder}: {source.name} was prepared with {entry.height} lines, not {height}. "
+                "Choose another folder."
+            )
         if entry is None or not (folder / entry.file).is_file():
-            entry = _store_clip(source, folder, max_frames, seed)
+            entry = _store_clip(source, folder, max_frames, seed, height)
             known[source.name] = entry
             _write_manifest(folder, [*entries, entry, *_rest(known, entries, entry)])
         entries.append(entry)
@@ -405,12 +412,18 @@ def _write_manifest(folder: Path, entries: list[Entry]) -> None:
         raise write_error(folder, e) from e
 
 
-def _store_clip(source: Source, folder: Path, max_frames: int | None, seed: int) -> Entry:
+def _store_clip(
+    source: Source, folder: Path, max_frames: int | None, seed: int, height: int | None
+) -> Entry:
     file = re.sub(r"[^\w.-]+", "_", source.name) + ".npy"
     if len(source.paths) == 1 and not source.is_video:
         frames = pan(read_pictures(source.paths)[0], max_frames or 20, (seed, *file.encode()))
     else:
         frames = _decoded(source.paths, max_frames)
+    if height is not None:
+        if source.lr_paths:
+            raise UsageError("Clips whose low-resolution twins are given keep their height.")
+        frames = (_lowered(frame, height, source.name) for frame in frames)
     shape, digest = _write(folder / file, frames)
     lr_file = ""
     if source.lr_paths:
@@ -421,6 +434,19 @@ def _store_clip(source: Source, folder: Path, max_frames: int | None, seed: int)
         source.name, file, frames_count, height, width, digest, source.rights,
         str(source.paths[0]), lr_file,
     )  # fmt: skip
+
+
+def _lowered(frame: Frames, height: int, name: str) -> Frames:
+    """A frame of so many lines, its width in proportion and even."""
+    rows, columns, _ = frame.shape
+    if rows < height:
+        raise InputError(
+            f"{name}: {columns}x{rows} is lower than {height} lines, and clips are never enlarged "
+            "to learn from. Choose a smaller height."
+        )
+    if rows == height:
+        return frame
+    return _bytes(ops.resize(frame, height, max(2 * round(columns * height / rows / 2), 2)))
 
 
 def _decoded(paths: tuple[Path, ...], max_frames: int | None) -> Iterator[Frames]:

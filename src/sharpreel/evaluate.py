@@ -38,6 +38,7 @@ from sharpreel.inputs import GIVEN, Input
 from sharpreel.metrics import Niqe, Protocol, Seams
 from sharpreel.ops import Frame
 from sharpreel.tally import (
+    FrameScore,
     Measures,
     ModelResult,
     Tally,
@@ -60,6 +61,9 @@ CROP = (120, 160)  # height and width of the pieces that are kept to be looked a
 PARTS = ("numpy", "av", "openvino", "torch", "opencv-python-headless", "imageio-ffmpeg")
 
 Tell = Callable[[str, int, int | None], None]  # clip, frames done, frames in all where known
+Measure = Callable[[Frame, Frame], float]  # of one frame: sr, hr
+# clip, and the scores of the frame that was measured last, by model
+Hear = Callable[[str, Mapping[str, FrameScore]], None]
 
 
 # Clips in memory -----------------------------------------------------------------------------
@@ -67,11 +71,15 @@ Tell = Callable[[str, int, int | None], None]  # clip, frames done, frames in al
 
 @dataclass(frozen=True)
 class Score:
-    """One clip's mean PSNR on Y over its frames, in dB, and the same for bicubic."""
+    """One clip's mean PSNR on Y over its frames, in dB, and the same for bicubic.
+
+    `more` has other measures by name: the engine's mean and bicubic's.
+    """
 
     clip: str
     psnr: float
     bicubic: float
+    more: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def gain(self) -> float:
@@ -80,15 +88,24 @@ class Score:
 
 def evaluate(engine: Engine, clips: Iterable[Clip]) -> list[Score]:
     """Score an engine on clips; each clip begins with an empty state."""
+    return list(scores(engine, clips))
+
+
+def scores(
+    engine: Engine, clips: Iterable[Clip], more: Mapping[str, Measure] | None = None
+) -> Iterator[Score]:
+    """As `evaluate`, clip by clip as they are done.
+
+    Args:
+        more: Measures of one frame, (sr, hr) -> number, that are taken besides.
+    """
     baseline = _bicubic(engine.scale)
-    return [
-        Score(
-            clip.name,
-            _mean_psnr(engine, clip),
-            _resized_psnr(clip) if baseline is None else _mean_psnr(baseline, clip),
-        )
-        for clip in clips
-    ]
+    measures = {"psnr": metrics.psnr_y, **(more or {})}
+    for clip in clips:
+        own = _means(_enlarged(clip, engine), clip, measures)
+        plain = _means(_enlarged(clip, baseline), clip, measures)
+        both = {name: (own[name], plain[name]) for name in more or {}}
+        yield Score(clip.name, own["psnr"], plain["psnr"], both)
 
 
 def _bicubic(scale: float) -> Engine | None:
@@ -97,17 +114,20 @@ def _bicubic(scale: float) -> Engine | None:
     return OpenVinoEngine(load_model(BICUBIC, scale)) if bundled else None
 
 
-def _resized_psnr(clip: Clip) -> float:
-    """As `_mean_psnr`, of bicubic by a factor that no bundled network has."""
-    size = clip.hr.shape[1:3]
-    sr = (ops.resize(frame, *size) for frame in clip.lr)
-    return float(np.mean([metrics.psnr_y(a, b) for a, b in zip(sr, clip.hr, strict=True)]))
-
-
-def _mean_psnr(engine: Engine, clip: Clip) -> float:
+def _enlarged(clip: Clip, engine: Engine | None) -> Iterator[Frame]:
+    """By an engine; None: by bicubic, by a factor that no bundled network has."""
+    if engine is None:
+        return (ops.resize(frame, *clip.hr.shape[1:3]) for frame in clip.lr)
     engine.reset()
-    sr = upscale_frames(clip.lr, engine=engine)
-    return float(np.mean([metrics.psnr_y(a, b) for a, b in zip(sr, clip.hr, strict=True)]))
+    return upscale_frames(clip.lr, engine=engine)
+
+
+def _means(sr: Iterator[Frame], clip: Clip, measures: Mapping[str, Measure]) -> dict[str, float]:
+    found = [
+        [measure(made, truth) for measure in measures.values()]
+        for made, truth in zip(sr, clip.hr, strict=True)
+    ]
+    return dict(zip(measures, map(float, np.mean(found, axis=0)), strict=True))
 
 
 def mean_gain(scores: list[Score]) -> float:
@@ -346,6 +366,7 @@ def benchmark(
     engine: str = "auto",
     precision: str = "auto",
     tell: Tell | None = None,
+    hear: Hear | None = None,
 ) -> Evaluation:
     """Measure models, side by side and with bicubic, on clips in high resolution.
 
@@ -378,6 +399,7 @@ def benchmark(
         device, engine, precision: See `engine.choose_engine`.
         tell: Called for each frame with the clip's name, the frames done and, where that is
             known, the frames in all.
+        hear: Called for each frame that counts with its scores.
 
     Raises:
         InputError: A clip cannot be read; its twin has other frames, or of another size.
@@ -415,7 +437,9 @@ def benchmark(
         one = inputs.counted(each, max_frames) if rule.only_centre else each
         pairs = inputs.pairs(one, degradation, factor, max_frames, notes)
         try:
-            result, kept = _measure(one, pairs, runners, measures, with_vmaf, factor, tell, notes)
+            result, kept = _measure(
+                one, pairs, runners, measures, with_vmaf, factor, tell, hear, notes
+            )
         except ValueError as e:
             raise UsageError(f"{one.name}: {e}") from e
         clips.append(result)
@@ -518,6 +542,7 @@ def _measure(
     with_vmaf: bool,
     scale: float,
     tell: Tell | None,
+    hear: Hear | None,
     notes: list[str],
 ) -> tuple[ClipResult, list[Crop]]:
     protocol = measures.protocol
@@ -546,6 +571,11 @@ def _measure(
             truth = Truth(measures, row.index, row.hr, before)
             for tally, sr in zip(tallies, row.srs, strict=True):
                 tally.add(sr, truth)
+            if hear is not None:
+                hear(
+                    one.name,
+                    {r.info.name: t.scores[-1] for r, t in zip(runners, tallies, strict=True)},
+                )
             own.append((truth.warping_error(), truth.niqe()))
             if metrics.is_constant(row.hr):
                 still.append(row.index)

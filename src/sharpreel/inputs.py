@@ -231,7 +231,7 @@ def _reduced_in_stretches(
     own = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
     for number, first in enumerate(frames):  # of each stretch
         length = min(max(STRETCH_BYTES // first.nbytes, 8), STRETCH_FRAMES)
-        clip = [_bytes(f) for f in itertools.chain([first], itertools.islice(frames, length - 1))]
+        clip = [in_bytes(f) for f in itertools.chain([first], itertools.islice(frames, length - 1))]
         seed = (SEED, own, number) if number else (SEED, own)
         hr, lr = degrade.degrade(np.stack(clip), scale, degradation, seed)
         if number == 1:
@@ -240,8 +240,8 @@ def _reduced_in_stretches(
         del clip, hr, lr, first
 
 
-def _bytes(frame: Frame) -> Frame:
-    """In 8 bits, which the codecs of degradations take."""
+def in_bytes(frame: Frame) -> Frame:
+    """The same colours in 8 bits, which the codecs of degradations take."""
     if frame.dtype == np.uint8:
         return frame
     return ((frame.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)

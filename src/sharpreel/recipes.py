@@ -315,7 +315,7 @@ def configure(
     recipe = RECIPES[name]
     if scale is None:
         config = recipe()
-    elif "scale" in inspect.signature(recipe).parameters:
+    elif has_factors(name):
         config = recipe(scale)
     else:
         config = recipe()
@@ -327,6 +327,11 @@ def configure(
     made = _typed(fields)
     made.check()
     return made
+
+
+def has_factors(name: str) -> bool:
+    """Whether a recipe of RECIPES exists at several factors."""
+    return "scale" in inspect.signature(RECIPES[name]).parameters
 
 
 def _read(path: Path, scale: int | None) -> tuple[str, dict[str, Any], int | None]:

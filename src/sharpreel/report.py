@@ -17,7 +17,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,10 @@ def to_html(evaluation: Evaluation, command: str = "") -> str:
     clips = _table(*tables.per_clip(evaluation), evaluation, "PSNR in dB / SSIM.")
     parts.append(_section("Every clip", clips))
     parts.append(_section("How it was made", _made(evaluation, command)))
+    return _page(title, parts)
+
+
+def _page(title: str, parts: Sequence[str]) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -340,18 +344,37 @@ def _look(crop: Crop) -> str:
     caption = f"{crop.clip}, {what} {crop.frame}, {level} " + tables.number(
         crop.gain, 2, sign=crop.model != BICUBIC
     )
+    about = f"{crop.clip}, frame {crop.frame}, part at {crop.left}, {crop.top}"
+    return _stack(versions, BICUBIC, _right(crop), about, f"{caption} dB")
+
+
+def _stack(versions: Mapping[str, Frame], left: str, right: str, about: str, caption: str) -> str:
+    """Pictures of one size, of which the line shows two."""
+    height, width = versions[left].shape[:2]
     pictures = "".join(
         f'<div class="version" data-name="{_text(name)}"><img width="{width}" height="{height}" '
         f'src="data:image/png;base64,{_png(pixels)}" '
-        f'alt="{_text(f"{name}: {crop.clip}, frame {crop.frame}, part at {crop.left}, {crop.top}")}'
-        f'"><span>{_text(name)}</span></div>'
+        f'alt="{_text(f"{name}: {about}")}"><span>{_text(name)}</span></div>'
         for name, pixels in versions.items()
     )
     return (
-        f'<figure class="look" data-left="{BICUBIC}" data-right="{_text(_right(crop))}" '
+        f'<figure class="look" data-left="{_text(left)}" data-right="{_text(right)}" '
         f'style="--ratio: {width} / {height}"><div class="stack">{pictures}</div>'
-        f"<figcaption>{_text(caption)} dB</figcaption></figure>"
+        f"<figcaption>{_text(caption)}</figcaption></figure>"
     )
+
+
+def slider(versions: Mapping[str, Frame], about: str) -> str:
+    """A page with two pictures or more of one size, and the line to move between them.
+
+    Args:
+        versions: By name; at first the first one is left of the line and the last one right.
+        about: What they show.
+    """
+    left, *_, right = versions
+    width = versions[left].shape[1]
+    whole = f'<div class="looks" style="grid-template-columns: 1fr; max-width: {width}px">'
+    return _page(about, [f"{whole}{_stack(versions, left, right, about, about)}</div>"])
 
 
 def _right(crop: Crop) -> str:

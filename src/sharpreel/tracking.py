@@ -1,4 +1,8 @@
-"""Where a training's numbers go: a log of JSON lines always, MLflow where it is installed.
+"""Where a training's numbers go: logs of JSON lines always, MLflow where it is installed.
+
+    log.jsonl       a line for each save: means since the last one, and the score
+    batches.jsonl   a line for each training batch and each validation clip, as they are done
+    validation.png  bicubic, network and truth side by side, of the last validation
 
 MLflow's store is a SQLite file and a folder of artifacts beside the run folders unless
 $MLFLOW_TRACKING_URI says otherwise. A run that goes on is one run there: its id lies in the run
@@ -13,6 +17,8 @@ import importlib.util
 import json
 import math
 import os
+import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,10 +30,13 @@ from sharpreel import images
 from sharpreel.errors import MissingExtra
 
 if TYPE_CHECKING:
+    from sharpreel.evaluate import Score
     from sharpreel.train import Progress, TrainConfig, Training
 
 EXPERIMENT = "sharpreel"
 BATCH_EVERY = 10  # steps whose numbers are one point of a curve
+MOST_LINES = 2000  # of batches.jsonl: a long training's are means of several steps,
+LINE_SECONDS = 5.0  # but of no more than it does in this time
 
 
 class Tracker(Protocol):
@@ -42,8 +51,11 @@ class Tracker(Protocol):
     def line(self, progress: Progress) -> None:
         """So many steps are saved."""
 
+    def scored(self, step: int, number: int, count: int, score: Score) -> None:
+        """One validation clip is scored, the `number`-th of `count`."""
+
     def validated(self, training: Training, step: int) -> None:
-        """It was scored."""
+        """All are."""
 
     def finished(self, path: Path, card: dict[str, Any]) -> None:
         """The model file is written."""
@@ -58,29 +70,70 @@ class Silent:
     def begin(self, config: TrainConfig, step: int) -> None: ...
     def step(self, step: int, terms: dict[str, float]) -> None: ...
     def line(self, progress: Progress) -> None: ...
+    def scored(self, step: int, number: int, count: int, score: Score) -> None: ...
     def validated(self, training: Training, step: int) -> None: ...
     def finished(self, path: Path, card: dict[str, Any]) -> None: ...
     def close(self, status: str = "FINISHED") -> None: ...
 
 
 class JsonLog(Silent):
-    """`log.jsonl` in the run folder: one object for each save, with `gain_db` where scored."""
+    """The run folder's own: `log.jsonl`, `batches.jsonl` and `validation.png`.
+
+    A line of `batches.jsonl` has `step`, `time` (seconds since 1970), `psnr`, `ssim`, `loss` and,
+    with `bicubic_` before, the same of bicubic; those of a training batch `steps`, how many they
+    are the mean of, and those of a validation clip `clip`, `number` and `of`. A training that was
+    killed and goes on writes the steps after its last save once more.
+    """
 
     def __init__(self, run: Path) -> None:
-        self._path = run / "log.jsonl"
+        self._run = run
+        self._seen: list[dict[str, float]] = []
+        self._every, self._told, self._step = 1, 0.0, 0
+
+    def begin(self, config: TrainConfig, step: int) -> None:
+        self._every, self._told = max(config.steps // MOST_LINES, 1), time.monotonic()
+
+    def step(self, step: int, terms: dict[str, float]) -> None:
+        self._seen.append(terms)
+        self._step = step
+        if len(self._seen) >= self._every or time.monotonic() - self._told >= LINE_SECONDS:
+            self._write_batches()
 
     def line(self, progress: Progress) -> None:
+        self._write_batches()
         fields = dataclasses.asdict(progress)
-        kept = {k: _round(v) for k, v in fields.items() if v not in (None, "", {})}
-        with self._path.open("a") as file:
-            file.write(json.dumps(kept) + "\n")
+        self._write("log.jsonl", {k: v for k, v in fields.items() if v not in (None, "", {})})
+
+    def scored(self, step: int, number: int, count: int, score: Score) -> None:
+        self._write_batches()
+        fields: dict[str, Any] = {"step": step, "time": time.time(), "clip": score.clip}
+        fields |= {"number": number, "of": count}
+        for name, both in {"psnr": (score.psnr, score.bicubic), **score.more}.items():
+            fields[name], fields[f"bicubic_{name}"] = both
+        self._write("batches.jsonl", fields)
+
+    def validated(self, training: Training, step: int) -> None:
+        picture_of(training, step)
+
+    def _write_batches(self) -> None:
+        if self._seen:
+            names = dict.fromkeys(name for terms in self._seen for name in terms)
+            means = {n: float(np.mean([t[n] for t in self._seen if n in t])) for n in names}
+            fields = {"step": self._step, "time": time.time(), "steps": len(self._seen), **means}
+            self._write("batches.jsonl", fields)
+        self._seen, self._told = [], time.monotonic()
+
+    def _write(self, name: str, fields: dict[str, Any]) -> None:
+        with (self._run / name).open("a") as file:
+            file.write(json.dumps({k: _round(v) for k, v in fields.items()}) + "\n")
 
 
 def _round(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _round(v) for k, v in value.items()}
     if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
+        digits = 13 if value > 1e9 else 6  # seconds since 1970, to the millisecond
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     return value
 
 
@@ -102,6 +155,10 @@ class Together(Silent):
         for one in self._all:
             one.line(progress)
 
+    def scored(self, step: int, number: int, count: int, score: Score) -> None:
+        for one in self._all:
+            one.scored(step, number, count, score)
+
     def validated(self, training: Training, step: int) -> None:
         for one in self._all:
             one.validated(training, step)
@@ -122,6 +179,21 @@ def mlflow_there() -> bool:
 def default_uri(run: Path) -> str:
     """$MLFLOW_TRACKING_URI, else a SQLite file beside the run folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run.parent.resolve()}/mlflow.db"
+
+
+def experiment_of(client: Any, folder: Path) -> str:
+    """The number of our experiment, begun where it is not there.
+
+    Args:
+        folder: Holds the artifacts, unless $MLFLOW_TRACKING_URI sends runs elsewhere.
+    """
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is not None:
+        return str(experiment.experiment_id)
+    local = None
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        local = (folder.resolve() / "mlartifacts").as_uri()
+    return str(client.create_experiment(EXPERIMENT, artifact_location=local))
 
 
 class Mlflow(Silent):
@@ -163,14 +235,7 @@ class Mlflow(Silent):
                 self._id = known["run_id"]
                 self._client.update_run(self._id, "RUNNING")
                 return
-        experiment = self._client.get_experiment_by_name(EXPERIMENT)
-        if experiment is None:
-            local = None
-            if not os.environ.get("MLFLOW_TRACKING_URI"):
-                local = (self._run.parent.resolve() / "mlartifacts").as_uri()
-            number = self._client.create_experiment(EXPERIMENT, artifact_location=local)
-        else:
-            number = experiment.experiment_id
+        number = experiment_of(self._client, self._run.parent)
         tags = {"mlflow.runName": self._run.name, "recipe": config.name}
         if self._parent:
             tags["mlflow.parentRunId"] = self._parent
@@ -203,10 +268,10 @@ class Mlflow(Silent):
 
     def validated(self, training: Training, step: int) -> None:
         with quietly():
-            picture = before_and_after(training)
+            picture = picture_of(training, step)
             if picture is not None:
-                path = self._run / f"validation-{step:07d}.png"
-                images.write_png(path, picture)
+                path = picture.with_name(f"validation-{step:07d}.png")
+                shutil.copyfile(picture, path)
                 self._client.log_artifact(self._id, str(path), "pictures")
                 path.unlink()
             best = self._run / "best.safetensors"
@@ -266,6 +331,20 @@ def flat(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
         else:
             made[before + name] = value
     return made
+
+
+def picture_of(training: Training, step: int) -> Path | None:
+    """`validation.png` of a training, made once for each step; None for tasks that have none."""
+    path = training.run / "validation.png"
+    if training.pictured != step:
+        picture = before_and_after(training)
+        if picture is None:
+            return None
+        part = path.with_suffix(".part")
+        images.write_png(part, picture)
+        os.replace(part, path)
+        training.pictured = step
+    return path
 
 
 def before_and_after(training: Training) -> Any:

@@ -46,6 +46,8 @@ from sharpreel.errors import (
     write_error,
 )
 from sharpreel.models import MODELS
+from sharpreel.models.reel import Bicubic
+from sharpreel.ops import Frame
 from sharpreel.tracking import Silent, Tracker
 from sharpreel.upscale import ahead
 
@@ -410,7 +412,11 @@ class Training:
         self._part = (self.fabric.global_rank, self.fabric.world_size)
         self._clip_lens = {stage: task.clip_len(stage) for stage in config.stages}
         self.tracker = tracker or Silent()
+        self.bicubic: nn.Module | None = None
+        if config.task == "sr":
+            self.bicubic = Bicubic(config.scale).to(self.fabric.device)
         self.step, self.best = 0, -math.inf
+        self.pictured = -1  # step of the picture in the run folder
         self._stop = False
 
     def _fitting(self, clips: Sequence[Any]) -> Sequence[Any]:
@@ -500,10 +506,34 @@ class Training:
     def _likeness(self, sr: Tensor, hr: Tensor) -> dict[str, float]:
         """PSNR of the batch in dB (RGB) and, at every tenth step, its SSIM."""
         sr = sr.float().clamp(0, 1)
-        found = {"psnr": 10 * math.log10(1 / (float(losses.mse(sr, hr)) + 1e-8))}
-        if self.step % SSIM_EVERY == 0 and min(sr.shape[-2:]) >= 7:
+        found = {"psnr": _psnr(sr, hr)}
+        if self.step % SSIM_EVERY == 0 and min(sr.shape[-2:]) >= losses.SSIM_TAPS:
             found["ssim"] = float(losses.ssim7(sr, hr))
         return found
+
+    @torch.no_grad()
+    def compare(self, pairs: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """What bicubic (for bursts, the scan as it is) makes of a batch: the line to cross.
+
+        Returns:
+            "bicubic_psnr", "bicubic_ssim" and, where the network's loss is that of the image alone,
+            "bicubic_loss"; see `learn`.
+        """
+        found: list[dict[str, float]] = []
+        for lr8, hr8 in pairs:
+            lr, hr = (x.to(self.fabric.device).float() / 255 for x in (lr8, hr8))
+            task = _bare(self.task)
+            if self.bicubic is None:
+                sr = lr[:, task.past, None]
+            else:
+                sr, hr = self.bicubic(task.wanted(lr)), task.wanted(hr)
+            told = {"psnr": _psnr(sr.clamp(0, 1), hr)}
+            if min(sr.shape[-2:]) >= losses.SSIM_TAPS:
+                told["ssim"] = float(losses.ssim7(sr.clamp(0, 1), hr))
+            if self.config.gan is None:
+                told["loss"] = float(self.pixel_loss(sr, hr))
+            found.append(told)
+        return {f"bicubic_{name}": float(np.mean([t[name] for t in found])) for name in found[0]}
 
     def _objective(self, sr: Tensor, hr: Tensor, judged: bool) -> tuple[Tensor, dict[str, float]]:
         """The generator's loss, and its terms by name."""
@@ -627,17 +657,37 @@ class Training:
         return weights.Model(c.name, MODELS[c.model], c.scale, card, None, None, "")
 
     def score(self) -> list[evaluate.Score]:
-        """Scores of the averaged weights on the validation clips, as `evaluate.py` takes them."""
+        """Scores of the averaged weights on the validation clips, as `evaluate.py` takes them, with
+        SSIM and loss as batches have them; the tracker hears each."""
+        made = []
+        for score in self._scores():
+            made.append(score)
+            self.tracker.scored(self.step, len(made), len(self.val_clips), score)
+        return made
+
+    def _scores(self) -> Iterator[evaluate.Score]:
         if self.config.task == "bursts":
-            return score_bursts(self.module(), self.val_clips)
+            return score_bursts(self.module(), self.val_clips, self._measures())
         threads = torch.get_num_threads()
         engine = TorchEngine(self.as_model(), self.fabric.device.type, self.module(), tile=0)
         torch.set_num_threads(threads)
         c = self.config
-        return evaluate.evaluate(
-            engine,
-            [data.middle(v, c.scale, c.validate_frames, c.validate_patch) for v in self.val_clips],
+        clips = (
+            data.middle(v, c.scale, c.validate_frames, c.validate_patch) for v in self.val_clips
         )
+        return evaluate.scores(engine, clips, self._measures())
+
+    def _measures(self) -> dict[str, evaluate.Measure]:
+        """SSIM and the loss of the image term, of frames (H, W, C)."""
+
+        def ssim(sr: Frame, hr: Frame) -> float:
+            small = min(hr.shape[:2]) < losses.SSIM_TAPS
+            return math.nan if small else float(losses.ssim7(_picture(sr), _picture(hr)))
+
+        def loss(sr: Frame, hr: Frame) -> float:
+            return float(self.pixel_loss(_picture(sr), _picture(hr)))
+
+        return {"ssim": ssim, "loss": loss}
 
     # The loop ------------------------------------------------------------------------------
 
@@ -666,6 +716,8 @@ class Training:
                 pairs = next(batches)
                 waited += time.monotonic() - asked
                 terms = self.learn(pairs)
+                if (self.step - 1) % SSIM_EVERY == 0:
+                    terms |= self.compare(pairs)
                 seen.append(terms)
                 self.tracker.step(self.step, terms)
                 ended = self.step == self.config.steps
@@ -738,6 +790,17 @@ class Training:
         return path
 
 
+def _psnr(sr: Tensor, hr: Tensor) -> float:
+    """Of a batch in [0, 1], dB."""
+    return 10 * math.log10(1 / (float(losses.mse(sr, hr)) + 1e-8))
+
+
+def _picture(frame: Frame) -> Tensor:
+    """(H, W, C) levels of 8 bits as a clip of one frame, (1, 1, C, H, W) in [0, 1]."""
+    pixels = np.ascontiguousarray(frame.transpose(2, 0, 1))
+    return torch.from_numpy(pixels)[None, None].float() / 255
+
+
 @contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
     """While inside, SIGTERM only asks to stop; the function says whether it has."""
@@ -791,10 +854,15 @@ def load_start(network: Any, config: TrainConfig, path: str) -> None:
     network.load_state_dict(own | fitting)
 
 
-def score_bursts(module: nn.Module, bursts: Sequence[Any]) -> list[evaluate.Score]:
-    """PSNR of the denoised reference to the best scan of its burst, and of the reference itself."""
+def score_bursts(
+    module: nn.Module, bursts: Sequence[Any], more: Mapping[str, evaluate.Measure] | None = None
+) -> Iterator[evaluate.Score]:
+    """PSNR of the denoised reference to the best scan of its burst, and of the reference itself.
+
+    Args:
+        more: Measures besides, of levels of 8 bits; see `evaluate.scores`.
+    """
     network: Any = module
-    scores = []
     for number, burst in enumerate(bursts):
         grey = np.asarray(burst).mean(axis=3) / 255
         order = data.choose_target(np.asarray(burst))
@@ -805,10 +873,33 @@ def score_bursts(module: nn.Module, bursts: Sequence[Any]) -> list[evaluate.Scor
         with torch.inference_mode():
             sr = network.centre(lr)[0, 0].clamp(0, 1).numpy()
         wanted = grey[order[0]]
-        errors = [float(np.mean((wanted - x) ** 2)) for x in (sr, grey[order[1]])]
-        psnr, before = (10 * math.log10(1 / max(e, 1e-12)) for e in errors)
-        scores.append(evaluate.Score(f"burst {number}", psnr, before))
-    return scores
+        both = sr, grey[order[1]]
+        psnr, before = (
+            10 * math.log10(1 / max(float(np.mean((wanted - x) ** 2)), 1e-12)) for x in both
+        )
+        truth, *made = ((255 * x)[..., None].astype(np.float32) for x in (wanted, *both))
+        found = {
+            n: (take(made[0], truth), take(made[1], truth)) for n, take in (more or {}).items()
+        }
+        yield evaluate.Score(f"burst {number}", psnr, before, found)
+
+
+def for_epochs(config: TrainConfig, clips: Sequence[Any], epochs: int) -> TrainConfig:
+    """The config with the steps of so many epochs, each of which ends with a save and a score.
+
+    Crops are drawn by chance, so an epoch is the steps in which as many frames are learnt from as
+    the clips have; for bursts, as many windows as there are bursts.
+
+    Args:
+        clips: As `train` takes them.
+    """
+    with torch.random.fork_rng(devices=[]):
+        task = Task(config)
+    one = task.windowed or config.task == "bursts"  # frame that a sample learns from
+    learnt = sum(s.share * s.batch * (1 if one else s.clip_len) for s in config.stages)
+    there = len(clips) if config.task == "bursts" else sum(len(clip.hr) for clip in clips)
+    steps = math.ceil(there / (learnt * config.accumulate))
+    return dataclasses.replace(config, steps=steps * epochs, save_every=steps, validate_every=steps)
 
 
 def config_text(config: TrainConfig) -> str:

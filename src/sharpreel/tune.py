@@ -1019,16 +1019,7 @@ class _Parent:
                 parent.run_id = known["run_id"]
                 parent.client.update_run(parent.run_id, "RUNNING")
                 return parent
-            experiment = parent.client.get_experiment_by_name(tracking.EXPERIMENT)
-            if experiment is None:
-                local = None
-                if not os.environ.get("MLFLOW_TRACKING_URI"):
-                    local = (out.resolve() / "mlartifacts").as_uri()
-                number = parent.client.create_experiment(
-                    tracking.EXPERIMENT, artifact_location=local
-                )
-            else:
-                number = experiment.experiment_id
+            number = tracking.experiment_of(parent.client, out)
             tags = {"mlflow.runName": f"tune {recipe}", "recipe": recipe}
             parent.run_id = parent.client.create_run(number, tags=tags).info.run_id
             journal.write_atomically(note, json.dumps({"uri": uri, "run_id": parent.run_id}))
@@ -1065,15 +1056,12 @@ PLOTS = {
 def draw(study: Study, out: Path) -> list[Path]:
     """Draw a study: out/plots/*.png, and out/plots.html, which needs no network.
 
-    Importances need four complete trials whose values differ. What cannot be drawn is said in a
-    warning: it is not worth losing a search for.
+    What cannot be drawn is said in a warning: it is not worth losing a search for.
 
     Returns:
         The files.
     """
-    values = [t.value for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
-    telling = len(values) >= 4 and len(set(values)) > 1
-    names = {n: f for n, f in PLOTS.items() if n != "importances" or telling}
+    names = _drawable(study)
     made = []
     for draw_them in (_draw_png, _draw_html):
         try:
@@ -1115,13 +1103,30 @@ def _draw_png(study: Study, out: Path, names: Mapping[str, str]) -> list[Path]:
     return made
 
 
-def _draw_html(study: Study, out: Path, names: Mapping[str, str]) -> list[Path]:
+def figures(study: Study, names: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What Optuna draws of a study, as Plotly figures by the names of `PLOTS`.
+
+    Args:
+        names: Which; by default all that can be drawn of what is finished.
+    """
     from optuna import visualization
 
-    parts = []
-    for name, function in names.items():
-        figure: Any = getattr(visualization, function)(study, target_name=GAIN)
-        parts.append(figure.to_html(full_html=False, include_plotlyjs=name == "history"))
+    chosen = _drawable(study) if names is None else names
+    return {n: getattr(visualization, f)(study, target_name=GAIN) for n, f in chosen.items()}
+
+
+def _drawable(study: Study) -> dict[str, str]:
+    """Importances need four complete trials whose values differ."""
+    values = [t.value for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
+    telling = len(values) >= 4 and len(set(values)) > 1
+    return {n: f for n, f in PLOTS.items() if n != "importances" or telling}
+
+
+def _draw_html(study: Study, out: Path, names: Mapping[str, str]) -> list[Path]:
+    parts = [
+        figure.to_html(full_html=False, include_plotlyjs=name == "history")
+        for name, figure in figures(study, names).items()
+    ]
     path = out / "plots.html"
     title = f"<title>{study.study_name}: trials</title>"
     head = f'<!doctype html><html lang="en"><head><meta charset="utf-8">{title}</head><body>'

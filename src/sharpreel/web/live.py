@@ -46,7 +46,7 @@ from flask_sock import Sock
 from simple_websocket import ConnectionClosed
 from werkzeug.exceptions import HTTPException
 
-from sharpreel.engine import OpenVinoEngine, choose_precision
+from sharpreel.engine import OpenVinoEngine, choose
 from sharpreel.live import Newest, check_live
 from sharpreel.ops import Frame as Pixels
 from sharpreel.upscale import upscale_frames
@@ -168,7 +168,7 @@ class _InTurn(OpenVinoEngine):
     """An engine on one thread, of which no more run at a time than there are processors."""
 
     def __init__(self, model: Model, turns: threading.Semaphore) -> None:
-        super().__init__(model, threads=1, precision=choose_precision(model)[0])
+        super().__init__(model, threads=1, precision=choose(model, "cpu").precision)
         self._turns = turns
 
     def run(self, frame: Pixels) -> Pixels:

@@ -1,0 +1,28 @@
+"""The studio's pages, and the way from one to another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from sharpreel.studio import runs_page, test_page, train_page, tune_page
+
+PAGES: dict[str, Callable[[], None]] = {
+    "Train": train_page.show,
+    "Tune": tune_page.show,
+    "Test": test_page.show,
+    "Runs": runs_page.show,
+}
+
+
+def page(title: str) -> Any:
+    """A page of PAGES, as Streamlit knows it."""
+    return st.Page(PAGES[title], title=title, url_path=title.lower(), default=title == "Train")
+
+
+def run() -> None:
+    """Show the page that the address names."""
+    st.set_page_config(page_title="sharpreel studio", layout="wide")
+    st.navigation([page(title) for title in PAGES]).run()

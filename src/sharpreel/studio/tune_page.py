@@ -1,0 +1,162 @@
+"""Tune: start a search of settings, watch its trials, take the best as a recipe."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tomllib
+from typing import Any
+
+import streamlit as st
+
+from sharpreel.errors import InputError, MissingExtra
+from sharpreel.studio import jobs, parts, runs_page, train_page
+from sharpreel.studio.jobs import Job
+
+SPACE = """\
+learning_rate = {type = "float", low = 1e-4, high = 3e-3, log = true}
+loss = {choices = ["charbonnier", "l1", "mse"]}
+"""
+TITLES = {
+    "history": "History",
+    "importances": "Importance",
+    "parallel": "Parallel coordinates",
+    "slice": "Each setting",
+}
+
+
+def show() -> None:
+    st.title("Tune")
+    with parts.errors_shown():
+        found = jobs.all_jobs(jobs.home() / jobs.SEARCHES)
+        job = parts.pick("tune", found, "A new search")
+        if job is None:
+            _form()
+        else:
+            _watch(job)
+
+
+def _form() -> None:
+    names = {n: path for n, path in train_page.recipe_names().items() if not path.endswith(".json")}
+    recipe = names[st.selectbox("Recipe", list(names), key="tune-recipe")]
+    videos = parts.choose_videos("tune", "Videos to learn from and to score on")
+    space = st.text_area("What is searched, as TOML", SPACE, height=120, key="tune-space")
+    settings = st.text_area(
+        "Settings of all trials, NAME=VALUE on a line each", "steps=500", key="tune-settings"
+    )
+    left, middle, right = st.columns(3)
+    trials = left.number_input("Trials", 1, 10_000, 20, key="tune-trials")
+    device = middle.selectbox("Device", ["auto", "cpu", "cuda"], key="tune-device")
+    folder = jobs.home() / jobs.SEARCHES
+    name = right.text_input("Name", jobs.free_name(folder, recipe), key=f"tune-name {recipe}")
+    if st.button("Start search", type="primary", key="tune-start"):
+        job = jobs.new_job(folder, name)
+        fixed = parts.settings_of_lines(settings)
+        _check(recipe, space, fixed, device)
+        source = videos.place(name)
+        job.folder.mkdir(parents=True)
+        path = job.folder / "space.toml"
+        path.write_text(space)
+        words = ["tune", recipe, "--data", str(source), "--out", str(job.folder), "--space",
+                 str(path), "--trials", str(trials), "--device", device, "--json"]  # fmt: skip
+        for key, value in fixed.items():
+            words += ["--set", f"{key}={value}"]
+        about = {"recipe": recipe, "trials": trials}
+        job.start(words, about, {"MLFLOW_TRACKING_URI": runs_page.store_uri()})
+        parts.show_next("tune", job)
+
+
+def _check(recipe: str, space: str, settings: dict[str, str], device: str) -> None:
+    """Raise what is wrong, before anything is decoded."""
+    from sharpreel import recipes, train, tune
+
+    train.check_device(device)
+    recipes.configure(recipe, settings)
+    try:
+        content = tomllib.loads(space)
+    except tomllib.TOMLDecodeError as e:
+        raise InputError(f"What is searched is not TOML: {e}.") from e
+    tune.Space.of(content, "What is searched").check(recipe, settings)
+    runs_page.prepare_store()
+
+
+def _watch(job: Job) -> None:
+    parts.control(job, "tune")
+    best = _best(job)
+    if best is not None:
+        st.success(f"Best: trial {best['trial']}, {best['value']:+.3f} dB over bicubic")
+        if st.button("Take the best as a recipe", key="tune-take"):
+            from sharpreel.studio import pages
+
+            st.session_state["train-recipe-next"] = f"best of {job.name}"
+            st.session_state["train-next"] = ""
+            st.switch_page(pages.page("Train"))
+    parts.live(job, lambda: _live(job))
+
+
+def _best(job: Job) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads((job.folder / "best.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return content
+
+
+def _live(job: Job) -> None:
+    trials = int(job.facts()["about"].get("trials", 1))
+    events = parts.follower(job.events_path).read()
+    told = [e for e in events if e["event"] == "trial"]
+    finished = told[-1]["finished"] if told else 0
+    loaded = [e for e in events if e["event"] == "clip"]
+    if loaded and not told:
+        last = loaded[-1]
+        st.progress(
+            last["done"] / last["total"], f"Clips {last['what']}: {last['done']} of {last['total']}"
+        )
+    st.progress(min(finished / trials, 1.0), f"Trials: {finished} of {trials}")
+    rows = _table(job)
+    if rows:
+        st.dataframe(rows, hide_index=True)
+    _figures(job, finished)
+
+
+def _table(job: Job) -> list[dict[str, str]]:
+    try:
+        with (job.folder / "trials.csv").open(newline="") as file:
+            return [{k: _short(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    except OSError:
+        return []
+
+
+def _short(text: str) -> str:
+    """A number with four digits that count; trials.csv has them all."""
+    try:
+        return f"{float(text):.4g}" if "." in text else text
+    except ValueError:
+        return text
+
+
+def _figures(job: Job, finished: int) -> None:
+    """Optuna's own plots, drawn anew when a trial has ended."""
+    if not finished or not (job.folder / "study.json").is_file():
+        st.caption("Plots come with the first trial that has ended.")
+        return
+    kept: dict[str, tuple[int, Any]] = st.session_state.setdefault("figures", {})
+    if kept.get(job.name, (0, None))[0] != finished:
+        kept[job.name] = (finished, _drawn(job))
+    figures = kept[job.name][1]
+    for tab, name in zip(st.tabs([TITLES[n] for n in figures]), figures, strict=True):
+        tab.plotly_chart(figures[name], key=f"tune-{name}")
+    if "importances" not in figures:
+        st.caption("Importance needs four complete trials whose gains differ.")
+
+
+def _drawn(job: Job) -> dict[str, Any]:
+    try:
+        import optuna
+    except ImportError as e:
+        raise MissingExtra("Tuning", "train") from e
+    from sharpreel import tune
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return tune.figures(tune.open_study(job.folder, job.facts()["about"]["recipe"]))
