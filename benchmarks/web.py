@@ -41,7 +41,12 @@ sys.path.insert(0, str(ROOT / "examples"))
 Pixels = npt.NDArray[np.uint8]
 CAMERA, IN_FLIGHT = 30, 2
 SIZES = ((160, 90), (320, 180))
-PLENTY = {"requests_per_second": 10000, "burst": 10000, "streams_per_client": 64}
+PLENTY = {
+    "requests_per_second": 10000,
+    "burst": 10000,
+    "streams_per_client": 64,
+    "live_clients": 64,
+}
 PIECE = 8 << 20
 
 

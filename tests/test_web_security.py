@@ -22,7 +22,7 @@ from sharpreel.web.gates import Gate, Rate, client_of
 from sharpreel.web.log import JsonFormatter
 from sharpreel.web.settings import Limits, Settings, limits_of
 from sharpreel.web.site import KEY
-from site_process import API, site
+from site_process import API, site, wait_until
 
 LIMITS = Limits(requests_per_second=1000, burst=1000)
 TOKEN = "a long enough token"
@@ -261,7 +261,8 @@ def test_a_site_that_others_can_reach_has_a_token_in_any_case(tmp_path: Path) ->
             app_for(tmp_path, **values)
     with site(tmp_path / "data", "--host", "0.0.0.0") as it:
         assert it.client.api("GET", "/jobs").code == "unauthorized"
-        made = next(line for line in it.log if "Token" in line).split()[-1]
+        (line,) = wait_until(lambda: [line for line in list(it.log) if "Token" in line])
+        made = line.split()[-1]
         assert it.client.api("GET", "/jobs", Authorization=f"Bearer {made}").json == []
         assert not any(made in one.cmdline() for one in it.parts("-m"))
 

@@ -320,9 +320,12 @@ def test_every_line_of_the_log_is_an_object_with_ids(
 ) -> None:
     answer = running.client.ask("GET", "/healthz", headers={"X-Request-ID": "my-own.id"})
     assert answer.headers["x-request-id"] == "my-own.id"
-    lines = [json.loads(line) for line in list(running.log)]
-    assert any(line.get("request_id") == "my-own.id" for line in lines)
-    assert any(line.get("job_id") == finished[1]["id"] for line in lines)
+
+    def told(name: str, value: str) -> bool:
+        return any(json.loads(line).get(name) == value for line in list(running.log))
+
+    wait_until(lambda: told("request_id", "my-own.id"))
+    wait_until(lambda: told("job_id", finished[1]["id"]))
 
 
 def test_a_site_ends_cleanly_and_only_one_runs_on_a_folder(tmp_path: Path, clip: Path) -> None:

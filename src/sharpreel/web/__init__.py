@@ -46,7 +46,7 @@ def create_app(settings: Settings) -> Flask:
     security.protect(app)
     for blueprint in (api.blueprint, health.blueprint, pages.blueprint):
         app.register_blueprint(blueprint)
-    live.register(app)
+    live.register(app, settings.limits.live_clients)
     for rule in app.url_map.iter_rules():
         if rule.rule.startswith(api.PREFIX):
             assert hasattr(app.view_functions[rule.endpoint], MARK), f"{rule} is not marked"

@@ -347,7 +347,7 @@ class _Patient:
                     raise ConnectionClosed(POLICY, "the client does not read")
 
 
-def register(app: Flask, seats: int = 12) -> Seats:
+def register(app: Flask, seats: int) -> Seats:
     """Serve the live socket, to at most so many clients at a time."""
     from sharpreel.web import security
 

@@ -47,6 +47,7 @@ class Limits:
         uploads_per_client: Unfinished uploads at a time.
         jobs_per_client: Jobs that wait or run at a time.
         streams_per_client: Event streams and live sockets at a time, each.
+        live_clients: Live sockets at a time, of all clients.
         connections_per_client: TCP connections at a time.
         requests_per_second: Of one client on average; `burst` at once.
         logins_per_minute: Tries at the token.
@@ -69,6 +70,7 @@ class Limits:
     uploads_per_client: int = 8
     jobs_per_client: int = 16
     streams_per_client: int = 8
+    live_clients: int = 12
     connections_per_client: int = 64
     requests_per_second: float = 30.0
     burst: int = 120

@@ -32,9 +32,9 @@ function show(job) {
       $("samples").hidden = false;
       showSamples(job.results, $("sample-videos"), $("sample-play"));
     }
-  } else if (job.state === "done") {
-    if (state !== "done") showVideos();
-  } else {
+  } else if (job.urls.before && job.urls.after) {
+    if (state !== "done") showVideos(job);
+  } else { // it runs, or browsers do not play it
     showFrames(job);
   }
   state = job.state;
@@ -97,8 +97,7 @@ function showDetails(job) {
 // While it runs: the newest finished frame, before and after.
 function showFrames(job) {
   const now = performance.now();
-  // There is one some time after the first segment is finished.
-  if (!(job.urls?.frame_after ?? job.segment) || job.frames === framesShown.count || now < framesShown.at + 1000 * FRAME_SECONDS) return;
+  if (!job.urls.frame_after || job.frames === framesShown.count || now < framesShown.at + 1000 * FRAME_SECONDS) return;
   framesShown = { at: now, count: job.frames };
   const pictures = [["frame-before", "before"], ["frame-after", "after"]].map(([place, which]) => {
     const picture = new Image();
@@ -107,7 +106,7 @@ function showFrames(job) {
   });
   // Both or none: they are of one frame.
   Promise.all(pictures).then((both) => {
-    if (state === "done") return;
+    if ($("after").src) return;
     for (const [place, src] of both) {
       place.src = src;
       place.hidden = false;
@@ -118,10 +117,10 @@ function showFrames(job) {
 }
 
 // When it is done: both films, playing together.
-function showVideos() {
+function showVideos({ urls }) {
   const before = $("before"), after = $("after"), play = $("play"), seek = $("seek");
   for (const [video, which] of [[before, "before"], [after, "after"]]) {
-    video.src = url(`/jobs/${id}/play/${which}`);
+    video.src = urls[which];
     video.addEventListener("error", () => {
       $("look-note").textContent = "Your browser cannot play this film here. The download holds it as it was made.";
     });

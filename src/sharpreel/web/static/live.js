@@ -132,6 +132,7 @@ class Session {
     this.ready = false;
     this.missedBefore += this.missedThere;
     this.missedThere = 0;
+    reason = reason.replace(/\.$/, "");
     if (REFUSED.includes(code)) {
       this.stop();
       finished("refused", `The server ended this: ${reason || "code " + code}. Start tries again.`, true);
