@@ -287,6 +287,7 @@ def test_a_training_that_fails_shows_its_error_and_the_end_of_its_log(
     assert len(at.get("vega_lite_chart") or at.get("arrow_vega_lite_chart")) == 9
 
 
+@pytest.mark.slow
 def test_a_training_is_found_again_stopped_and_gone_on_with(home: Path, videos: Path) -> None:
     job = Job(home / "runs" / "long")
     words = ["train", "reel-fast", "--data", str(videos), "--out", str(job.folder), *SMALL]
@@ -493,6 +494,7 @@ def test_a_job_is_begun_once_and_is_alive_while_its_process_is(job: Job) -> None
             str(job.folder)]  # fmt: skip
     told = subprocess.run(seen, capture_output=True, text=True, check=True).stdout
     assert told == "True\n"
+    assert job.outcome() == jobs.Outcome("running")
     facts = job.facts()
     assert (facts["about"], facts["environment"]) == ({"k": 1}, {"VARIABLE": "v"})
     os.kill(facts["pid"], signal.SIGKILL)
@@ -512,7 +514,7 @@ Job(Path(sys.argv[1])).start(["0", "--bind", "127.0.0.1"], program="http.server"
     job = Job(tmp_path / "idle")
     assert job.running()
     job.stop()
-    ended(job)
+    assert ended(job) == jobs.Outcome("stopped", "Stopped before it had begun.")
 
 
 def test_jobs_are_listed_newest_first_and_named_apart(tmp_path: Path) -> None:
@@ -633,6 +635,16 @@ def test_without_streamlit_one_line_names_the_extra(monkeypatch: pytest.MonkeyPa
     assert done.stderr == (
         "sharpreel: The studio needs an extra part: pip install 'sharpreel[studio]'.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "only_here"),
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("me", False)],
+)
+def test_hosts_that_others_reach_are_known(host: str, only_here: bool) -> None:
+    from sharpreel import cli_studio
+
+    assert cli_studio.is_loopback(host) == only_here
 
 
 def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ clips than its own: `docs/studio/` was made so.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 
 from media import write_frames
+from sharpreel.studio import jobs
 from test_train import tiles
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -69,8 +71,21 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("studio") / "studio"
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The studio's folder, with a search that has a best."""
+    made = tmp_path_factory.mktemp("studio") / "studio"
+    search = made / jobs.SEARCHES / "found"
+    (search / "studio").mkdir(parents=True)
+    best = {"recipe": "reel-fast", "scale": 2, "set": {"steps": 77}, "value": 0.5, "trial": 3}
+    (search / "best.json").write_text(json.dumps(best))
+    facts = {"words": [], "about": {"recipe": "reel-fast", "trials": 4}, "began": 0}
+    (search / "studio" / "job.json").write_text(json.dumps(facts))
+    (search / "studio" / "events.jsonl").write_text('{"event": "tuned"}\n')
+    return made
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
     words = [sys.executable, "-m", "sharpreel", "studio", "--port", "0", "--folder", str(folder)]
     environment = os.environ | {"MLFLOW_TRACKING_URI": ""}
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -92,6 +107,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield told
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
+            mlflow = jobs.mlflow_job(folder)
+            wait_for(lambda: not mlflow.running(), "MLflow's page ends with the studio")
         finally:
             process.kill()
 
@@ -284,6 +301,16 @@ def click_radio(browser: Any, text: str) -> None:
 
     wait_for(clicked, text)
     settle(browser)
+
+
+def test_the_best_of_a_search_is_taken_as_a_recipe(browser: Any, address: str) -> None:
+    browser.get(f"{address}/tune")
+    choose(browser, "Show", "found")
+    wait_for(lambda: "Best: trial 3, +0.500 dB" in text_of(browser), "the best is named")
+    click(browser, "Take the best as a recipe")
+    wait_for(lambda: "Videos to learn from" in text_of(browser), "the page Train")
+    steps = by_label(browser, "number", "Steps")
+    wait_for(lambda: steps.get_attribute("value") == "77", "its settings")
 
 
 def test_runs_are_shown_and_mlflows_page_opens_beside(browser: Any, address: str) -> None:

@@ -6,6 +6,7 @@ A job is a folder. The command writes its results there; `studio/` in it is ours
     studio/events.jsonl   its standard output: what `--json` tells
     studio/output.log     its standard error
     studio/lock           held by the process as long as it lives
+    studio/stop           there when it was asked to end
 
 The lock is taken before the process begins and inherited by it. The system lets go of it when the
 process is gone, however it ended, so a job is alive exactly while its lock is held: no number of a
@@ -97,6 +98,7 @@ class Job:
             with (own / "lock").open("a") as lock:
                 if not _held(lock):
                     raise UsageError(f"{self.name} is under way already.")
+                (own / "stop").unlink(missing_ok=True)
                 # Until its number is known nobody can stop it, but neither can one that was.
                 journal.write_atomically(own / "job.json", json.dumps(facts))
                 with self.events_path.open("wb") as told, (own / "output.log").open("wb") as log:
@@ -133,6 +135,7 @@ class Job:
         """Ask the process, and those it began, to end; a training saves first."""
         pid = self.facts().get("pid")
         if pid is not None and self.running():
+            (self.folder / "studio" / "stop").touch()
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGTERM)
 
@@ -140,6 +143,8 @@ class Job:
         if self.running():
             return Outcome("running")
         last = next((e for e in reversed(self.events()) if e["event"] in (*ENDED, "error")), None)
+        if last is None and (self.folder / "studio" / "stop").exists():
+            return Outcome("stopped", "Stopped before it had begun.")
         if last is None:
             return Outcome("failed", "It ended without a word: killed, or out of memory.")
         if last["event"] != "error":

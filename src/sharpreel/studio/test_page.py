@@ -13,6 +13,7 @@ from sharpreel.degrade import DEGRADATIONS
 from sharpreel.errors import InputError
 from sharpreel.metrics import PROTOCOLS
 from sharpreel.models import DEFAULT_MODEL, MODELS
+from sharpreel.models.published import PUBLISHED
 from sharpreel.ops import Frame
 from sharpreel.studio import charts, jobs, parts
 from sharpreel.studio.jobs import Job
@@ -46,9 +47,10 @@ def _form() -> None:
     ])  # fmt: skip
     names = {name: name for name, spec in MODELS.items() if spec.bundled and name != "bicubic"}
     names = {DEFAULT_MODEL: DEFAULT_MODEL} | names
+    names |= {f"{name} (downloaded once)": name for name in PUBLISHED}
     model = parts.choose_model("test-model", "Network", names)
     factors: list[int | None] = [None]
-    if model in names:
+    if model in names:  # in the package
         from sharpreel.weights import available_scales
 
         factors = list(available_scales(model))
@@ -181,6 +183,11 @@ def _watch_inference(job: Job) -> None:
     if not result.is_file():
         raise InputError(f"{result}: it is not there any more.")
     st.caption(f"`{result}`, {result.stat().st_size / 1e6:.3g} MB")
+    done: dict[str, Any] = next((e for e in job.events() if e["event"] == "done"), {})
+    for note in done.get("notes", []):
+        st.caption(f"Note: {note}")
+    if done.get("lost"):
+        st.warning(f"{done['lost']} frames of the video did not decode and are missing.")
     small = result.stat().st_size <= parts.HANDED_OVER_MB * 1e6
     if small and result.suffix.lower() in PLAYED:
         st.video(str(result))
