@@ -222,7 +222,7 @@ def test_an_engine_says_how_far_its_network_looks(tmp_path: Path) -> None:
     assert seen["srgan"] == (0, 0, 0)
     assert seen["rbpn"] == (1, 1, 1)
     assert seen["basicvsr"] == (5, 5, 15)
-    assert upscale._lookback(engine) == 7
+    assert upscale.lookback(engine) == 7
 
 
 # What leaves no trace in a checkpoint.

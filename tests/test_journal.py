@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +13,15 @@ import pytest
 
 from sharpreel import journal
 from sharpreel.errors import DiskFullError, ResumableError, UsageError
-from sharpreel.journal import Entry, Journal, digest, identify
+from sharpreel.journal import Entry, Journal, Place, digest, identify
 from sharpreel.video import Frame
 
 SETTINGS: dict[str, Any] = {"scale": 2, "encoder": {"crf": "17"}}
 
 
 def entry(name: str, first: int = 0) -> Entry:
-    return Entry(name, 0, pts=[first, first + 1], order=[0, 1], tail="t", lost=1, last_duration=9)
+    after = "t" if first else ""
+    return Entry(name, 0, [first, first + 1], [0, 1], "t", lost=1, last_duration=9, after=after)
 
 
 def made(output: Path, names: tuple[str, ...] = ("seg-0", "seg-1"), **settings: Any) -> None:
@@ -271,3 +274,71 @@ def test_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     journal.write_atomically(path, "new")
     assert path.read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["settings.json"]
+
+
+# Segments that are finished in another order than they are shown in.
+
+
+def chained(number: int) -> Entry:
+    """The segment of two frames behind segment `number` - 1."""
+    after = "" if number == 0 else f"tail {number - 1}"
+    first = 10 * number
+    return Entry(f"seg-{number}", 0, [first, first + 1], [0, 1], f"tail {number}", after=after)
+
+
+def commit(work: Journal, *numbers: int) -> None:
+    for number in numbers:
+        part = work.path(f"part-{number}")
+        part.write_bytes(b"x")
+        work.commit(part, chained(number))
+
+
+def names(entries: Iterable[Entry]) -> list[str]:
+    return [entry.name for entry in entries]
+
+
+def test_segments_that_come_early_wait_for_those_before_them(tmp_path: Path) -> None:
+    work = Journal(tmp_path / "o.mp4", SETTINGS)
+    commit(work, 2, 0)
+    assert (names(work.entries), names(work.waiting.values())) == (["seg-0"], ["seg-2"])
+    assert work.frames == 4
+    commit(work, 1)
+    assert (names(work.entries), work.waiting) == (["seg-0", "seg-1", "seg-2"], {})
+    work.close()
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_in_whatever_order_segments_come_a_later_run_finds_them_in_theirs(
+    order: tuple[int, ...], tmp_path: Path
+) -> None:
+    work = Journal(tmp_path / "o.mp4", SETTINGS)
+    commit(work, *order[:-1])
+    work.close()
+    again = Journal(tmp_path / "o.mp4", SETTINGS)
+    gap = order[-1]
+    assert names(again.entries) == [f"seg-{k}" for k in range(gap)]
+    assert sorted(names(again.waiting.values())) == [f"seg-{k}" for k in range(gap + 1, 4)]
+    commit(again, gap)
+    assert names(again.entries) == [f"seg-{k}" for k in range(4)]
+    again.close()
+
+
+def test_a_place_is_known_by_the_last_frames_before_it(tmp_path: Path) -> None:
+    work = Journal(tmp_path / "o.mp4", SETTINGS)
+    assert work.place(3) == Place()
+    assert work.place(3).done_until is None
+    commit(work, 0, 1)
+    assert work.place(3) == Place(2, 4, (1, 10, 11), "tail 1")
+    assert work.place(3).done_until == 11
+    assert work.place(3).behind(chained(2), 3) == Place(3, 6, (11, 20, 21), "tail 2")
+    work.close()
+
+
+def test_forgetting_forgets_those_that_wait_too(tmp_path: Path) -> None:
+    work = Journal(tmp_path / "o.mp4", SETTINGS)
+    commit(work, 0, 2)
+    work.forget("because")
+    work.close()
+    again = Journal(tmp_path / "o.mp4", SETTINGS)
+    assert (again.entries, again.waiting) == ([], {})
+    again.close()

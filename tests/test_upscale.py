@@ -345,6 +345,55 @@ def test_a_segment_that_is_not_whole_is_made_again(
     assert sha256(stopped) == uncut("mp4", "bicubic")
 
 
+@pytest.mark.parametrize("model", [SMALL, "bicubic"])
+@pytest.mark.parametrize("gap", [0, 1, 3])
+def test_segments_behind_a_gap_are_not_made_again(
+    model: str,
+    gap: int,
+    sources: dict[str, Path],
+    uncut: Callable[[str, str], str],
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "out.mp4"
+    stop_at(sources["mp4"], output, "segment", times=5, model=model)
+    path = work_folder(output) / "journal.jsonl"
+    entries = journalled(output)
+    lost = entries.pop(gap)
+    path.write_text("".join(json.dumps(e) + "\n" for e in reversed(entries)))
+    (work_folder(output) / lost["name"]).unlink()
+    made: list[Path] = []
+    honest = video.VideoEncoder
+
+    class Counted(honest):  # type: ignore[misc, valid-type]
+        def __init__(self, path: Path, settings: video.EncodeSettings) -> None:
+            made.append(path)
+            super().__init__(path, settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(video, "VideoEncoder", Counted)
+        result, _ = go_on(sources["mp4"], output, model=model)
+    assert result.resumed_frames == sum(len(e["pts"]) for e in entries)
+    assert result.frames == FRAMES
+    again = [p.name for p in made if p.name.startswith("part-seg")]
+    assert again[0] == f"part-{lost['name']}"
+    assert not {f"part-{e['name']}" for e in entries} & set(again)
+    assert sha256(output) == uncut("mp4", model)
+
+
+def test_a_run_that_goes_on_with_fewer_processors_keeps_its_bytes(
+    sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video, "usable_cpus", lambda: 3)
+    whole, output = tmp_path / "whole.mp4", tmp_path / "out.mp4"
+    go_on(sources["mp4"], whole)
+    stop_at(sources["mp4"], output, "segment", times=3)
+    monkeypatch.setattr(video, "usable_cpus", lambda: 1)
+    result, seen = go_on(sources["mp4"], output)
+    assert result.resumed_frames > 0
+    assert seen[0].note == ""
+    assert sha256(output) == sha256(whole)
+
+
 @pytest.mark.parametrize("source", ["mp4", "mkv", "vfr"])
 def test_where_seeking_leads_elsewhere_the_input_is_read_from_its_start(
     source: str,

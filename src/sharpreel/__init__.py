@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from sharpreel.cluster import upscale_videos as upscale_videos
     from sharpreel.errors import SharpreelError as SharpreelError
     from sharpreel.live import LivePicture as LivePicture
     from sharpreel.live import upscale_live as upscale_live
@@ -34,6 +35,7 @@ _HOMES = {
     "Result": "upscale",
     "upscale_frames": "upscale",
     "upscale_video": "upscale",
+    "upscale_videos": "cluster",
     "Model": "weights",
     "load_model": "weights",
 }
@@ -49,6 +51,7 @@ __all__ = [
     "upscale_frames",
     "upscale_live",
     "upscale_video",
+    "upscale_videos",
 ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -44,9 +45,12 @@ from sharpreel.voice import (
 )
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+    from sharpreel.cluster import Cluster
     from sharpreel.plan import Options, Plan
     from sharpreel.trial import Estimate
-    from sharpreel.upscale import Progress, Result
+    from sharpreel.upscale import Maker, Progress, Result
 
 app = typer.Typer(
     name="sharpreel",
@@ -224,6 +228,16 @@ def upscale(
     live: Annotated[
         bool, typer.Option("--live", help="Newest frame first, late ones left out; for pipes.")
     ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", help="Make it on a Ray cluster: auto, ray://HOST:PORT or local."),
+    ] = None,
+    cpus_per_task: Annotated[
+        int | None, typer.Option("--cpus-per-task", help="Processors for each segment: 2.")
+    ] = None,
+    gpus_per_task: Annotated[
+        float, typer.Option("--gpus-per-task", help="GPUs for each segment, such as 1 or 0.25.")
+    ] = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -265,10 +279,15 @@ def upscale(
         piped = str(source) == "-" or str(output) == "-"
         if live and not piped:
             raise UsageError("--live is for pipes: give - as INPUT, or -o -.")
+        if piped and cluster is not None:
+            raise UsageError("--cluster makes files, not pipes: leave it out, or name files.")
         if piped:
             raise typer.Exit(_stream(source, output, options, voice))
-        made: set[Path] = set()
-        codes = [_one(src, out, options, voice, debug, len(jobs) == 1, made) for src, out in jobs]
+        films = Films(options, voice, debug, alone=len(jobs) == 1)
+        if cluster is None:
+            codes = [films.make(job) for job in jobs]
+        else:
+            codes = _on_cluster(films, jobs, (cluster, cpus_per_task, gpus_per_task))
         if len(jobs) == 1:
             raise typer.Exit(codes[0])
         failed = sum(code != 0 for code in codes)
@@ -324,57 +343,95 @@ def list_jobs(source: Path, output: Path | None, recursive: bool) -> list[tuple[
     return jobs
 
 
-def _one(
-    source: Path,
-    output: Path | None,
-    options: Options,
-    voice: Voice,
-    debug: bool,
-    alone: bool,
-    made: set[Path],
-) -> int:
-    """Upscale one input; its exit code. Errors are reported here, so that the next one runs.
+class Films:
+    """Upscales the inputs of one command; several at once on a cluster.
 
     Args:
-        made: The outputs of this command so far, which no other input may have; it is added to.
+        alone: There is only one.
     """
-    from sharpreel.plan import NothingToDo
-    from sharpreel.upscale import plan_for, run
 
-    try:
-        plan = plan_for(source, output, options)
-        if plan.output in made:
-            raise UsageError(
-                f"{source}: its output {plan.output} was made of another input just now. "
-                "Rename one of them."
-            )
-        made.add(plan.output)
-        show_plan_briefly(plan, voice)
-        with progress_shown(plan, voice) as tell:
-            result = run(plan, tell)
-    except NothingToDo as e:
-        voice.event("skipped", input=str(source), reason=str(e))
-        voice.say(f"{source}: skipped, {e}.")
-        return 0
-    except SharpreelError as e:
-        if isinstance(e, DiskFullError | Terminated) and not alone:
-            raise  # the next input would meet the same full disk, or is not wanted
-        if debug:
-            traceback.print_exc()
-        voice.error(e, str(source))
-        if isinstance(e, VerificationError):
-            for difference in e.differences:
-                voice.say(f"  {difference}")
-        return e.exit_code
-    except Exception as e:
-        if alone:
-            raise
-        if debug:
-            traceback.print_exc()
-        voice.error(unexpected(e), str(source))
-        return 1
-    report_result(plan, result, voice)
-    return 1 if result.lost else 0
+    def __init__(self, options: Options, voice: Voice, debug: bool, alone: bool) -> None:
+        self._options, self.voice, self._debug, self._alone = options, voice, debug, alone
+        self._outputs: set[Path] = set()
+        self._lock = threading.Lock()
+        self.maker: Callable[[Plan], Maker] | None = None
+
+    def make(self, job: tuple[Path, Path | None]) -> int:
+        """Upscale one input; its exit code. Errors are told here, so that the next one runs."""
+        from sharpreel.plan import NothingToDo
+        from sharpreel.upscale import plan_for, run
+
+        source, output = job
+        voice = self.voice
+        try:
+            plan = plan_for(source, output, self._options)
+            self._claim(plan)
+            show_plan_briefly(plan, voice)
+            with progress_shown(plan, voice) as tell:
+                result = run(plan, tell, self.maker)
+        except NothingToDo as e:
+            voice.event("skipped", input=str(source), reason=str(e))
+            voice.say(f"{source}: skipped, {e}.")
+            return 0
+        except SharpreelError as e:
+            if isinstance(e, DiskFullError | Terminated) and not self._alone:
+                raise  # the next input would meet the same full disk, or is not wanted
+            if self._debug:
+                traceback.print_exc()
+            voice.error(e, str(source))
+            if isinstance(e, VerificationError):
+                for difference in e.differences:
+                    voice.say(f"  {difference}")
+            return e.exit_code
+        except Exception as e:
+            if self._alone:
+                raise
+            if self._debug:
+                traceback.print_exc()
+            voice.error(unexpected(e), str(source))
+            return 1
+        report_result(plan, result, voice)
+        return 1 if result.lost else 0
+
+    def _claim(self, plan: Plan) -> None:
+        """Raise UsageError when another input of this command has the same output."""
+        with self._lock:
+            if plan.output in self._outputs:
+                raise UsageError(
+                    f"{plan.source}: its output {plan.output} was made of another input just now. "
+                    "Rename one of them."
+                )
+            self._outputs.add(plan.output)
+
+
+def _on_cluster(
+    films: Films, jobs: list[tuple[Path, Path | None]], where: tuple[str, int | None, float]
+) -> list[int]:
+    """Make all inputs as one plan over a cluster; their exit codes."""
+    from sharpreel.cluster import WARNING, Cluster
+
+    wanted = Cluster(*where)
+    if where[0] == "local":
+        films.voice.warn(WARNING)
+    with wanted as there:
+        films.maker = there.film
+        show_cluster(there, films.voice)
+        return there.map(films.make, jobs)
+
+
+def show_cluster(there: Cluster, voice: Voice) -> None:
+    nodes, at_once = len(there.nodes), there.capacity
+    voice.event(
+        "cluster", address=there.address, nodes=nodes, at_once=at_once,
+        cpus_per_task=there.cpus_per_task, gpus_per_task=there.gpus_per_task,
+    )  # fmt: skip
+    voice.say(
+        f"cluster {there.address}: {nodes} node{'' if nodes == 1 else 's'}, {at_once} segments at "
+        f"once, each on {there.cpus_per_task} processors"
+        + (f" and {there.gpus_per_task:g} GPU" if there.gpus_per_task else "")
+    )
+    if not at_once:
+        voice.warn("no node of the cluster has room for a task now; waiting for one that has.")
 
 
 def show_plan_briefly(plan: Plan, voice: Voice) -> None:
@@ -428,10 +485,14 @@ def progress_shown(plan: Plan, voice: Voice) -> Iterator[Callable[[Progress], No
     if voice.as_json:
         yield JsonProgress(voice, str(plan.source))
     elif voice.quiet or not sys.stderr.isatty():
-        yield lambda p: voice.say(f"  {p.note}: starting anew") if p.note else None
+        yield lambda p: voice.say(f"  {remark(p)}") if p.note else None
     else:
-        with bar() as tell:
+        with BARS.one(plan.source.name) as tell:
             yield tell
+
+
+def remark(p: Progress) -> str:
+    return p.note if p.event == "again" else f"{p.note}: starting anew"
 
 
 class JsonProgress:
@@ -447,56 +508,91 @@ class JsonProgress:
         if p.event == "start" and not (p.note or p.resumed_frames):
             return  # nothing to tell yet: the first frame is told at once
         self._next = now + 0.25
-        name = {"start": "resume", "segment": "segment"}.get(p.event, "progress")
+        name = {"start": "resume", "segment": "segment", "again": "again"}.get(p.event, "progress")
         eta = None if p.eta_seconds is None else round(p.eta_seconds, 1)
         self._voice.event(
             name,
             input=self._source,
-            stage="upscale" if p.event in ("start", "progress", "segment") else p.event,
+            stage=p.event if p.event in ("join", "verify") else "upscale",
             frames=p.frames,
             total=p.total,
             fps=round(p.fps, 3),
             eta_seconds=eta,
             segment=p.segment,
-            **({"restarted": p.note} if p.note else {}),
+            **({"nodes": {n: round(fps, 3) for n, fps in p.nodes.items()}} if p.nodes else {}),
+            **({"why" if p.event == "again" else "restarted": p.note} if p.note else {}),
         )
 
 
-@contextmanager
-def bar() -> Iterator[Callable[[Progress], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as RichProgress
+class Bars:
+    """The terminal's progress: a bar for each film that is being made, one or several."""
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.fields[of]} frames"),
-        TextColumn("{task.fields[fps]:.1f} fps"),
-        TextColumn("segment {task.fields[segment]}"),
-        TextColumn("ETA {task.fields[eta]}"),
-    )
-    with RichProgress(*columns, console=Console(stderr=True), transient=True) as rich:
-        task = rich.add_task("upscale", total=None, of="?", fps=0.0, segment=0, eta="?")
+    def __init__(self) -> None:
+        self._rich: RichProgress | None = None
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def one(self, name: str) -> Iterator[Callable[[Progress], None]]:
+        """A callback that draws one film's bar."""
+        with self._lock:
+            rich = self._rich = self._rich or self._begun()
+            task = rich.add_task(name, total=None, of="?", fps=0.0, segment=0, eta="?", nodes="")
 
         def tell(p: Progress) -> None:
             if p.note:
-                rich.console.print(f"  {p.note}: starting anew")
+                rich.console.print(f"  {remark(p)}")
             elif p.event == "start" and p.resumed_frames:
                 rich.console.print(f"  going on after {p.resumed_frames} frames of an earlier run")
             stage = p.event if p.event in ("join", "verify") else "upscale"
             rich.update(
                 task,
-                description=stage,
+                description=stage if len(rich.tasks) == 1 else f"{stage} {name}",
                 completed=p.frames,
                 total=p.total,
                 of=p.total if p.total is not None else "?",
                 fps=p.fps,
                 segment=p.segment + 1,
                 eta=clock(p.eta_seconds),
+                nodes=nodes_in_words(p),
             )
 
-        yield tell
+        try:
+            yield tell
+        finally:
+            with self._lock:
+                rich.remove_task(task)
+                if not rich.tasks:
+                    rich.stop()
+                    self._rich = None
+
+    def _begun(self) -> RichProgress:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        rich = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.fields[of]} frames"),
+            TextColumn("{task.fields[fps]:.1f} fps"),
+            TextColumn("segment {task.fields[segment]}"),
+            TextColumn("ETA {task.fields[eta]}"),
+            TextColumn("{task.fields[nodes]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        rich.start()
+        return rich
+
+
+BARS = Bars()
+
+
+def nodes_in_words(p: Progress) -> str:
+    """What a cluster's nodes make: each one's fps where they are few."""
+    if len(p.nodes) > 3:
+        return f"{len(p.nodes)} nodes, {min(p.nodes.values()):.1f} to {max(p.nodes.values()):.1f}"
+    return ", ".join(f"{node.split(':')[0]} {fps:.1f}" for node, fps in sorted(p.nodes.items()))
 
 
 def _stream(source: Path, output: Path | None, options: Options, voice: Voice) -> int:

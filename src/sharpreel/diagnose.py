@@ -44,7 +44,7 @@ def facts() -> dict[str, Any]:
         f"{name} {'.'.join(map(str, version))}" for name, version in av.library_versions.items()
     )
     found["processors"] = video.usable_cpus()
-    found["instruction sets"] = _instruction_sets()
+    found["instruction sets"] = instruction_sets()
     found["cuda"] = "yes" if engine.cuda_available() else "no"
     found["encoders"] = [
         name for name, codec in video.CODECS.items() if codec.encoder in av.codecs_available
@@ -59,7 +59,8 @@ def facts() -> dict[str, Any]:
     return found
 
 
-def _instruction_sets() -> list[str]:
+def instruction_sets() -> list[str]:
+    """What this processor can do, of that which matters here."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -42,6 +42,7 @@ class Engine(Protocol):
         past, future: Neighbours that `run_clip` looks at beside the frames it makes.
         tile: Side in lr pixels of the tiles that frames are cut to, 0 for whole frames, None
             while that is not decided. It may shrink on the way, when memory does not suffice.
+        sharers: Processes that share the device's memory; each takes its part.
     """
 
     name: str
@@ -51,9 +52,13 @@ class Engine(Protocol):
     past: int
     future: int
     tile: int | None
+    sharers: int
 
     def reset(self) -> None:
         """Forget what was seen: the next frame begins a scene."""
+
+    def fit(self, height: int, width: int) -> None:
+        """Decide the tile for frames of this size, where that is not done, and run nothing."""
 
     def run(self, frame: Frame) -> Frame:
         """(H, W, 3) -> (scale * H, scale * W, 3), same integer type; H and W stay the same."""
@@ -85,6 +90,7 @@ class TiledEngine:
 
     def __init__(self, model: Model, tile: int | None, max_memory: int | None) -> None:
         self.scale, self.tile = model.scale, tile
+        self.sharers = 1
         self._max_memory, self._title = max_memory, model.name
         self._multiple = model.spec.multiple_of
         self._overlap, self._soft, self._step = tile_geometry(model)
@@ -120,8 +126,7 @@ class TiledEngine:
         # What the network is given: both sides a multiple of what it needs.
         rows, columns = self._padded(height), self._padded(width)
         while True:
-            if self.tile is None:
-                self.tile = self._choose(rows, columns)
+            self.fit(height, width)
             side = self.tile or max(rows, columns)
             parts = windows.tiles(rows, columns, side, self._overlap, self._step or 1, self._soft)
             shortage: Exception | None = None
@@ -142,6 +147,10 @@ class TiledEngine:
                 shortage = e.with_traceback(None)  # which would hold the tensors
             self._shrink(rows, columns, shortage)
 
+    def fit(self, height: int, width: int) -> None:
+        if self.tile is None:
+            self.tile = self._choose(self._padded(height), self._padded(width))
+
     def _padded(self, side: int) -> int:
         return -(-side // self._multiple) * self._multiple
 
@@ -150,7 +159,7 @@ class TiledEngine:
         budget = self._max_memory
         if budget is None:
             free = self._free()
-            budget = None if free is None else round(free * memory.SHARE)
+            budget = None if free is None else round(free * memory.SHARE / self.sharers)
         if budget is None or self._step == 0 or budget >= self._plenty(height * width):
             return 0
         side = max(height, width)
@@ -408,6 +417,7 @@ class TorchEngine(TiledEngine):
         tile, max_memory: See `TiledEngine`.
         precision: "float32"; "float16", half precision for frames of eight bits; or "auto", which
             is "float16" on a GPU if a short trial shows the same picture (`HALF_DB`).
+        threads: Processor threads on a CPU, by default all this process may use.
 
     Raises:
         MissingExtra: torch is not installed.
@@ -422,6 +432,7 @@ class TorchEngine(TiledEngine):
         tile: int | None = None,
         max_memory: int | None = None,
         precision: str = "float32",
+        threads: int | None = None,
     ) -> None:
         try:
             import torch
@@ -447,7 +458,7 @@ class TorchEngine(TiledEngine):
             at_once = getattr(self._module, "at_once", 1)
             self.clip_len = at_once if self.past or self.future else 0
         if device == "cpu":
-            torch.set_num_threads(usable_cpus())
+            torch.set_num_threads(threads or usable_cpus())
         else:
             self._module.to(memory_format=torch.channels_last)
         self._state: Any = None
@@ -764,6 +775,7 @@ def choose_engine(
     tile: int | None = None,
     max_memory: int | None = None,
     precision: str = "auto",
+    threads: int | None = None,
 ) -> Engine:
     """The engine that `choose` chooses.
 
@@ -775,6 +787,8 @@ def choose_engine(
         precision: "float32", "float16" (GPU), "int8" (CPU) or "auto": int8 where the network has
             such a graph, which it has only when that was measured to be close enough
             (`quantize.py`), and on a GPU float16 where a trial shows that.
+        threads: Processor threads, by default all this process may use. OpenVINO's picture does
+            not depend on them; the last bits of torch's may.
 
     Raises:
         UsageError: No such engine, device or precision, or not for this network.
@@ -782,10 +796,11 @@ def choose_engine(
     """
     chosen = choose(model, device, engine, precision)
     if chosen.engine == "openvino":
-        return OpenVinoEngine(model, tile=tile, max_memory=max_memory, precision=chosen.precision)
+        return OpenVinoEngine(model, threads, tile, max_memory, chosen.precision)
     return TorchEngine(
-        model, chosen.device, tile=tile, max_memory=max_memory, precision=chosen.precision
-    )
+        model, chosen.device, tile=tile, max_memory=max_memory, precision=chosen.precision,
+        threads=threads,
+    )  # fmt: skip
 
 
 def _against_int8(model: Model) -> str:

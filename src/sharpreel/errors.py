@@ -40,6 +40,10 @@ class MissingExtra(UsageError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs an extra part: pip install 'sharpreel[{extra}]'.")
+        self._arguments = (what, extra)
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        return type(self), self._arguments  # as it travels from a cluster's machine
 
 
 class InputError(SharpreelError):

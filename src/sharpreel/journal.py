@@ -4,6 +4,13 @@ The work folder `<output>.sharpreel/` holds `settings.json` (what the run is: in
 settings), `journal.jsonl` (one line for each finished segment) and the segments. A segment is
 written under another name, flushed to the disk and renamed, and only then journalled; so whatever
 the journal names is whole, wherever the power went off.
+
+Segments may be finished in any order. Each names the frames that it follows (`after`) as the one
+before it names its last ones (`tail`), and so they find their order again:
+
+    line 0   after ""     tail "a"      segment 0
+    line 1   after "b"    tail "c"      segment 2, waits
+    line 2   after "a"    tail "b"      segment 1, and 2 has its place
 """
 
 from __future__ import annotations
@@ -31,7 +38,8 @@ class Entry:
 
     `tail` is a digest of the last input frames, by which a resumed run knows that it found its
     place again; `lost` counts frames of the stretch that did not decode; `last_duration` is the
-    last frame's, as the input has it; `tile` is the engine's when it was finished.
+    last frame's, as the input has it; `tile` is the engine's when it was finished; `after` is the
+    `tail` of the segment before.
     """
 
     name: str
@@ -42,6 +50,34 @@ class Entry:
     lost: int = 0
     last_duration: int = 0
     tile: int = 0
+    after: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a segment begins: behind finished frames, and known by the last of them.
+
+    Attributes:
+        segment: Its number.
+        frames: How many frames are finished.
+        pts: Of the last finished frames, as many as must be seen again.
+        tail: Their digest.
+    """
+
+    segment: int = 0
+    frames: int = 0
+    pts: tuple[int, ...] = ()
+    tail: str = ""
+
+    @property
+    def done_until(self) -> int | None:
+        """The last finished frame's pts."""
+        return self.pts[-1] if self.pts else None
+
+    def behind(self, entry: Entry, length: int) -> Place:
+        """The place behind the segment that begins here."""
+        pts = (*self.pts, *entry.pts)[-length:]
+        return Place(self.segment + 1, self.frames + len(entry.pts), pts, entry.tail)
 
 
 def digest(frames: Iterable[Frame]) -> str:
@@ -68,6 +104,22 @@ def identify(path: Path) -> dict[str, Any]:
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "head_sha256": head}
 
 
+def folder_of(output: Path) -> Path:
+    """The work folder of the run that makes an output."""
+    return output.with_name(output.name + ".sharpreel")
+
+
+def settings_of(folder: Path) -> dict[str, Any] | None:
+    """What the run in a work folder is; {} where that cannot be read, None where none is."""
+    try:
+        stored = json.loads((folder / "settings.json").read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {}
+    return stored if isinstance(stored, dict) else {}
+
+
 class Journal:
     """The work folder of one run.
 
@@ -77,20 +129,22 @@ class Journal:
         resume: False throws away what an earlier run left.
 
     Attributes:
-        entries: Finished segments, in order.
+        entries: Finished segments, in order, without a gap.
+        waiting: Those behind a gap, by what they are `after`.
         restarted: Why an earlier run's segments could not be used, "" when they could.
     """
 
     def __init__(self, output: Path, settings: Mapping[str, Any], resume: bool = True) -> None:
-        self.folder = output.with_name(output.name + ".sharpreel")
+        self.folder = folder_of(output)
         self.entries: list[Entry] = []
+        self.waiting: dict[str, Entry] = {}
         self.restarted = ""
         self._lock: Any = None
         text = json.dumps(settings, sort_keys=True, indent=1)
         try:
             self.folder.mkdir(exist_ok=True)
             self._lock = _lock(self.folder / "lock")
-            stored = self._stored()
+            stored = settings_of(self.folder)
             if stored is None or not resume:  # None: nothing yet, or clearing was cut short
                 self._clear()
             elif stored != json.loads(text):
@@ -103,14 +157,6 @@ class Journal:
         except OSError as e:
             self.close()
             raise write_error(self.folder, e) from e
-
-    def _stored(self) -> Any | None:
-        try:
-            return json.loads((self.folder / "settings.json").read_text())
-        except FileNotFoundError:
-            return None
-        except ValueError:
-            return {}
 
     def _clear(self) -> None:
         for path in self.folder.iterdir():
@@ -131,12 +177,36 @@ class Journal:
                 break  # a torn last line, or a segment that was taken away
             if not whole:
                 break
-            self.entries.append(entry)
+            self._add(entry)
         self._rewrite()
 
+    def _add(self, entry: Entry) -> None:
+        """Put a finished segment in its place, and behind it those that waited for it."""
+        self.waiting[entry.after] = entry
+        while following := self.waiting.pop(self.tail, None):
+            self.entries.append(following)
+
     def _rewrite(self) -> None:
-        lines = "".join(json.dumps(vars(e)) + "\n" for e in self.entries)
+        finished = (*self.entries, *self.waiting.values())
+        lines = "".join(json.dumps(vars(e)) + "\n" for e in finished)
         write_atomically(self.folder / "journal.jsonl", lines)
+
+    @property
+    def tail(self) -> str:
+        """What the next segment is `after`."""
+        return self.entries[-1].tail if self.entries else ""
+
+    def place(self, length: int) -> Place:
+        """Where the next segment begins, known by this many frames before it."""
+        place = Place()
+        for entry in self.entries:
+            place = place.behind(entry, length)
+        return place
+
+    @property
+    def frames(self) -> int:
+        """Frames of all finished segments."""
+        return sum(len(entry.pts) for entry in (*self.entries, *self.waiting.values()))
 
     def path(self, name: str) -> Path:
         return self.folder / name
@@ -155,11 +225,11 @@ class Journal:
             sync(self.folder)
         except OSError as e:
             raise write_error(part, e) from e
-        self.entries.append(entry)
+        self._add(entry)
 
     def forget(self, why: str) -> None:
         """Forget all segments; the run starts over."""
-        self.entries, self.restarted = [], why
+        self.entries, self.waiting, self.restarted = [], {}, why
         self._rewrite()
 
     def close(self) -> None:
@@ -196,8 +266,12 @@ def _lock(path: Path) -> Any:
 
 
 def _what_changed(before: Any, now: Any) -> str:
-    keys = sorted(key for key in {*before, *now} if before.get(key, None) != now.get(key, None))
-    return f"{', '.join(keys) or 'the settings'} changed since the earlier run"
+    return f"{', '.join(differing(before, now)) or 'the settings'} changed since the earlier run"
+
+
+def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """The keys of settings that are not the same in both."""
+    return sorted(key for key in {*a, *b} if a.get(key) != b.get(key))
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -133,22 +133,30 @@ class Plan:
         chosen = self.options
         return engine.choose(self.model, chosen.device, chosen.engine, chosen.precision)
 
-    def choose_engine(self) -> engine.Engine:
-        """What will run the network."""
+    def choose_engine(self, threads: int | None = None) -> engine.Engine:
+        """What will run the network, on so many processors; None: all."""
         chosen = self.options
         return engine.choose_engine(
             self.model, chosen.device, chosen.engine, chosen.tile, chosen.max_memory,
-            chosen.precision,
+            chosen.precision, threads,
         )  # fmt: skip
+
+    def as_begun(self) -> Plan:
+        """This plan, with what an unfinished run of it has from the machine where it began.
+
+        That is the number of the encoder's threads, on which the bytes depend.
+        """
+        begun = journal.settings_of(journal.folder_of(self.output)) or {}
+        threads = dict(begun.get("encoder", {})).get("threads", "")
+        if not (self.options.resume and str(threads).isdecimal()):
+            return self
+        return replace(self, settings=replace(self.settings, threads=int(threads)))
 
     def journal_settings(self, engine_name: str) -> dict[str, Any]:
         """All that the output's bytes depend on; two engines differ in the last bit."""
         settings = asdict(self.settings)
         return {
-            "versions": {
-                "sharpreel": sharpreel.__version__,
-                **{part: importlib.metadata.version(part) for part in ("av", "openvino")},
-            },
+            "versions": versions(),
             "input": journal.identify(self.source),
             "model": {
                 "name": self.model.name,
@@ -285,6 +293,12 @@ class Plan:
             "chapters": self.chapters,
             "notes": list(self.notes),
         }
+
+
+def versions() -> dict[str, str]:
+    """Of the parts on which the output's bytes depend."""
+    parts = {part: importlib.metadata.version(part) for part in ("av", "openvino")}
+    return {"sharpreel": sharpreel.__version__, **parts}
 
 
 class NothingToDo(Exception):

@@ -7,6 +7,9 @@ Each arrow is a generator; `ahead` lets the part before it run in a thread of it
 ahead, so decoder, network and encoder overlap while memory stays what a few frames need, however
 long the film. What is finished is journalled segment by segment, so a run that was killed goes on
 and ends in the same bytes; the output gets its name when it has been verified.
+
+A segment depends on its own frames and a few before it (`journal.Place`), and on nothing else. So
+whoever stands at its place can make it: this process, one that goes on later, another machine.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -28,7 +31,7 @@ import numpy as np
 from sharpreel import journal, ops, pictures, video
 from sharpreel.engine import Engine, choose_engine
 from sharpreel.errors import InputError
-from sharpreel.journal import Entry, Journal
+from sharpreel.journal import Entry, Journal, Place
 from sharpreel.models import DEFAULT_MODEL
 from sharpreel.ops import Frame as Pixels
 from sharpreel.plan import Options, Plan, make_plan
@@ -53,7 +56,9 @@ class Picture:
 class Progress:
     """How far a run is; handed to the progress callback.
 
-    `event` is "start", "progress", "segment" (one more is on the disk), "join" or "verify".
+    `event` is "start", "progress", "segment" (one more is on the disk), "join", "verify" or, on a
+    cluster, "again" (`note` says which segment is made once more, and why). `nodes` are a cluster's
+    machines and the frames a second of each.
     """
 
     event: str
@@ -63,6 +68,7 @@ class Progress:
     segment: int
     resumed_frames: int = 0
     note: str = ""
+    nodes: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def eta_seconds(self) -> float | None:
@@ -279,15 +285,37 @@ def ahead(items: Iterable[T], size: int = AHEAD) -> Generator[T]:
         thread.join()
 
 
-def run(plan: Plan, on_progress: Callable[[Progress], None] | None = None) -> Result:
-    """Do what a plan says; see `upscale_video`."""
+class Context(Protocol):
+    """How many frames around a frame an engine wants; `engine.Engine` says what each is."""
+
+    @property
+    def warm_up(self) -> int: ...
+    @property
+    def clip_len(self) -> int: ...
+    @property
+    def past(self) -> int: ...
+
+
+class Maker(Protocol):
+    """Makes the segments of one plan that its journal lacks: `Here`, or `cluster.Film`."""
+
+    engine_name: str
+
+    def make(self, work: Journal, tell: Callable[[Progress], None]) -> Result: ...
+
+
+def run(
+    plan: Plan,
+    on_progress: Callable[[Progress], None] | None = None,
+    maker: Callable[[Plan], Maker] | None = None,
+) -> Result:
+    """Do what a plan says; see `upscale_video`. `maker`: who makes the segments, else `Here`."""
     tell = on_progress or (lambda progress: None)
-    engine = plan.choose_engine()
-    work = Journal(plan.output, plan.journal_settings(engine.name), plan.options.resume)
+    plan = plan.as_begun()
+    chosen = (maker or Here)(plan)
+    work = Journal(plan.output, plan.journal_settings(chosen.engine_name), plan.options.resume)
     try:
-        if work.entries and plan.options.tile is None:
-            engine.tile = work.entries[-1].tile  # go on as it was, whatever memory there is now
-        result = _make_segments(plan, work, engine, tell)
+        result = chosen.make(work, tell)
         if result.frames == 0:
             work.remove()
             raise InputError(f"{plan.source}: no frame lies between --start and --end.")
@@ -304,144 +332,183 @@ def run(plan: Plan, on_progress: Callable[[Progress], None] | None = None) -> Re
     return result
 
 
-def _make_segments(
-    plan: Plan, work: Journal, engine: Engine, tell: Callable[[Progress], None]
-) -> Result:
-    """Make and journal every segment that an earlier run has not."""
-    frames, report, tail = _frames_left(plan, work, _lookback(engine))
-    entries = work.entries
-    done_until = entries[-1].pts[-1] if entries else None
-    resumed = sum(len(e.pts) for e in entries)
-    lost_before = sum(e.lost for e in entries)
-    progress = Progress("start", resumed, plan.num_frames, 0.0, len(entries), resumed)
-    tell(replace(progress, note=work.restarted))
-    cues = cue(
-        ahead(frames),
-        plan.info.time_base,
-        engine.warm_up,
-        len(entries),
-        done_until,
-        plan.options.segment_seconds,
-        keeps_state=not engine.clip_len,
-    )
-    began = time.perf_counter()
-    segment: _OpenSegment | None = None
-    with closing(ahead(sharpen(cues, engine))) as made:
-        try:
-            for picture in made:
-                if segment is None or segment.number != picture.segment:
-                    if segment is not None:
-                        segment.commit(report)
-                        tell(replace(progress, event="segment"))
-                    segment = _OpenSegment(plan, work, picture.segment, tail, engine)
-                segment.write(picture)
-                count = progress.frames + 1
-                fps = (count - resumed) / (time.perf_counter() - began)
-                progress = replace(
-                    progress,
-                    event="progress",
-                    frames=count,
-                    fps=fps,
-                    segment=picture.segment,
-                )
-                tell(progress)
-            if segment is not None:
-                segment.commit(report)
-                tell(replace(progress, event="segment"))
-        except BaseException:
-            if segment is not None:
-                segment.abandon()
-            raise
-    new = [e for e in report.errors if done_until is None or e[0] > done_until]
-    return Result(
-        output=plan.output,
-        frames=progress.frames,
-        lost=lost_before + len(new) + report.missing,
-        seconds=time.perf_counter() - began,
-        fps=progress.fps,
-        engine=engine.name,
-        resumed_frames=resumed,
-        notes=_afterwards(report),
-    )
+class Here:
+    """Makes segments in this process, one after the other."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.engine = plan, plan.choose_engine()
+        self.engine_name = self.engine.name
+
+    def make(self, work: Journal, tell: Callable[[Progress], None]) -> Result:
+        if work.entries and self.plan.options.tile is None:
+            self.engine.tile = work.entries[-1].tile  # as it was, whatever memory there is now
+        source = frames_left(self.plan, work, lookback(self.engine))
+        meter = Meter(self.plan, work, tell)
+        while self._reach_finished(work, source, meter):
+            source = frames_left(self.plan, work, lookback(self.engine))
+        return meter.result(self.plan, work, source.report, self.engine_name)
+
+    def _reach_finished(self, work: Journal, source: Source, meter: Meter) -> bool:
+        """Make segments up to the end, or up to one that was finished before: then True."""
+        place = source.place
+        cues = cues_behind(place, ahead(source.frames), self.plan, self.engine)
+        with closing(ahead(sharpen(cues, self.engine))) as made:
+            for number, pictures in itertools.groupby(made, lambda picture: picture.segment):
+                name = self.plan.segment_name(number)
+                part = work.path(f"part-{name}")
+                sink: Sink = self.plan.sink(part)
+                write_segment(pictures, sink, source.tail, lambda p: meter.add(p.segment))
+                entry = entry_behind(place, name, sink.pts, source)
+                work.commit(part, replace(entry, order=sink.order, tile=self.engine.tile or 0))
+                meter.tell("segment")
+                if len(work.entries) > number + 1:
+                    return True
+                place = place.behind(entry, lookback(self.engine))
+        return False
 
 
-class _OpenSegment:
-    """The segment that is being encoded, until it is in the journal.
+class Meter:
+    """Counts the frames of a run and tells of them."""
 
-    Args:
-        tail: The last input frames that were shown, of this segment and those before it.
-    """
+    def __init__(self, plan: Plan, work: Journal, tell: Callable[[Progress], None]) -> None:
+        self._on_progress, self._began = tell, time.perf_counter()
+        done = work.frames
+        self.progress = Progress("start", done, plan.num_frames, 0.0, len(work.entries), done)
+        self.tell("start", work.restarted)
 
-    def __init__(
-        self, plan: Plan, work: Journal, number: int, tail: deque[Frame], engine: Engine
-    ) -> None:
-        self.number, self._engine = number, engine
-        self._work, self._name = work, plan.segment_name(number)
-        self._part = work.path(f"part-{self._name}")
-        self._sink: Sink = plan.sink(self._part)
-        self._tail = tail
+    def tell(self, event: str, note: str = "") -> None:
+        self._on_progress(replace(self.progress, event=event, note=note))
 
-    def write(self, picture: Picture) -> None:
-        self._sink.write(picture.sr)
-        self._tail.append(picture.lr)
-
-    def commit(self, report: video.ReadReport) -> None:
-        self._sink.close()
-        pts = self._sink.pts
-        before = self._work.entries[-1].pts[-1] if self._work.entries else None
-        entry = Entry(
-            name=self._name,
-            size=0,
-            pts=pts,
-            order=self._sink.order,
-            tail=journal.digest(self._tail),
-            lost=sum(at <= pts[-1] and (before is None or at > before) for at, _ in report.errors),
-            last_duration=self._tail[-1].duration,
-            tile=self._engine.tile or 0,
+    def add(self, segment: int, frames: int = 1, nodes: Mapping[str, float] | None = None) -> None:
+        before = self.progress
+        count = before.frames + frames
+        fps = (count - before.resumed_frames) / (time.perf_counter() - self._began)
+        self.progress = replace(
+            before, frames=count, fps=fps, segment=segment, nodes=nodes or before.nodes
         )
-        self._work.commit(self._part, entry)
+        self.tell("progress")
 
-    def abandon(self) -> None:
-        self._sink.abandon()
+    def result(self, plan: Plan, work: Journal, report: video.ReadReport, engine: str) -> Result:
+        end = work.entries[-1].pts[-1] if work.entries else None
+        behind = sum(end is None or at > end for at, _ in report.errors)
+        return Result(
+            output=plan.output,
+            frames=self.progress.frames,
+            lost=sum(e.lost for e in work.entries) + behind + report.missing,
+            seconds=time.perf_counter() - self._began,
+            fps=self.progress.fps,
+            engine=engine,
+            resumed_frames=self.progress.resumed_frames,
+            notes=_afterwards(report),
+        )
 
 
-def _lookback(engine: Engine) -> int:
+def write_segment(
+    pictures: Iterable[Picture],
+    sink: Sink,
+    tail: deque[Frame],
+    tell: Callable[[Picture], None] = lambda picture: None,
+) -> None:
+    """Encode the pictures of one segment; `tail` gets the input frames that they show."""
+    try:
+        for picture in pictures:
+            sink.write(picture.sr)
+            tail.append(picture.lr)
+            tell(picture)
+        sink.close()
+    except BaseException:
+        sink.abandon()
+        raise
+
+
+def lookback(engine: Context) -> int:
     """Finished frames that a run which goes on must see again to make what an uncut one makes."""
     if engine.clip_len:
         return engine.past + 2  # two more, for the scene cuts among them
     return max(engine.warm_up, 1)
 
 
-def _frames_left(
-    plan: Plan, work: Journal, length: int
-) -> tuple[Iterator[Frame], video.ReadReport, deque[Frame]]:
-    """The frames that an earlier run did not finish, after the last ones it did, and those alone.
+@dataclass(frozen=True)
+class Source:
+    """The input from a place on.
 
-    The place is found by seeking and proved by the digest of the last finished frames; where the
-    proof fails, the input is read from its beginning; where that disagrees too, all is made anew.
+    Attributes:
+        place: What is finished before.
+        frames: The last finished frames once more, and all that follow.
+        report: What did not decode, so far.
+        tail: The last frames that were shown, now the finished ones; who shows more adds them.
     """
-    if not work.entries:
-        return (*plan.frames(), deque(maxlen=length))
-    last = work.entries[-1]
-    known = [pts for entry in work.entries for pts in entry.pts]
-    place = known[-length:]
-    frames, report = plan.frames(place[0])
-    seen = list(itertools.islice(frames, len(place)))
-    if [f.pts for f in seen] == place and journal.digest(seen) == last.tail:
-        return itertools.chain(seen, frames), report, deque(seen, length)
-    _close(frames)
-    frames, report = plan.frames()
-    recent: deque[Frame] = deque(maxlen=length)
-    for pts in known:
-        frame = next(frames, None)
-        if frame is None or frame.pts != pts:
-            break
-        recent.append(frame)
-    if [f.pts for f in recent] == place and journal.digest(recent) == last.tail:
-        return itertools.chain(list(recent), frames), report, recent
-    _close(frames)
-    work.forget("the input no longer decodes to the same frames")
-    return (*plan.frames(), deque(maxlen=length))
+
+    place: Place
+    frames: Iterator[Frame]
+    report: video.ReadReport
+    tail: deque[Frame]
+
+
+class OtherFrames(Exception):
+    """The input does not decode to the frames that were there before."""
+
+
+def frames_behind(plan: Plan, place: Place, length: int) -> Source:
+    """The input from a place on that is known by this many frames before it.
+
+    It is found by seeking and proved by the digest of the finished frames; where the proof fails,
+    the input is read from its beginning.
+
+    Raises:
+        OtherFrames: That disagrees too.
+    """
+    if not place.frames:
+        frames, report = plan.frames()
+        return Source(place, frames, report, deque(maxlen=length))
+    for start, count in ((place.pts[0], len(place.pts)), (None, place.frames)):
+        frames, report = plan.frames(start)
+        tail = deque(itertools.islice(frames, count), length)
+        if tuple(f.pts for f in tail) == place.pts and journal.digest(tail) == place.tail:
+            return Source(place, itertools.chain(list(tail), frames), report, tail)
+        _close(frames)
+    raise OtherFrames
+
+
+def frames_left(plan: Plan, work: Journal, length: int) -> Source:
+    """The input behind what is journalled; where it decodes otherwise, all is made anew."""
+    try:
+        return frames_behind(plan, work.place(length), length)
+    except OtherFrames:
+        work.forget("the input no longer decodes to the same frames")
+        return frames_behind(plan, Place(), length)
+
+
+def cues_behind(
+    place: Place, frames: Iterable[Frame], plan: Plan, engine: Context
+) -> Iterator[Cue]:
+    """What to run from a place on; `frames` begin with the finished ones by which it is known."""
+    return cue(
+        frames,
+        plan.info.time_base,
+        engine.warm_up,
+        place.segment,
+        place.done_until,
+        plan.options.segment_seconds,
+        keeps_state=not engine.clip_len,
+    )
+
+
+def entry_behind(place: Place, name: str, pts: list[int], source: Source) -> Entry:
+    """What the journal says of the segment at a place, but for what its encoder tells."""
+    before = place.done_until
+    return Entry(
+        name=name,
+        size=0,
+        pts=pts,
+        order=[],
+        tail=journal.digest(source.tail),
+        lost=sum(
+            at <= pts[-1] and (before is None or at > before) for at, _ in source.report.errors
+        ),
+        last_duration=source.tail[-1].duration,
+        after=place.tail,
+    )
 
 
 def _close(frames: Iterator[Frame]) -> None:

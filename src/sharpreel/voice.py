@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,29 +30,38 @@ Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 
 
 class Voice:
-    """Where words go: people read stderr, programs read stdout."""
+    """Where words go: people read stderr, programs read stdout. Threads may share one."""
 
     def __init__(self, as_json: bool, quiet: bool) -> None:
         self.as_json, self.quiet = as_json, quiet
+        self._lock = threading.Lock()
+
+    def _print(self, text: str, to_stderr: bool = False) -> None:
+        with self._lock:
+            print(text, file=sys.stderr if to_stderr else sys.stdout, flush=True)
 
     def event(self, event: str, **values: Any) -> None:
         """One JSON object on stdout, with --json."""
         if self.as_json:
-            print(json.dumps({"event": event, **values}, default=str), flush=True)
+            self._print(json.dumps({"event": event, **values}, default=str))
 
     def say(self, text: str) -> None:
         """A line for people; not with --quiet or --json."""
         if not (self.quiet or self.as_json):
-            print(text, file=sys.stderr, flush=True)
+            self._print(text, to_stderr=True)
+
+    def warn(self, text: str) -> None:
+        """A line that people must see, with --quiet too."""
+        self._print(f"sharpreel: warning: {text}", to_stderr=True)
 
     def result(self, text: str) -> None:
         """A line of the answer itself."""
         if not self.as_json:
-            print(text, flush=True)
+            self._print(text)
 
     def error(self, error: BaseException, source: str | None = None) -> None:
         self.event("error", input=source, type=type(error).__name__, message=str(error))
-        print(f"sharpreel: {error}", file=sys.stderr, flush=True)
+        self._print(f"sharpreel: {error}", to_stderr=True)
 
 
 def settings_of(words: list[str] | None) -> dict[str, str]:

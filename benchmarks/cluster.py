@@ -1,0 +1,307 @@
+"""What a cluster costs beside one process, and what it would do with more machines than there are.
+
+    python benchmarks/cluster.py [--seconds 60] [--size 640x360] [--film FILE] [--json FILE]
+                                 [--update-docs]
+
+Two things are measured on this machine, in seconds of processor time, which a loaded machine does
+not change as it changes the clock's: the same film made by one process and by a Ray cluster of this
+machine (driver, workers and Ray's own processes, all counted), which must be the same bytes; and
+what each step of a segment takes. With those a simulation of a film's segments, one event after
+the other, tells how many machines the driver, its network and the storage can keep busy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import heapq
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from sharpreel import journal, video
+from sharpreel.cluster import WAITING, Cluster, Film, Job, Made
+from sharpreel.plan import Options, Plan
+from sharpreel.upscale import Context, Progress, cues_behind, frames_behind, plan_for, run
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs" / "cluster.md"
+SHARPREEL = [sys.executable, "-m", "sharpreel.cli"]
+MARK = "SHARPREEL_BENCHMARK"
+FILM_SECONDS = 7200
+LINK_BYTES = 1.25e9  # a second: 10 Gbit/s, for the driver's network and for the storage
+WORKERS = (1, 10, 100, 1000)
+
+
+def cpu_seconds(command: list[str]) -> float:
+    """Processor seconds of a command and of every process that it or its children start.
+
+    Raises:
+        SystemExit: It failed.
+    """
+    token = uuid.uuid4().hex
+    spent: dict[tuple[int, float], float] = {}
+    env = {**os.environ, MARK: token}
+    child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
+    while True:
+        ended = child.poll() is not None
+        left = 0
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) != token:
+                    continue
+                times = process.cpu_times()
+                spent[process.pid, process.create_time()] = times.user + times.system
+                left += 1
+            except psutil.Error:
+                continue
+        if ended and not left:
+            break
+        time.sleep(0.2)
+    if child.returncode:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return sum(spent.values())
+
+
+def compare(film: Path, folder: Path) -> dict[str, float]:
+    """Processor seconds of the film made here and by a cluster; the bytes must be equal."""
+    seconds, digests = {}, set()
+    for name, more in {"here": [], "cluster": ["--cluster", "local"]}.items():
+        output = folder / f"{name}.mp4"
+        seconds[name] = cpu_seconds([*SHARPREEL, "upscale", str(film), "-o", str(output), *more])
+        digests.add(hashlib.sha256(output.read_bytes()).hexdigest())
+        print(f"{name}: {seconds[name]:.1f} s of processor time", flush=True)
+    if len(digests) != 1:
+        raise SystemExit("the cluster made other bytes")
+    return seconds
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What each step takes, measured: seconds of processor time and bytes.
+
+    Attributes:
+        scan: Driver, a frame: decode and find the cuts.
+        ship: Driver, a frame: decode once more and put it into Ray's store.
+        commit: Driver, a segment: flush, rename, journal.
+        finish: Driver, a frame: join and verify.
+        segments: Worker: each segment's time.
+        frames: Frames of a segment.
+        frame_bytes, input_bytes, output_bytes: A raw frame; a segment's part of both files.
+    """
+
+    scan: float
+    ship: float
+    commit: float
+    finish: float
+    segments: list[float]
+    frames: float
+    frame_bytes: int
+    input_bytes: float
+    output_bytes: float
+
+
+class Watched(Film):
+    """Keeps what its tasks took."""
+
+    made: list[tuple[Job, Made]]
+    commits: list[float]
+
+    def _commit(self, job: Job, made: Made) -> None:
+        began = time.thread_time()
+        super()._commit(job, made)
+        self.commits.append(time.thread_time() - began)
+        self.made.append((job, made))
+
+
+def measure(film: Path, folder: Path) -> Steps:
+    """Take a film apart: every step of a cluster's run by itself."""
+    plan = plan_for(film, folder / "steps.mp4", Options())
+    watched: list[Watched] = []
+    marks: dict[str, float] = {}
+
+    with Cluster("local") as there:
+
+        def maker(plan: Plan) -> Watched:
+            one = Watched(there, plan, 0)
+            one.made, one.commits = [], []
+            watched.append(one)
+            return one
+
+        def mark(progress: Progress) -> None:
+            marks.setdefault(progress.event, time.process_time())
+
+        result = run(plan, mark, maker)
+        ended = time.process_time()
+        (one,) = watched
+        scan = seconds_a_frame(plan, one.context)
+        sample = [frame for frame, _ in zip(plan.frames()[0], range(50), strict=False)]
+        began = time.process_time()
+        kept = [there.ray.put(frame) for frame in sample]
+        put = (time.process_time() - began) / len(kept)
+    # A film's last segment is shorter than the others, and the first compiles the network.
+    whole = [(job, made) for job, made in one.made if 0 < job.place.segment < len(one.made) - 1]
+    frames = sum(len(job.entry.pts) for job, _ in whole) / len(whole)
+    share = frames / result.frames
+    return Steps(
+        scan=scan,
+        ship=scan + put,
+        commit=sum(one.commits) / len(one.commits),
+        finish=(ended - marks["join"]) / result.frames,
+        segments=[made.cpu_seconds for _, made in whole],
+        frames=frames,
+        frame_bytes=sample[0].pixels.nbytes,
+        input_bytes=film.stat().st_size * share,
+        output_bytes=result.output.stat().st_size * share,
+    )
+
+
+def seconds_a_frame(plan: Plan, context: Context) -> float:
+    """Processor seconds of the scan, without anything else."""
+    source = frames_behind(plan, journal.Place(), 1)
+    began, count = time.process_time(), 0
+    for _ in cues_behind(source.place, source.frames, plan, context):
+        count += 1
+    return (time.process_time() - began) / count
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A simulated film: how fast, and how busy each part was from its start to its end."""
+
+    workers: int
+    shipped: bool
+    seconds: float
+    fps: float
+    busy: dict[str, float]
+
+
+def simulate(steps: Steps, workers: int, cpus: int, shipped: bool) -> Outcome:
+    """A film of two hours on so many workers of `cpus` processors each.
+
+    Every part serves one segment after the other: the driver's scan, the network (the driver's
+    where frames are shipped, the storage's where they are read by path), and the journal. A segment
+    is scanned when fewer than `WAITING` for each worker are under way.
+    """
+    count = round(FILM_SECONDS * 25 / steps.frames)
+    scan = steps.frames * (steps.scan + (steps.ship if shipped else 0))
+    inward = (
+        steps.frames * steps.frame_bytes if shipped else 1.25 * steps.input_bytes
+    ) / LINK_BYTES
+    outward = steps.output_bytes / LINK_BYTES
+    spent = dict.fromkeys(("scan", "network", "workers", "journal"), 0.0)
+    scanned = sent = 0.0
+    free = [0.0] * workers  # when each worker is
+    ends: list[float] = []  # of the segments under way
+    made: list[float] = []
+    for k in range(count):
+        if len(ends) == WAITING * workers:
+            scanned = max(scanned, heapq.heappop(ends))
+        scanned += scan
+        sent = max(sent, scanned) + inward + outward
+        work = steps.segments[k % len(steps.segments)] / cpus
+        end = max(heapq.heappop(free), sent) + work
+        heapq.heappush(free, end)
+        heapq.heappush(ends, end)
+        made.append(end)
+        spent["scan"] += scan
+        spent["network"] += inward + outward
+        spent["workers"] += work / workers
+        spent["journal"] += steps.commit
+    committed = 0.0
+    for end in sorted(made):
+        committed = max(committed, end) + steps.commit
+    busy = {name: seconds / committed for name, seconds in spent.items()}
+    seconds = committed + FILM_SECONDS * 25 * steps.finish
+    return Outcome(workers, shipped, seconds, FILM_SECONDS * 25 / seconds, busy)
+
+
+def processor() -> str:
+    """This machine's, in the words of the system."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def tables(size: str, seconds: dict[str, float], steps: Steps, cpus: int) -> str:
+    """What was found, for the docs."""
+    more = 100 * (seconds["cluster"] / seconds["here"] - 1)
+    work = sum(steps.segments) / len(steps.segments)
+    lines = [
+        f"A film of {size}, default network, 2x, tasks of {cpus} processors, {processor()}:",
+        "",
+        "| | processor time |",
+        "| --- | --- |",
+        f"| one process, whole run | {seconds['here']:.1f} s |",
+        f"| `--cluster local`, with Ray's own | {seconds['cluster']:.1f} s (**{more:+.1f} %**) |",
+        f"| worker, a segment of {steps.frames:.0f} frames | {work:.1f} s |",
+        f"| driver, scan | {1000 * steps.scan:.2f} ms a frame |",
+        f"| driver, where frames of {steps.frame_bytes / 1e6:.2f} MB are shipped | "
+        f"{1000 * steps.ship:.2f} ms a frame more |",
+        f"| driver, journal | {1000 * steps.commit:.1f} ms a segment |",
+        f"| driver, join and verify | {1000 * steps.finish:.3f} ms a frame |",
+        "",
+        f"Simulated with these: two hours at 25 fps, workers of {cpus} processors, 10 Gbit/s.",
+        "",
+        "| workers | frames | film fps | whole film | workers busy | scan | network | journal |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for shipped in (False, True):
+        for workers in WORKERS:
+            o = simulate(steps, workers, cpus, shipped)
+            share = {name: f"{100 * value:.0f} %" for name, value in o.busy.items()}
+            lines.append(
+                f"| {workers} | {'shipped' if shipped else 'by path'} | {o.fps:.0f} | "
+                f"{o.seconds / 60:.1f} min | {share['workers']} | {share['scan']} | "
+                f"{share['network']} | {share['journal']} |"
+            )
+    return "\n".join(lines)
+
+
+def make_film(film: Path, size: str, seconds: float) -> Path:
+    script = [sys.executable, str(ROOT / "examples" / "make_clip.py"), str(film)]
+    command = [*script, "--size", size, "--seconds", str(seconds)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return film
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--size", default="640x360")
+    parser.add_argument("--film", type=Path, help="one that make_clip.py has made before")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--update-docs", action="store_true")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        film = chosen.film or make_film(folder / "film.mp4", chosen.size, chosen.seconds)
+        seconds = compare(film, folder)
+        steps = measure(film, folder)
+    cpus = min(2, video.usable_cpus())
+    said = tables(chosen.size, seconds, steps, cpus)
+    print(said)
+    if chosen.json:
+        found: dict[str, Any] = {"seconds": seconds, "steps": asdict(steps)}
+        chosen.json.write_text(json.dumps(found, indent=1))
+    if chosen.update_docs:
+        before, start, rest = DOCS.read_text().partition("<!-- cluster:start -->\n")
+        _, end, after = rest.partition("<!-- cluster:end -->")
+        DOCS.write_text(f"{before}{start}{said}\n{end}{after}")
+
+
+if __name__ == "__main__":
+    main()
