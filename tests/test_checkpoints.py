@@ -294,7 +294,7 @@ def test_a_choice_that_cannot_be_made_is_one_line(word: str, message: str, tmp_p
 def test_a_bundled_network_has_nothing_to_set(clip: Path) -> None:
     done = run_cli("upscale", clip, "--set", "residual=true")
     assert done.exit_code == 2
-    assert "reel-fast has nothing that could be set" in done.output
+    assert "reel has nothing that could be set" in done.output
 
 
 def test_a_run_with_other_choices_is_another_run(tmp_path: Path) -> None:

@@ -26,7 +26,6 @@ from sharpreel import cluster, weights
 from sharpreel.cli import app
 from sharpreel.cluster import Cluster, Commission, Film, Job, Slots, upscale_videos
 from sharpreel.errors import InputError, MissingExtra, SharpreelError, UsageError
-from sharpreel.models import DEFAULT_MODEL
 from sharpreel.plan import Options
 from sharpreel.upscale import Progress, Result, plan_for, run, upscale_video
 from terminal import DEADLINE, events, sharpreel, started, wait_for
@@ -34,6 +33,7 @@ from terminal import DEADLINE, events, sharpreel, started, wait_for
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
+SMALL = "reel-fast"  # as any causal network, and in the least time
 FRAMES, SEGMENT = 60, 0.24  # eight segments and more, shorter than the network's warm-up
 NODES = 2
 
@@ -130,7 +130,7 @@ def make(
         if tell is not None:
             tell(progress)
 
-    options = {"model": DEFAULT_MODEL, "segment_seconds": SEGMENT, **options}
+    options = {"model": SMALL, "segment_seconds": SEGMENT, **options}
     plan = plan_for(source, output, Options(**options))
     return run(plan, told, there.film), seen
 
@@ -140,7 +140,7 @@ def test_a_causal_network_makes_the_same_bytes(
 ) -> None:
     output = tmp_path / "out.mp4"
     result, seen = make(there, source, output)
-    assert sha256(output) == sha256(alone(DEFAULT_MODEL))
+    assert sha256(output) == sha256(alone(SMALL))
     assert (result.frames, result.resumed_frames, result.lost) == (FRAMES, 0, 0)
     assert result.engine.startswith("openvino")
     assert sum(p.event == "segment" for p in seen) > NODES
@@ -168,7 +168,7 @@ def test_machines_that_share_no_disk_get_the_frames_and_send_the_segments(
 ) -> None:
     output = tmp_path / "out.mp4"
     make(there, source, output)
-    assert sha256(output) == sha256(alone(DEFAULT_MODEL))
+    assert sha256(output) == sha256(alone(SMALL))
 
 
 @pytest.mark.usefixtures("nothing_shared")
@@ -208,7 +208,7 @@ def test_a_node_that_is_killed_costs_only_its_segment(
 ) -> None:
     path = make_clip(tmp_path / "in.mp4", size=(256, 160), frames=72, options={"g": "12"})
     wanted, output = tmp_path / "wanted.mp4", tmp_path / "out.mp4"
-    upscale_video(path, wanted, segment_seconds=SEGMENT)
+    upscale_video(path, wanted, model=SMALL, segment_seconds=SEGMENT)
     victim = nodes.add_node(num_cpus=1, object_store_memory=100 << 20)
     killed = False
 
@@ -308,8 +308,8 @@ def test_a_killed_driver_goes_on_from_its_journal(
 ) -> None:
     path = make_clip(tmp_path / "in.mp4", size=(192, 128), frames=96, options={"g": "12"})
     wanted, output = tmp_path / "wanted.mp4", tmp_path / "out.mp4"
-    upscale_video(path, wanted, segment_seconds=SEGMENT)
-    command = ["upscale", path, "-o", output, "--segment-seconds", SEGMENT, "--json"]
+    upscale_video(path, wanted, model=SMALL, segment_seconds=SEGMENT)
+    command = ["upscale", path, "-o", output, "-m", SMALL, "--segment-seconds", SEGMENT, "--json"]
     with started(*command, "--cluster", "auto") as process:
         wait_for(process, "segment", times=3)
         process.kill()
@@ -318,7 +318,7 @@ def test_a_killed_driver_goes_on_from_its_journal(
     if where == "cluster":
         result, _ = make(there, path, output)
     else:
-        result = upscale_video(path, output, segment_seconds=SEGMENT)
+        result = upscale_video(path, output, model=SMALL, segment_seconds=SEGMENT)
     assert 18 <= result.resumed_frames < 96
     assert result.frames == 96
     assert sha256(output) == sha256(wanted)
@@ -379,7 +379,7 @@ def test_a_straggler_is_made_by_a_second_worker_too(
     _, seen = make(there, source, output)
     assert any("made by a second worker too" in p.note for p in seen)
     assert sum(p.event == "segment" for p in seen) == len({p.segment for p in seen})
-    assert sha256(output) == sha256(alone(DEFAULT_MODEL))
+    assert sha256(output) == sha256(alone(SMALL))
 
 
 def test_what_a_callback_raises_stops_the_run_and_it_goes_on(
@@ -398,7 +398,7 @@ def test_what_a_callback_raises_stops_the_run_and_it_goes_on(
     assert there.slots.taken == 0
     result, _ = make(there, source, output)
     assert result.resumed_frames >= 6
-    assert sha256(output) == sha256(alone(DEFAULT_MODEL))
+    assert sha256(output) == sha256(alone(SMALL))
 
 
 # Without a cluster.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import subprocess
@@ -110,7 +109,7 @@ def test_a_cpu_gets_the_saved_graph_and_torch_only_where_asked() -> None:
     model = weights.load_model("reel-fast", 2)
     assert choose_engine(model, "cpu").name.startswith("openvino")
     assert choose_engine(model, "cpu", "torch").name == "torch-cpu"
-    without_graph = dataclasses.replace(model, graph=None, int8=None)
+    without_graph, _ = torch_model("tsrcnn", {"size": "small", "scale": 2})
     assert choose_engine(without_graph, "cpu").name == "torch-cpu"
     with pytest.raises(UsageError, match="no saved graph"):
         choose_engine(without_graph, "cpu", "openvino")

@@ -164,12 +164,14 @@ def test_what_is_measured_is_what_upscale_writes_losslessly(kind: str, tmp_path:
         (tmp_path / "lr").mkdir()
         lossless(tmp_path / "hr" / "clip.mkv", hr)
         lr_path = lossless(tmp_path / "lr" / "clip.mkv", lr)
-        upscale.upscale_video(lr_path, tmp_path / "out.mkv", codec="ffv1", pix_fmt="bgr0")
+        upscale.upscale_video(
+            lr_path, tmp_path / "out.mkv", codec="ffv1", pix_fmt="bgr0", model="reel-fast"
+        )
         written = list(decode_rgb(tmp_path / "out.mkv"))
     else:
         pictures(tmp_path / "hr" / "clip", hr)
         lr_path = pictures(tmp_path / "lr" / "clip", lr)
-        upscale.upscale_video(lr_path, tmp_path / "out")
+        upscale.upscale_video(lr_path, tmp_path / "out", model="reel-fast")
         written = [images.read_rgb(p) for p in images.picture_files(tmp_path / "out")]
     result = benchmark(
         ["reel-fast"], tmp_path / "hr", lr_folder=tmp_path / "lr", temporal=False, protocol="P1-RGB"

@@ -166,7 +166,8 @@ def test_a_command_killed_from_outside_goes_on_when_given_again(
     sources: dict[str, Path], uncut: Callable[[str, str], str], tmp_path: Path
 ) -> None:
     output = tmp_path / "out.mp4"
-    command = ["upscale", sources["mp4"], "-o", output, "--segment-seconds", str(SEGMENT)]
+    command = ["upscale", sources["mp4"], "-o", output, "-m", SMALL]
+    command += ["--segment-seconds", str(SEGMENT)]
     with started(*command, "--json") as process:
         wait_for(process, "segment")
         process.kill()
@@ -209,7 +210,8 @@ def test_a_command_told_to_end_says_so_and_goes_on_when_given_again(
     # Long enough that the signal comes before the end, on any machine.
     path = make_clip(tmp_path / "in.mp4", size=(192, 128), frames=400, options={"g": "12"})
     output = tmp_path / "out.mp4"
-    command = ["upscale", path, "-o", output, "--segment-seconds", str(SEGMENT), "--json"]
+    command = ["upscale", path, "-o", output, "-m", SMALL]
+    command += ["--segment-seconds", str(SEGMENT), "--json"]
     with started(*command) as process:
         wait_for(process, "segment")
         process.send_signal(number)

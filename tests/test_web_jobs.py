@@ -95,7 +95,9 @@ def test_a_killed_worker_and_a_killed_site_cost_no_byte(tmp_path: Path, long_cli
         done = it.client.done(job)
         made = it.client.ask("GET", done["urls"]["result"]).body
     uncut = tmp_path / "uncut.mp4"
-    assert sharpreel("upscale", long_clip, "-o", uncut, *SEGMENTS).returncode == 0
+    assert (
+        sharpreel("upscale", long_clip, "-o", uncut, "-m", "reel-fast", *SEGMENTS).returncode == 0
+    )
     assert made == uncut.read_bytes()
 
 

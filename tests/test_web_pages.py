@@ -474,7 +474,7 @@ def test_a_sample_shows_several_networks_at_once(page: Page, film: Path) -> None
     of_all = "return [...document.querySelectorAll('#sample-videos video')].map((v) => {})"
     page.until(lambda: page(of_all.format("v.readyState > 1 && v.videoWidth")) == [320] * 3)
     names = [f.text for f in page.all("#sample-videos strong")]
-    assert names == ["bicubic", "reel-fast", "reel-live"]
+    assert names == ["bicubic", "reel", "reel-live"]
     page("document.getElementById('sample-play').scrollIntoView({block: 'end'})")
     page.find("#sample-play").click()
     times = (
