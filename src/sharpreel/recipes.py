@@ -76,22 +76,22 @@ def reel_gan() -> TrainConfig:
         reel(4),
         name="reel-gan",
         model="reel-gan",
-        steps=1500,
-        stages=(Stage(1.0, 5, 6),),
-        learning_rate=1e-4,
+        steps=900,
+        stages=(Stage(1.0, 3, 4),),
+        learning_rate=2e-4,
         warmup_steps=50,
         gan=Gan(
             discriminator="patch",
             game="srgan",
-            perceptual=2e-2,
-            adversarial=2e-3,
+            perceptual=6e-2,
+            adversarial=1e-2,
             features="discriminator",
         ),
     )
 
 
 def reel_quality() -> TrainConfig:
-    """The bundled reel-quality: reel at 4x in both directions of time, grown out of it.
+    """reel at 4x in both directions of time, grown out of it.
 
     Begin with the bundled reel: `--from src/sharpreel/weights/reel_x4.safetensors`. On a GPU give
     it more: `--set steps=100000 --set patch=64 --set stages=[[0.3,8,16],[0.7,15,16]]`.
@@ -104,7 +104,7 @@ def reel_quality() -> TrainConfig:
         patch=32,
         steps=3000,
         stages=(Stage(0.7, 6, 6), Stage(0.3, 10, 4)),
-        learning_rate=5e-4,
+        learning_rate=2e-4,  # more loses, for hundreds of steps, what reel knew
         warmup_steps=100,
     )
 

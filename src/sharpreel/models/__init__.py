@@ -195,8 +195,6 @@ MODELS: dict[str, ModelSpec] = {
         recurrent="causal",
         warm_up=12,
         reach=_reel_reach,
-        bundled=False,
-        source="its recipe",
         context="all past",
     ),
     "reel-quality": ModelSpec(
