@@ -51,41 +51,38 @@ def gmac(name: str, scale: int) -> float:
     return float(counter.get_total_flops()) / 2 / 2 / 1e9  # two frames, two operations
 
 
-def measure(name: str, scale: int, folder: Path, frames: int | None) -> None:
-    """Run one network over the clips, and keep what came out in its header."""
+def measure(names: list[str], scale: int, folder: Path, frames: int | None) -> None:
+    """Run networks of one factor and purpose over the clips, and keep what came out in headers."""
     done = evaluate.benchmark(
-        [name], folder, scale=scale, degradation=DEGRADATION.get(name, "bi"), with_vmaf=True,
+        names, folder, scale=scale, degradation=DEGRADATION.get(names[0], "bi"), with_vmaf=True,
         precision="float32", device="cpu", max_frames=frames,
     )  # fmt: skip
-    model = weights.load_model(name, scale)
-    assert model.tensors is not None
-    clips = {
-        clip.clip: {
-            field: [round(getattr(clip.of(m), field), 4) for m in (BICUBIC, name)]
-            for field in FIELDS
+    for name in names:
+        model = weights.load_model(name, scale)
+        assert model.tensors is not None
+        clips = {
+            clip.clip: {
+                field: [round(getattr(clip.of(m), field), 4) for m in (BICUBIC, name)]
+                for field in FIELDS
+            }
+            for clip in done.clips
         }
-        for clip in done.clips
-    }
-    card = {
-        **model.card,
-        "measured": {"how": done.title, "frames": frames or "all", "clips": clips},
-    }
-    card["gmac_640x360"] = round(gmac(name, scale), 2)
-    weights.save_weights(model.tensors, safetensors.torch.load_file(model.tensors), card)
-    PICTURES.mkdir(exist_ok=True)
-    images.write_png(PICTURES / f"{name}_x{scale}.png", worst(done))
+        measured = {"how": done.title, "frames": frames or "all", "clips": clips}
+        card = {**model.card, "measured": measured, "gmac_640x360": round(gmac(name, scale), 2)}
+        weights.save_weights(model.tensors, safetensors.torch.load_file(model.tensors), card)
+        PICTURES.mkdir(exist_ok=True)
+        images.write_png(PICTURES / f"{name}_x{scale}.png", worst(done, name))
+        print(json.dumps({f"{name} x{scale}": mean(clips)}), flush=True)
 
 
-def worst(done: Evaluation) -> np.ndarray[Any, Any]:
-    """Input, bicubic, network and truth of the piece where the network gained least."""
+def worst(done: Evaluation, name: str) -> np.ndarray[Any, Any]:
+    """Input, bicubic, network and truth of the piece where the first network gained least."""
     crop: Crop = min((c for c in done.crops if c.kind != "best"), key=lambda c: c.gain)
     height, width = crop.truth.shape[:2]
-    rows, columns = (
-        np.arange(n) * m // n for n, m in zip((height, width), crop.lr.shape[:2], strict=True)
-    )
-    seen = crop.lr[rows][:, columns]
+    sides = zip((height, width), crop.lr.shape[:2], strict=True)
+    rows, columns = (np.arange(n) * m // n for n, m in sides)
     gap = np.full((height, 4, 3), 255, crop.truth.dtype)
-    parts = [seen, *crop.pictures, crop.truth]
+    parts = [crop.lr[rows][:, columns], crop.pictures[BICUBIC], crop.pictures[name], crop.truth]
     row = np.concatenate([x for part in parts for x in (part, gap)][:-1], axis=1)
     return ops.resize(row, 2 * row.shape[0], 2 * row.shape[1])
 
@@ -134,23 +131,17 @@ def main() -> None:
         "folder", type=Path, nargs="?", help="validation clips; without: only write"
     )
     parser.add_argument("--model", choices=list(WEAK), help="only this one")
+    parser.add_argument("--scale", type=int, help="only at this factor")
     parser.add_argument("--frames", type=int, help="of each clip, only the first")
     options = parser.parse_args()
     rows = [(name, scale) for name in WEAK for scale in weights.available_scales(name)]
-    if options.folder is not None:
-        for name, scale in rows:
-            if options.model in (None, name):
-                measure(name, scale, options.folder, options.frames)
-                print(
-                    json.dumps(
-                        {
-                            f"{name} x{scale}": mean(
-                                weights.load_model(name, scale).card["measured"]["clips"]
-                            )
-                        }
-                    ),
-                    flush=True,
-                )
+    groups: dict[tuple[int, str], list[str]] = {}
+    for name, scale in rows:
+        if options.model in (None, name) and options.scale in (None, scale):
+            groups.setdefault((scale, DEGRADATION.get(name, "bi")), []).append(name)
+    for (scale, _), names in groups.items():
+        if options.folder is not None:
+            measure(names, scale, options.folder, options.frames)
     cards = [
         section(name, scale)
         for name, scale in rows
