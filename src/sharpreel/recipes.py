@@ -70,7 +70,8 @@ def reel_gan() -> TrainConfig:
     """Texture instead of PSNR: reel at 4x with the four-fold loss of iSeeBetter.
 
     Charbonnier takes the place of MSE, and the discriminator's own features that of VGG's. Begin
-    with the bundled reel: `--from src/sharpreel/weights/reel_x4.safetensors`.
+    with the bundled reel: `--from src/sharpreel/weights/reel_x4.safetensors`. The bundled one
+    is mixed with that afterwards: `python examples/interpolate.py`.
     """
     return replace(
         reel(4),
