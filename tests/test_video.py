@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -531,3 +532,12 @@ def test_matroska_says_how_long_its_picture_is_where_a_subtitle_is_longer(tmp_pa
     ffmpeg("-i", make_clip(tmp_path / "in.mp4", frames=25), "-i", words, "-c", "copy", film)
     info = video.probe(film)
     assert (info.num_frames, info.duration_seconds) == (25, 1.0)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no such thing here")
+def test_an_encoder_does_not_take_the_processor_from_everybody(tmp_path: Path) -> None:
+    """SVT-AV1 makes its caller a real-time thread, where root runs it."""
+    before = os.sched_getscheduler(0)
+    film = make_clip(tmp_path / "in.mp4", frames=6)
+    enlarge(film, tmp_path / "out.mp4", codec="av1", preset="12")
+    assert os.sched_getscheduler(0) == before

@@ -947,7 +947,9 @@ class VideoEncoder:
             # ProRes takes these from the frame, the others from the encoder.
             ready.color_primaries = self.settings.color.primaries
             ready.color_trc = self.settings.color.transfer
-            self._mux(self._stream.encode(ready))
+            with own_priority():
+                packets = self._stream.encode(ready)
+            self._mux(packets)
 
     def _mux(self, packets: list[av.Packet[Any]]) -> None:
         for packet in packets:
@@ -983,6 +985,24 @@ class VideoEncoder:
         """Close without finishing; the file is not to be used."""
         with contextlib.suppress(OSError, av.FFmpegError):
             self._file.close()
+
+
+@contextlib.contextmanager
+def own_priority() -> Iterator[None]:
+    """Leave this thread's priority as it was.
+
+    SVT-AV1, run by root, makes the thread that opens it a real-time one of the highest priority,
+    and every process that this one starts later, too: nobody else then gets the processor.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != before[0]:
+            os.sched_setscheduler(0, *before)
 
 
 def add_video_stream(container: av.container.OutputContainer, s: EncodeSettings) -> VideoStream:
