@@ -245,7 +245,7 @@ def _fits(
             video.add_video_stream(trial, settings)
             for plan in others:
                 _add_copy(trial, source.streams[plan.index])
-            trial.start_encoding()
+            video.start_encoding(trial)
     except (ValueError, av.FFmpegError, OSError):
         return False
     return True
@@ -428,7 +428,7 @@ class _Assembler:
             out.set_chapters(kept)
 
     def write(self, progress: Callable[[float], None] | None) -> None:
-        self._out.start_encoding()
+        video.start_encoding(self._out)
         others = self._first_of_others() if self._rehearsal else self._others()
         merged = heapq.merge(self._pictures(progress), others, key=lambda due: due[:2])
         for _, _, send in merged:
@@ -590,7 +590,8 @@ def _add_picture(
     context.width = context.height = 64
     context.pix_fmt, context.thread_count, context.time_base = s.pix_fmt, 1, s.time_base
     video.set_color(context, s)
-    context.open()
+    with video.own_priority():
+        context.open()
     real: Any = encoded.codec_context
     context.width, context.height, context.extradata = real.width, real.height, real.extradata
     context.sample_aspect_ratio = s.sample_aspect_ratio

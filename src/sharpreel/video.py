@@ -775,7 +775,7 @@ def check_encoder(settings: EncodeSettings) -> None:
     try:
         with av.open(io.BytesIO(), "w", format="matroska") as trial:
             add_video_stream(trial, settings)
-            trial.start_encoding()
+            start_encoding(trial)
     except (ValueError, av.FFmpegError, OSError) as e:
         s, reason = settings, getattr(e, "strerror", None) or e
         raise UsageError(
@@ -1003,6 +1003,12 @@ def own_priority() -> Iterator[None]:
     finally:
         if os.sched_getscheduler(0) != before[0]:
             os.sched_setscheduler(0, *before)
+
+
+def start_encoding(container: av.container.OutputContainer) -> None:
+    """Open the encoders and write the header."""
+    with own_priority():
+        container.start_encoding()
 
 
 def add_video_stream(container: av.container.OutputContainer, s: EncodeSettings) -> VideoStream:
