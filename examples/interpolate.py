@@ -25,6 +25,7 @@ def main() -> None:
     card = weights.read_card(second)
     card["mixed"] = f"{share:g} of this training and {1 - share:g} of what it began with"
     weights.save_weights(out, mixed, card)
+    print(f"{out}: {card['mixed']}")
 
 
 if __name__ == "__main__":

@@ -10,13 +10,20 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 REPO = Path(__file__).resolve().parent.parent
+WEIGHTS = REPO / "src" / "sharpreel" / "weights"
 EXAMPLES = {
     "make_clip.py": ["film.mp4", "--size", "64x36", "--seconds", "0.5"],
     "demo.py": ["--folder", "demo", "--size", "96x54", "--seconds", "0.6"],
     "compare_picture.py": ["pictures/compare.png", "--side", "32"],
     "learn_pictures.py": ["learn", "--frames", "4"],
+    "interpolate.py": [
+        *(str(WEIGHTS / f"{n}_x4.safetensors") for n in ("reel", "reel-gan")),
+        "0.25",
+        "mixed.safetensors",
+    ],
     "panels.py": [],
 }
 
@@ -40,9 +47,17 @@ def test_an_example_runs_and_makes_the_files_it_names(name: str, tmp_path: Path)
     said = run(REPO / "examples" / name, EXAMPLES[name], tmp_path)
     for line in said.splitlines():
         path = Path(line.split(":")[0])
-        if path.suffix in (".mp4", ".png"):
+        if path.suffix in (".mp4", ".png", ".safetensors"):
             assert (tmp_path / path).stat().st_size > 0
     assert bool(said) == bool(EXAMPLES[name])
+
+
+def test_a_mixture_lies_between_its_parts(tmp_path: Path) -> None:
+    run(REPO / "examples" / "interpolate.py", EXAMPLES["interpolate.py"], tmp_path)
+    names = WEIGHTS / "reel_x4.safetensors", WEIGHTS / "reel-gan_x4.safetensors"
+    a, b, mixed = map(load_file, (*names, tmp_path / "mixed.safetensors"))
+    for name in a:
+        np.testing.assert_allclose(mixed[name], 0.75 * a[name] + 0.25 * b[name], atol=1e-6)
 
 
 def test_the_demo_makes_a_film_twice_as_large_with_its_sound(tmp_path: Path) -> None:
