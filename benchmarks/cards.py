@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.torch
-import torch
-from torch.utils.flop_counter import FlopCounterMode
+from speed import gflop_of
 
 from sharpreel import evaluate, images, ops, weights
 from sharpreel.evaluate import BICUBIC, Crop, Evaluation
@@ -44,11 +43,10 @@ WEAK = {
 
 
 def gmac(name: str, scale: int) -> float:
-    """Products for one frame of 640x360, in units of 1e9."""
-    module = weights.load_model(name, scale).module()
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        module.to("meta")(torch.zeros(1, 2, 3, 360, 640))
-    return float(counter.get_total_flops()) / 2 / 2 / 1e9  # two frames, two operations
+    """Products for one frame of 640x360, in units of 1e9; each is two operations with its sum."""
+    gflop = gflop_of(f"{name} x{scale}", "640x360")
+    assert gflop is not None
+    return gflop / 2
 
 
 def measure(names: list[str], scale: int, folder: Path, frames: int | None) -> None:

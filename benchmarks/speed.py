@@ -27,8 +27,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = ("160x90", "320x180", "640x360", "1280x720")
-BUNDLED = (("bicubic", (2, 4)), ("reel-fast", (2, 4)), ("reel", (2, 4)), ("reel-live", (2,)))
-OURS = [(name, scale) for name, scales in BUNDLED for scale in scales]
 ENGINES = ("openvino-int8", "openvino", "torch-cpu", "torch-cuda")
 PEERS: dict[str, tuple[str, dict[str, Any]]] = {
     "TSRCNN small x2": ("tsrcnn", {"size": "small", "scale": 2}),
@@ -196,9 +194,11 @@ def peaks() -> dict[str, float]:
 def combinations(superres: list[str], cuda: bool) -> list[tuple[str, str]]:
     """Every network with every engine it has here."""
     from sharpreel import weights
+    from sharpreel.models import MODELS
 
     found = []
-    for name, scale in OURS:
+    ours = [(name, scale) for name in MODELS for scale in weights.available_scales(name)]
+    for name, scale in ours:
         without = set() if weights.load_model(name, scale).int8 else {"openvino-int8"}
         found += [(f"{name} x{scale}", engine) for engine in ENGINES if engine not in without]
     found += [(peer, engine) for peer in PEERS for engine in ENGINES[2:]]

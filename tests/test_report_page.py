@@ -5,44 +5,27 @@ Needs Chromium with its driver (Debian: chromium and chromium-driver) and seleni
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chromium import chromium, needs_chromium, webdriver
 from sharpreel import report
 from test_report import made
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 Select = pytest.importorskip("selenium.webdriver.support.ui").Select
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER), reason="chromium and chromium-driver are not installed"
-)
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("page")
     report.write_report(made(clips=1), folder, "sharpreel evaluate -m ours")
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for word in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"):
-        options.add_argument(word)
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # which root has to
-    options.add_argument("--window-size=1200,1600")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(DRIVER)
-    driver = webdriver.Chrome(options, service)
-    try:
+    with chromium("--window-size=1200,1600") as driver:
         driver.get((folder / "report.html").as_uri())
         yield driver
-    finally:
-        driver.quit()
 
 
 def look(page: Any) -> Any:

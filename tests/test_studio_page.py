@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,22 +20,19 @@ from typing import Any
 
 import pytest
 
+from chromium import chromium, needs_chromium
 from media import write_frames
 from sharpreel.studio import jobs
 from test_train import tiles
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 pytest.importorskip("streamlit", reason="streamlit is not installed")
 WebDriverException = pytest.importorskip("selenium.common.exceptions").WebDriverException
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(
-        not (BROWSER and DRIVER), reason="chromium and chromium-driver are not installed"
-    ),
+    needs_chromium,
 ]
 DEADLINE = 240.0  # seconds; a machine that trains beside the tests is slow
 CHARTS = '[data-testid="stVegaLiteChart"]'
@@ -120,19 +116,9 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(downloads: Path) -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for word in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"):
-        options.add_argument(word)
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # which root has to
-    options.add_argument("--window-size=1280,1500")
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    try:
+    prefs = {"download.default_directory": str(downloads)}
+    with chromium("--window-size=1280,1500", prefs=prefs) as driver:
         yield driver
-    finally:
-        driver.quit()
 
 
 def by_label(browser: Any, kind: str, label: str) -> Any:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import shutil
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from chromium import chromium, needs_chromium, webdriver
 from media import count_frames, make_clip
 from sharpreel import ops, video
 from site_process import PLENTY, Running, site, wait_until
 from terminal import DEADLINE
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
 pytest.importorskip("flask_sock", reason="the web extra is not installed")
 clients = pytest.importorskip("websockets.sync.client", reason="websockets is not installed")
@@ -34,10 +32,8 @@ from selenium.common.exceptions import WebDriverException  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import Select  # noqa: E402
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER), reason="chromium and chromium-driver are not installed"
-)
+pytestmark = needs_chromium
+AUTOPLAY = "--autoplay-policy=no-user-gesture-required"
 PAGES = ("/", "/jobs", "/live", "/learn")
 PHONE = (375, 812)
 SIZE = "{}\N{MULTIPLICATION SIGN}{}"
@@ -117,23 +113,6 @@ class Page:
         return str(self("return document.getElementById('state').dataset.state"))
 
 
-@contextmanager
-def chromium(*words: str) -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for word in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
-                 "--autoplay-policy=no-user-gesture-required", *words):  # fmt: skip
-        options.add_argument(word)
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # which root has to
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
 def write_y4m(path: Path, width: int = 640, height: int = 360, frames: int = 60) -> Path:
     """What Chromium's camera shows: a smooth texture that moves, at 30 frames a second."""
     noise = np.random.default_rng(0).integers(30, 226, (height // 12, width // 8), np.uint8)
@@ -156,7 +135,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     limits = (*PLENTY, "--limit", "streams_per_client=32", "--limit", "chunk_bytes=65536")
     with (
         site(folder / "site", *limits, "--segment-seconds", "1") as running,
-        chromium(*words) as one,
+        chromium(AUTOPLAY, *words) as one,
     ):
         yield Page(one, running, folder)
 
@@ -631,7 +610,7 @@ def test_a_lost_server_is_said_and_found_again(page: Page) -> None:
 
 
 def test_without_a_camera_the_page_says_so(page: Page) -> None:
-    with chromium("--use-fake-ui-for-media-stream") as other:
+    with chromium(AUTOPLAY, "--use-fake-ui-for-media-stream") as other:
         alone = Page(other, page.running, page.folder)
         alone.open("/live")
         alone.find("#start").click()
@@ -641,7 +620,9 @@ def test_without_a_camera_the_page_says_so(page: Page) -> None:
 
 
 def test_a_camera_that_is_not_allowed_is_said_to_be(page: Page) -> None:
-    with chromium("--use-fake-device-for-media-stream", "--deny-permission-prompts") as other:
+    with chromium(
+        AUTOPLAY, "--use-fake-device-for-media-stream", "--deny-permission-prompts"
+    ) as other:
         alone = Page(other, page.running, page.folder)
         alone.open("/live")
         alone.find("#start").click()

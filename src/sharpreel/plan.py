@@ -262,14 +262,14 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON-able data, for `--json`."""
-        info, s = self.info, self.settings
+        info, s, choice = self.info, self.settings, self.choice
         return {
             "input": str(self.source),
             "output": str(self.output),
             "model": self.model.name,
             "scale": self.model.scale,
-            "precision": self.choice.precision,
-            "why": self.choice.why,
+            "precision": choice.precision,
+            "why": choice.why,
             "from": {
                 "width": info.width,
                 "height": info.height,

@@ -141,6 +141,20 @@ def _reel_reach(arguments: Mapping[str, Any]) -> int:
     return (int(arguments.get("blocks", 5)) + 2) * int(arguments.get("unshuffle", 2))
 
 
+def _reel_spec(summary: str, scales: tuple[int, ...], multiple_of: int = 1) -> ModelSpec:
+    """A row of the Reel family; `multiple_of` is its `unshuffle`."""
+    return ModelSpec(
+        summary=summary,
+        scales=scales,
+        build=_reel,
+        recurrent="causal",
+        warm_up=12,
+        multiple_of=multiple_of,
+        reach=_reel_reach,
+        context="all past",
+    )
+
+
 def _tsrcnn_reach(arguments: Mapping[str, Any]) -> int:
     border = 9 if arguments.get("size") == "large" else 6  # at the size of the output
     return math.ceil(border / float(arguments.get("scale", 2))) + 3
@@ -159,43 +173,23 @@ MODELS: dict[str, ModelSpec] = {
         build=_bicubic,
         reach=lambda arguments: 2,
     ),
-    "reel-fast": ModelSpec(
+    "reel-fast": _reel_spec(
         summary="small recurrent network for streaming on a CPU",
         scales=(2, 4),
-        build=_reel,
-        recurrent="causal",
-        warm_up=12,
         multiple_of=2,
-        reach=_reel_reach,
-        context="all past",
     ),
-    "reel": ModelSpec(
+    "reel": _reel_spec(
         summary="wider recurrent network, for a film overnight on a CPU or live on a GPU",
         scales=(2, 4),
-        build=_reel,
-        recurrent="causal",
-        warm_up=12,
-        reach=_reel_reach,
-        context="all past",
     ),
-    "reel-live": ModelSpec(
+    "reel-live": _reel_spec(
         summary="reel-fast for webcams and calls: learned from noisy, compressed video",
         scales=(2,),
-        build=_reel,
-        recurrent="causal",
-        warm_up=12,
         multiple_of=2,
-        reach=_reel_reach,
-        context="all past",
     ),
-    "reel-gan": ModelSpec(
+    "reel-gan": _reel_spec(
         summary="reel with texture that it makes up, for eyes and not for PSNR",
         scales=(4,),
-        build=_reel,
-        recurrent="causal",
-        warm_up=12,
-        reach=_reel_reach,
-        context="all past",
     ),
     "reel-quality": ModelSpec(
         summary="reel in both directions of time, for a GPU or a patient CPU",

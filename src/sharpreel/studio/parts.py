@@ -111,6 +111,18 @@ def pick(key: str, found: Sequence[Job], new: str) -> Job | None:
     return next((job for job in found if job.name == name), None)
 
 
+def form_or_job(
+    key: str, folder: str, new: str, form: Callable[[], None], watch: Callable[[Job], None]
+) -> None:
+    """A page of jobs: the one that is picked, or the form of a new one; errors in one line."""
+    with errors_shown():
+        job = pick(key, jobs.all_jobs(home() / folder), new)
+        if job is None:
+            form()
+        else:
+            watch(job)
+
+
 def show_next(key: str, job: Job) -> None:
     """Have `pick` choose this job, now."""
     st.session_state[f"{key}-next"] = job.name

@@ -26,13 +26,7 @@ SCHEDULES = ("constant", "step", "cosine", "onecycle")
 
 def show() -> None:
     st.title("Train")
-    with parts.errors_shown():
-        found = jobs.all_jobs(jobs.home() / jobs.RUNS)
-        job = parts.pick("train", found, "A new training")
-        if job is None:
-            _form()
-        else:
-            _watch(job)
+    parts.form_or_job("train", jobs.RUNS, "A new training", _form, _watch)
 
 
 # A new one -----------------------------------------------------------------------------------

@@ -27,13 +27,7 @@ TITLES = {
 
 def show() -> None:
     st.title("Tune")
-    with parts.errors_shown():
-        found = jobs.all_jobs(jobs.home() / jobs.SEARCHES)
-        job = parts.pick("tune", found, "A new search")
-        if job is None:
-            _form()
-        else:
-            _watch(job)
+    parts.form_or_job("tune", jobs.SEARCHES, "A new search", _form, _watch)
 
 
 def _form() -> None:
