@@ -30,6 +30,7 @@ import imageio_ffmpeg
 ROOT = Path(__file__).resolve().parent.parent
 MARKERS = ("<!-- throughput:start -->", "<!-- throughput:end -->")
 SHARPREEL = [sys.executable, "-m", "sharpreel.cli"]
+MODEL = ["--model", "reel-fast"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def run(command: list[str]) -> Run:
 
 def plan(film: Path, preset: str | None) -> dict[str, Any]:
     """What `sharpreel plan --json` says of the run, with its trial of each stage."""
-    command = [*SHARPREEL, "plan", str(film), "--overwrite", "--json", *_preset(preset)]
+    command = [*SHARPREEL, "plan", str(film), "--overwrite", "--json", *MODEL, *_preset(preset)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found: dict[str, Any] = json.loads(said.splitlines()[0])
     return found
@@ -111,8 +112,7 @@ def measure(folder: Path, size: str, seconds: float, presets: list[str | None], 
         stages = {stage: trial[f"{stage}_fps"] for stage in ("decode", "network", "encode")}
         row = Row(size, to["preset"], to["crf"], said["from"]["frames"], stages)
         ours = [*SHARPREEL, "upscale", str(film), "-o", str(folder / "ours.mp4"), "--overwrite"]
-        ours += ["--model", "reel-fast"]
-        ours += ["--no-resume", "--json", *_preset(preset)]
+        ours += [*MODEL, "--no-resume", "--json", *_preset(preset)]
         peer = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(film)]
         peer += ["-vf", "scale=iw*2:ih*2:flags=bicubic", "-c:v", "libx264", "-crf", str(row.crf)]
         peer += ["-preset", row.preset, "-c:a", "copy", str(folder / "peer.mp4")]

@@ -32,6 +32,7 @@ from terminal import DEADLINE, events, sharpreel, started, wait_for
 
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
+publish_error_to_driver = pytest.importorskip("ray._private.utils").publish_error_to_driver
 
 SMALL = "reel-fast"  # as any causal network, and in the least time
 FRAMES, SEGMENT = 60, 0.24  # eight segments and more, shorter than the network's warm-up
@@ -351,6 +352,19 @@ def test_a_folder_of_films_is_one_plan_and_a_bad_one_fails_alone(
     # All of them were under way before the first was done.
     order = [one["event"] for one in said]
     assert order.index("done") > max(k for k, event in enumerate(order) if event == "start")
+
+
+def test_what_ray_says_of_its_nodes_stays_out_of_the_events(
+    nodes: Any, there: Cluster, source: Path, tmp_path: Path
+) -> None:
+    said = "a node is lost"
+    command = ["upscale", source, "-o", tmp_path / "out.mp4", "-m", "bicubic", "--json"]
+    with started(*command, "--segment-seconds", SEGMENT, "--cluster", "auto") as process:
+        wait_for(process, "segment")
+        publish_error_to_driver("node_died", said, ray._private.worker.global_worker.gcs_client)
+        assert process.stdout is not None and process.stderr is not None
+        assert events(process.stdout.read())[-1]["event"] == "done"
+        assert said in process.stderr.read()
 
 
 def test_films_from_python_share_a_cluster(

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -413,7 +413,8 @@ def _on_cluster(
     wanted = Cluster(*where)
     if where[0] == "local":
         films.voice.warn(WARNING)
-    with wanted as there:
+    # Ray prints what befalls a cluster, such as a lost node, to stdout, which is for our events.
+    with redirect_stdout(sys.stderr), wanted as there:
         films.maker = there.film
         show_cluster(there, films.voice)
         return there.map(films.make, jobs)

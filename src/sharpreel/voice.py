@@ -30,15 +30,19 @@ Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 
 
 class Voice:
-    """Where words go: people read stderr, programs read stdout. Threads may share one."""
+    """Where words go: people read stderr, programs read stdout. Threads may share one.
+
+    Its stdout is the one of its making, whatever `sys.stdout` becomes later.
+    """
 
     def __init__(self, as_json: bool, quiet: bool) -> None:
         self.as_json, self.quiet = as_json, quiet
+        self._stdout = sys.stdout
         self._lock = threading.Lock()
 
     def _print(self, text: str, to_stderr: bool = False) -> None:
         with self._lock:
-            print(text, file=sys.stderr if to_stderr else sys.stdout, flush=True)
+            print(text, file=sys.stderr if to_stderr else self._stdout, flush=True)
 
     def event(self, event: str, **values: Any) -> None:
         """One JSON object on stdout, with --json."""
