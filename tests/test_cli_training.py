@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from media import REPO, write_frames
 from sharpreel import cli, data, video, weights
+from sharpreel.cli_training import hold
 from sharpreel.recipes import RECIPES
 from test_train import tiles
 
@@ -76,6 +77,21 @@ def test_the_same_command_goes_on_and_resume_never_begins(videos: Path, tmp_path
     done = run(*words, "--set", "learning_rate=1")
     assert done.exit_code == 2
     assert "begun with other settings (learning_rate)" in done.output
+
+
+def test_two_trainings_do_not_share_a_folder(videos: Path, tmp_path: Path) -> None:
+    words = ["train", "reel-fast", "--data", videos, "--out", tmp_path / "run", *QUICK,
+             "--set", "steps=2"]  # fmt: skip
+    with hold(tmp_path / "run"):
+        done = run(*words)
+        assert done.exit_code == 6
+        assert "another training is there" in done.output
+        assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
+    assert run(*words).exit_code == 0
+    (tmp_path / "file").write_text("no folder")
+    done = run(*words[:4], "--out", tmp_path / "file", *words[6:])
+    assert done.exit_code == 2
+    assert "cannot be written" in done.output
 
 
 def test_epochs_and_height_are_those_of_the_clips(videos: Path, tmp_path: Path) -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpreel.errors import MissingExtra, SharpreelError, UsageError
+from sharpreel.errors import (
+    MissingExtra,
+    ResumableError,
+    SharpreelError,
+    UsageError,
+    write_error,
+)
+from sharpreel.locks import Lock
 from sharpreel.voice import (
     AsJson,
     Debug,
@@ -282,39 +292,61 @@ def train(
 
         training.check_device(device)
         set_threads(threads)
-        train_clips, val_clips, facts = clips_for(
-            config, data, val, output, list_file, noncommercial, voice, height
-        )
-        if epochs is not None:
-            config = training.for_epochs(config, train_clips, epochs)
-        fabric = training.make_fabric(config.precision, device)
-        trackers: list[tracking.Tracker] = [tracking.Silent()]
-        if fabric.global_rank == 0:
-            output.mkdir(parents=True, exist_ok=True)
-            trackers = [tracking.JsonLog(output)]
-            if not no_mlflow and tracking.mlflow_there():
-                trackers.append(tracking.Mlflow(output, facts))
-        tracker = tracking.Together(*trackers)
-        status = "FAILED"
-        try:
-            path = training.train(
-                config, train_clips, val_clips, output, fabric=fabric, tracker=tracker,
-                start_from=start_from, tell=progress_told(voice, fabric.global_rank == 0),
-                extra={"data": facts},
-            )  # fmt: skip
-            status = "FINISHED"
-        except SharpreelError as e:
-            status = "KILLED" if e.exit_code == 6 else "FAILED"
-            raise
-        except KeyboardInterrupt:
-            status = "KILLED"
-            raise
-        finally:
-            tracker.close(status)
-        if fabric.global_rank == 0:
-            graph = training.release(path, val_clips)
-            voice.event("trained", path=str(path), graph=None if graph is None else str(graph))
-            voice.result(str(path))
+        with hold(output):
+            train_clips, val_clips, facts = clips_for(
+                config, data, val, output, list_file, noncommercial, voice, height
+            )
+            if epochs is not None:
+                config = training.for_epochs(config, train_clips, epochs)
+            fabric = training.make_fabric(config.precision, device)
+            trackers: list[tracking.Tracker] = [tracking.Silent()]
+            if fabric.global_rank == 0:
+                trackers = [tracking.JsonLog(output)]
+                if not no_mlflow and tracking.mlflow_there():
+                    trackers.append(tracking.Mlflow(output, facts))
+            tracker = tracking.Together(*trackers)
+            status = "FAILED"
+            try:
+                path = training.train(
+                    config, train_clips, val_clips, output, fabric=fabric, tracker=tracker,
+                    start_from=start_from, tell=progress_told(voice, fabric.global_rank == 0),
+                    extra={"data": facts},
+                )  # fmt: skip
+                status = "FINISHED"
+            except SharpreelError as e:
+                status = "KILLED" if e.exit_code == 6 else "FAILED"
+                raise
+            except KeyboardInterrupt:
+                status = "KILLED"
+                raise
+            finally:
+                tracker.close(status)
+            if fabric.global_rank == 0:
+                graph = training.release(path, val_clips)
+                voice.event("trained", path=str(path), graph=None if graph is None else str(graph))
+                voice.result(str(path))
+
+
+@contextmanager
+def hold(run: Path) -> Iterator[None]:
+    """Keep other trainings out of a run folder, which is made; each process of one holds its own.
+
+    Raises:
+        ResumableError: Another training is there.
+    """
+    rank = os.environ.get("RANK", "0")
+    lock = Lock(run / ("lock" if rank == "0" else f"lock{rank}"))
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        held = lock.acquire(wait=False)
+    except OSError as e:
+        raise write_error(run, e) from e
+    if not held:
+        raise ResumableError(f"{run}: another training is there. Wait for it, or stop it first.")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def need_torch() -> None:

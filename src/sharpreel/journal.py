@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from sharpreel.errors import ResumableError, write_error
+from sharpreel.locks import Lock
 from sharpreel.video import Frame
 
 HEAD_BYTES = 1 << 20
@@ -139,7 +140,7 @@ class Journal:
         self.entries: list[Entry] = []
         self.waiting: dict[str, Entry] = {}
         self.restarted = ""
-        self._lock: Any = None
+        self._lock: Lock | None = None
         text = json.dumps(settings, sort_keys=True, indent=1)
         try:
             self.folder.mkdir(exist_ok=True)
@@ -235,7 +236,7 @@ class Journal:
     def close(self) -> None:
         """Let another run use the folder."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
 
     def remove(self) -> None:
         """Delete the work folder; the output has its name now."""
@@ -248,21 +249,14 @@ def _size(path: Path) -> int:
     return sum(1 for _ in path.iterdir()) if path.is_dir() else path.stat().st_size
 
 
-def _lock(path: Path) -> Any:
-    """Hold the folder, or say that another run does; the system lets go when a process dies."""
-    file = path.open("a+")
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # Windows: no lock
-        pass
-    except OSError as e:
-        file.close()
+def _lock(path: Path) -> Lock:
+    """Hold the folder, or say that another run does."""
+    lock = Lock(path)
+    if not lock.acquire(wait=False):
         raise ResumableError(
             f"{path.parent}: another run is making this output. Wait for it, or stop it first."
-        ) from e
-    return file
+        )
+    return lock
 
 
 def _what_changed(before: Any, now: Any) -> str:

@@ -37,7 +37,6 @@ import random
 import re
 import secrets
 import shutil
-import sys
 import time
 import tomllib
 import warnings
@@ -59,6 +58,7 @@ from sharpreel.errors import (
     WeightsError,
     write_error,
 )
+from sharpreel.locks import Lock
 from sharpreel.models import MODELS
 from sharpreel.train import Progress, TrainConfig
 
@@ -395,64 +395,6 @@ class Result:
     recipe: Path
     model: Path
     states: dict[str, int] = field(default_factory=dict)
-
-
-# Locks -----------------------------------------------------------------------------------------
-
-
-class Lock:
-    """A file that one process holds at a time; the system lets go when that process dies.
-
-    Optuna's own lock files outlive a killed process, and others wait half a minute for them.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: Any = None
-
-    def acquire(self, wait: bool = True) -> bool:
-        """Hold it; False when another does and we do not wait."""
-        file = self._path.open("a+b")
-        try:
-            while not _hold(file, wait):
-                if not wait:
-                    file.close()
-                    return False
-                time.sleep(0.05)
-        except BaseException:
-            file.close()
-            raise
-        self._file = file
-        return True
-
-    def release(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> Lock:
-        self.acquire()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.release()
-
-
-def _hold(file: Any, wait: bool) -> bool:
-    if sys.platform == "win32":
-        import msvcrt
-
-        try:
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    return True
 
 
 # The search ------------------------------------------------------------------------------------

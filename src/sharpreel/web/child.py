@@ -21,7 +21,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from sharpreel.locks import Lock
 
 GRACE_SECONDS = 20.0
 NICE = 10  # the site answers while films are made
@@ -125,7 +126,7 @@ def when_input_ends(act: Callable[[], None]) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def bind(bounds: Bounds) -> Any:
+def bind(bounds: Bounds) -> Lock | None:
     """Put this process within bounds; what is returned must be kept while they hold."""
     with suppress(AttributeError, OSError):
         os.nice(NICE)
@@ -147,15 +148,11 @@ def bind(bounds: Bounds) -> Any:
             allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
             with suppress(ValueError, OSError):  # not every system limits everything
                 resource.setrlimit(kind, (allowed, allowed))
-    return None if bounds.lock is None else _hold(Path(bounds.lock))
-
-
-def _hold(path: Path) -> Any:
-    import fcntl
-
-    file = path.open("a")
-    fcntl.flock(file, fcntl.LOCK_EX)
-    return file
+    if bounds.lock is None:
+        return None
+    lock = Lock(Path(bounds.lock))
+    lock.acquire()
+    return lock
 
 
 def main() -> None:
