@@ -23,6 +23,7 @@ from media import REPO, moving
 from sharpreel import data, degrade, evaluate, images, recipes, tracking, train, weights
 from sharpreel.engine import OpenVinoEngine
 from sharpreel.errors import DiskFullError, InputError, Terminated, UsageError, WeightsError
+from sharpreel.models.reel import Bicubic, Reel
 from sharpreel.train import Gan, Stage, TrainConfig
 from sharpreel.upscale import upscale_frames
 
@@ -90,6 +91,34 @@ def stop_after(saves: int) -> Callable[[train.Progress], None]:
             raise Stopped
 
     return tell
+
+
+# Precision.
+
+
+def test_in_bf16_frames_stay_as_they_are_and_convolutions_do_not(three: list[data.Clip]) -> None:
+    fabric = train.make_fabric("bf16", "cpu")
+    network = Reel()
+    body: list[torch.dtype] = []
+    for conv in (network.head, network.tail):
+        conv.register_forward_hook(lambda _, seen, made: body.append(made.dtype))
+    frames = torch.rand(1, 2, 3, 16, 24)
+    made = fabric.setup(network)(frames)[0]
+    assert set(body) == {torch.bfloat16}
+    # It begins as bicubic, which a frame in bf16 would miss by half a byte's step.
+    torch.testing.assert_close(made, Bicubic(2)(frames), rtol=0, atol=1e-6)
+
+
+def test_a_training_in_bf16_is_one_in_float_but_for_rounding(
+    three: list[data.Clip], tmp_path: Path
+) -> None:
+    one = weights_of(train.train(TINY, three, [], tmp_path / "float"))
+    two = weights_of(train.train(replace(TINY, precision="bf16"), three, [], tmp_path / "bf16"))
+    moved = 0.0
+    for name, tensor in one.items():
+        assert two[name].dtype == tensor.dtype == torch.float32
+        moved = max(moved, float((tensor - two[name]).abs().max()))
+    assert 0 < moved < 0.02  # six steps of Adam at 1e-3
 
 
 # Going on.
@@ -388,6 +417,7 @@ def test_a_setting_that_cannot_be_is_one_line(settings: dict[str, str], message:
 
 
 def test_settings_are_read_as_what_they_are() -> None:
+    assert recipes.configure("reel-fast", {"precision": "32"}).precision == "32"
     config = recipes.configure(
         "iseebetter-4x",
         {"learning_rate": "3e-4", "stages": "[[1, 5, 3]]", "gan.image": "2", "arguments.feat": "8"},

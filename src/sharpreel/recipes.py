@@ -385,6 +385,7 @@ def _typed(fields: dict[str, Any]) -> TrainConfig:
         from pydantic import TypeAdapter, ValidationError
     except ImportError as e:
         raise MissingExtra("Training", "train") from e
+    fields = {**fields, "precision": str(fields["precision"])}  # 32 is a name there
     stages = fields["stages"]
     if isinstance(stages, list | tuple):
         names = [f.name for f in dataclasses.fields(Stage)]

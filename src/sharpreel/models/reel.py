@@ -28,7 +28,8 @@ GREY = 128 / 255  # what padding with zeros stands for: a byte, so that integers
 class BicubicBase(nn.Module):
     """MATLAB's bicubic enlargement by an integer, in sub-pixel form.
 
-    (N, 3, H, W) -> (N, 3 * scale * scale, H, W); `F.pixel_shuffle` makes the picture of it.
+    (N, 3, H, W) -> (N, 3 * scale * scale, H, W); `F.pixel_shuffle` makes the picture of it. Under
+    autocast it keeps the frame's precision: what a network adds is less than bf16's step.
     """
 
     kernel: Tensor
@@ -46,7 +47,11 @@ class BicubicBase(nn.Module):
         # Mirror two pixels about each edge: c b a | a b c, as imresize does.
         rows = torch.cat([frame[:, :, :2].flip(2), frame, frame[:, :, -2:].flip(2)], dim=2)
         both = torch.cat([rows[..., :2].flip(3), rows, rows[..., -2:].flip(3)], dim=3)
-        return F.conv2d(both, self.kernel)
+        device = frame.device.type
+        if not torch.amp.is_autocast_available(device):  # such as meta
+            return F.conv2d(both, self.kernel)
+        with torch.autocast(device, enabled=False):
+            return F.conv2d(both, self.kernel)
 
 
 class Bicubic(nn.Module):
