@@ -104,12 +104,16 @@ def test_frames_without_a_time_of_their_own_get_one_and_are_counted(tmp_path: Pa
     assert report.retimed == 6
 
 
-def test_reading_from_a_timestamp_gives_the_same_frames_as_reading_all(tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "in.mp4", frames=120, options={"g": "10", "bf": "2"}, audio=False)
+@pytest.mark.parametrize("gop", ["10", "250"])
+def test_reading_from_a_timestamp_gives_the_same_frames_as_reading_all(
+    gop: str, tmp_path: Path
+) -> None:
+    clip = make_clip(tmp_path / "in.mp4", frames=120, options={"g": gop, "bf": "2"}, audio=False)
     whole, _ = read(clip)
     for number in (1, 55, 119):
         rest, report = read(clip, start_pts=whole[number].pts)
         assert [f.pts for f in rest] == [f.pts for f in whole[number:]]
+        assert report.decoded == len(rest)  # those before are not made RGB to be thrown away
         assert all((a.pixels == b.pixels).all() for a, b in zip(rest, whole[number:], strict=True))
         assert report.lost == 0
 
@@ -324,6 +328,14 @@ def test_interlaced_video_is_deinterlaced_frame_for_frame(tmp_path: Path) -> Non
     enlarge(clip, tmp_path / "out.mkv")
     assert not video.probe(tmp_path / "out.mkv").interlaced
     assert verify(clip, tmp_path / "out.mkv") == []
+
+
+def test_interlaced_video_read_from_a_timestamp_has_its_neighbours(tmp_path: Path) -> None:
+    clip = make_interlaced(tmp_path / "in.mkv", frames=100)
+    whole, _ = read(clip)
+    rest, _ = read(clip, start_pts=whole[80].pts)
+    assert [f.pts for f in rest] == [f.pts for f in whole[80:]]
+    assert all((a.pixels == b.pixels).all() for a, b in zip(rest, whole[80:], strict=True))
 
 
 def test_a_short_progressive_scene_in_an_interlaced_file_is_left_sharp(tmp_path: Path) -> None:

