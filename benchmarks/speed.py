@@ -208,7 +208,7 @@ def combinations(superres: list[str], cuda: bool) -> list[tuple[str, str]]:
 
 
 def measure(pairs: list[tuple[str, str]], sizes: list[str], runs: int) -> list[Row]:
-    """All measurements, in turn; what does not end in LIMIT is left out, and said, from there on."""
+    """All measurements, in turn; what does not end in LIMIT is said and left out from there."""
     top = peaks()
     rows = []
     failed = set()
@@ -218,9 +218,11 @@ def measure(pairs: list[tuple[str, str]], sizes: list[str], runs: int) -> list[R
             if pair in failed:
                 continue
             command = [sys.executable, __file__, "--one", *pair, size]
+            # Peers run as their own scripts would; ours ask torch for large pages.
+            env = {**os.environ, "THP_MEM_ALLOC_ENABLE": "0"} if pair[0] in PEERS else None
             try:
                 done = subprocess.run(
-                    command, check=True, capture_output=True, text=True, timeout=LIMIT
+                    command, check=True, capture_output=True, text=True, timeout=LIMIT, env=env
                 )
             except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as e:
                 print(f"{pair} at {size}: left out, {type(e).__name__}", file=sys.stderr)

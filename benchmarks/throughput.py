@@ -5,8 +5,9 @@
 Each run is a process of its own, ours and the peer's in turn, on the same films of moving
 photographs with sound (examples/make_clip.py), with the same encoder, quality and preset, and each
 program's own choice of threads. Reported are medians. What `sharpreel plan` says of the stages
-alone stands beside them. This script imports nothing large: a child's peak memory counts from what
-its parent held when it was started.
+alone stands beside them, and the share of a run, from its first frame to its last, in which the
+network is at work while the other stages are, too. This script imports nothing large: a child's
+peak memory counts from what its parent held when it was started.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Row:
     crf: int
     frames: int
     stages: dict[str, float]  # decode, network and encode, frames a second alone
+    busy: float  # share of the time in which the network works
     ours: list[Run] = field(default_factory=list)
     peer: list[Run] = field(default_factory=list)
 
@@ -94,6 +96,33 @@ def plan(film: Path, preset: str | None) -> dict[str, Any]:
     return found
 
 
+def busy(film: Path, preset: str | None) -> float:
+    """Share of a run, from the first frame to the last, in which the network works."""
+    command = [sys.executable, __file__, "--busy", str(film), preset or ""]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def busy_here(film: Path, preset: str | None) -> float:
+    """`busy`, of a run in this process."""
+    from sharpreel import upscale_video
+    from sharpreel.engine import OpenVinoEngine
+
+    times: list[tuple[float, float]] = []
+    honest = OpenVinoEngine.run
+
+    def timed(engine: OpenVinoEngine, frame: Any) -> Any:
+        began = time.perf_counter()
+        made = honest(engine, frame)
+        times.append((began, time.perf_counter()))
+        return made
+
+    OpenVinoEngine.run = timed  # type: ignore[method-assign, assignment]
+    with tempfile.TemporaryDirectory() as folder:
+        upscale_video(film, Path(folder) / "out.mp4", model=MODEL[1], preset=preset)
+    settled = times[1:]  # the first one compiles the graph
+    return sum(end - began for began, end in settled) / (settled[-1][1] - settled[0][0])
+
+
 def _preset(preset: str | None) -> list[str]:
     return [] if preset is None else ["--preset", preset]
 
@@ -110,7 +139,7 @@ def measure(folder: Path, size: str, seconds: float, presets: list[str | None], 
         said = plan(film, preset)
         to, trial = said["to"], said["estimate"]
         stages = {stage: trial[f"{stage}_fps"] for stage in ("decode", "network", "encode")}
-        row = Row(size, to["preset"], to["crf"], said["from"]["frames"], stages)
+        row = Row(size, to["preset"], to["crf"], said["from"]["frames"], stages, busy(film, preset))
         ours = [*SHARPREEL, "upscale", str(film), "-o", str(folder / "ours.mp4"), "--overwrite"]
         ours += [*MODEL, "--no-resume", "--json", *_preset(preset)]
         peer = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(film)]
@@ -148,9 +177,10 @@ def markdown(rows: list[Row], facts: dict[str, Any], runs: int) -> str:
     """The table of the README."""
     head = (
         "| film, 2x | x264 preset | sharpreel, fps | once running | first frame after | memory "
-        "| decode / network / encode alone, fps | FFmpeg bicubic, fps | its memory |"
+        "| decode / network / encode alone, fps | network at work "
+        "| FFmpeg bicubic, fps | its memory |"
     )
-    lines = [head, "|" + " --- |" * 9]
+    lines = [head, "|" + " --- |" * 10]
     for row in rows:
 
         def median(name: str, runs: list[Run]) -> float:
@@ -161,7 +191,7 @@ def markdown(rows: list[Row], facts: dict[str, Any], runs: int) -> str:
             f"| {row.size} | {row.preset} | **{row.fps(row.ours):.1f}** "
             f"| {median('running_fps', row.ours):.1f} "
             f"| {median('first_frame_seconds', row.ours):.2f} s "
-            f"| {median('peak_mb', row.ours):.0f} MiB | {stages} "
+            f"| {median('peak_mb', row.ours):.0f} MiB | {stages} | {row.busy:.0%} "
             f"| {row.fps(row.peer):.0f} | {median('peak_mb', row.peer):.0f} MiB |"
         )
     lines += [
@@ -193,7 +223,11 @@ def main() -> None:
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     parser.add_argument("--update-readme", action="store_true", help="rewrite its table")
     parser.add_argument("--quick", action="store_true", help="one tiny film, once: does it work?")
+    parser.add_argument("--busy", nargs=2, metavar=("FILM", "PRESET"), help=argparse.SUPPRESS)
     a = parser.parse_args()
+    if a.busy:
+        print(busy_here(Path(a.busy[0]), a.busy[1] or None))
+        return
     presets: list[str | None] = [None, "ultrafast"]
     if a.quick:
         a.sizes, a.seconds, a.runs, presets = ["64x36"], 0.4, 1, [None]

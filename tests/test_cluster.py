@@ -362,7 +362,8 @@ def test_what_ray_says_of_its_nodes_stays_out_of_the_events(
     with started(*command, "--segment-seconds", SEGMENT, "--cluster", "auto") as process:
         wait_for(process, "segment")
         publish_error_to_driver("node_died", said, ray._private.worker.global_worker.gcs_client)
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         assert events(process.stdout.read())[-1]["event"] == "done"
         assert said in process.stderr.read()
 
