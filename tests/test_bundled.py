@@ -24,7 +24,7 @@ GAIN = {
     ("reel-fast", 2): 1.58,
     ("reel-fast", 4): 2.29,
     ("reel", 2): 3.13,
-    ("reel", 4): 2.19,
+    ("reel", 4): 2.26,
     ("reel-live", 2): 1.00,
     ("reel-gan", 4): 2.40,
 }
