@@ -37,8 +37,9 @@ WEAK = {
     "level with bicubic, since what the codec took away does not come back.",
     "reel-gan": "Its texture is made up, and differs from the truth: nothing for evidence, text, "
     "medicine or measuring. Where it errs, it errs with sharp edges.",
-    "reel-quality": "It sees clips of 15 frames with five more on each side, so it is not for live "
-    "video; on a processor it is slow. Its weaknesses are otherwise those of reel at 4x.",
+    "reel-quality": "It sees clips of 20 frames with 15 more on each side, so it is not for live "
+    "video; on a processor it is slow, and its gain over reel is small as yet. Its weaknesses are "
+    "otherwise those of reel at 4x.",
 }
 
 

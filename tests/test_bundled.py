@@ -27,6 +27,7 @@ GAIN = {
     ("reel", 4): 2.26,
     ("reel-live", 2): 1.00,
     ("reel-gan", 4): 2.40,
+    ("reel-quality", 4): 2.55,
 }
 
 

@@ -452,6 +452,8 @@ SHORT: dict[str, dict[str, Any]] = {
                   "stages": [[1.0, 2, 4]], "learning_rate": 3e-3},
     "reel-gan": {"arguments.channels": 16, "arguments.blocks": 1, "patch": 16,
                  "stages": [[1.0, 2, 4]], "learning_rate": 3e-3},
+    "reel-quality": {"arguments.channels": 16, "arguments.blocks": 1, "patch": 16,
+                     "stages": [[1.0, 2, 4]], "learning_rate": 3e-3},
     "tsrcnn-small": {"patch": 16, "stages": [[1.0, 3, 4]], "learning_rate": 1e-3,
                      "degradation": "bi"},
     "tsrcnn-large": {"patch": 12, "stages": [[1.0, 3, 2]], "learning_rate": 1e-3,
@@ -483,6 +485,10 @@ def scans(seed: int) -> data.Frames:
     best = [clean + rng.normal(0, 0.5, (64, 64))]
     levels: data.Frames = np.clip(np.stack(noisy + best), 0, 255).astype(np.uint8)
     return levels[..., None].repeat(3, axis=3)
+
+
+def test_each_recipe_has_a_short_form_that_is_trained() -> None:
+    assert SHORT.keys() == recipes.RECIPES.keys()
 
 
 @pytest.mark.slow

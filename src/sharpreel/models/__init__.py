@@ -196,11 +196,9 @@ MODELS: dict[str, ModelSpec] = {
         scales=(4,),
         build=_reel_quality,
         recurrent="both",
-        clip_len=15,
-        overlap=5,
-        bundled=False,
-        source="its recipe",
-        context="5+15+5",
+        clip_len=20,
+        overlap=15,  # with less a still scene flickers where clips meet
+        context="15+20+15",
     ),
     "tsrcnn": ModelSpec(
         summary="three convolutions over the frame before, this one and the next",
