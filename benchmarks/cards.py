@@ -101,6 +101,11 @@ def section(name: str, scale: int) -> str:
         f"{data['degradation']}; {card['steps']} steps"
         + (f" after {card['began_with']}" if "began_with" in card else ""),
         f"- hardware: {card['hardware']}",
+        *(
+            [f"- it was to gain {card['goal_gain_db']} dB over bicubic and is not trained so far"]
+            if "goal_gain_db" in card
+            else []
+        ),
         f"- weak at: {WEAK[name]}",
         "",
         f"![Input, bicubic, {name} and the truth where it did worst](cards/{name}_x{scale}.png)",
