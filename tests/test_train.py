@@ -96,7 +96,7 @@ def stop_after(saves: int) -> Callable[[train.Progress], None]:
 # Precision.
 
 
-def test_in_bf16_frames_stay_as_they_are_and_convolutions_do_not(three: list[data.Clip]) -> None:
+def test_in_bf16_frames_stay_as_they_are_and_convolutions_do_not() -> None:
     fabric = train.make_fabric("bf16", "cpu")
     network = Reel()
     body: list[torch.dtype] = []

@@ -628,12 +628,13 @@ class VideoReader:
     def _convert(self, raw: VideoFrame) -> Iterator[Frame]:
         self._check(raw)
         timed = self._timed(raw)
-        if raw.key_frame:
-            self._keys.add(timed.pts or 0)
+        pts = timed.pts or 0
         if self._first_pts is None:
-            self._first_pts = timed.pts
-        if self._wanted_from is not None and (timed.pts or 0) < self._wanted_from:
+            self._first_pts = pts
+        if self._wanted_from is not None and pts < self._wanted_from:
             return
+        if raw.key_frame:
+            self._keys.add(pts)
         self._converter.push(timed)
         yield from self._frames(self._converter.pull())
 
