@@ -21,6 +21,7 @@ import pytest
 from media import make_clip
 from sharpreel.errors import UsageError
 from sharpreel.web import jobs
+from sharpreel.web import worker as worker_module
 from sharpreel.web.queue import Queue, lanes
 from sharpreel.web.settings import Limits, Settings
 from sharpreel.web.store import LEASE_SECONDS, Store
@@ -36,7 +37,7 @@ FILMS = "films"
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Long enough to be caught in the middle, with a key frame every ten frames."""
     path = tmp_path_factory.mktemp("long") / "long.mp4"
-    return make_clip(path, size=(320, 180), frames=200, options={"g": "10", "preset": "ultrafast"})
+    return make_clip(path, size=(640, 360), frames=200, options={"g": "10", "preset": "ultrafast"})
 
 
 @pytest.fixture(scope="module")
@@ -177,9 +178,7 @@ def test_a_job_that_takes_more_than_it_may_is_stopped(
     settings.prepare()
     worker = Worker(settings, "me", threading.Event())
     store = worker.store
-    job = add(store, options={"model": "bicubic"})
-    (settings.jobs / job.id).mkdir()
-    shutil.copyfile(clip, settings.jobs / job.id / "input.mp4")
+    job = add_film(settings, store, clip)
     worker.work(job.id)
     found = store.job(job.id)
     store.close()
@@ -215,6 +214,50 @@ def add(store: Store, **values: Any) -> Any:
         **{"kind": "upscale", "name": "a", "suffix": ".mp4", "upload": "0" * 32, "options": {},
            "client": "x", **values}
     )  # fmt: skip
+
+
+def add_film(settings: Settings, store: Store, clip: Path) -> Any:
+    job = add(store, options={"model": "bicubic"})
+    (settings.jobs / job.id).mkdir()
+    shutil.copyfile(clip, settings.jobs / job.id / "input.mp4")
+    return job
+
+
+def test_what_was_wished_of_a_job_outlives_its_worker(
+    settings: Settings, store: Store, queues: dict[str, Queue], clip: Path
+) -> None:
+    job = add_film(settings, store, clip)
+    assert store.claim(job.id, "dead")
+    assert store.change_job(job.id, ["running"], wish="pause")
+    jobs.find_lost(store, queues, "dead")
+    worker = Worker(settings, "me", threading.Event())
+    worker.work(job.id)
+    assert store.job(job.id).state == "paused"  # type: ignore[union-attr]
+    assert store.change_job(job.id, ["paused"], state="queued", wish="")  # as jobs.resume does
+    worker.work(job.id)
+    worker.store.close()
+    assert store.job(job.id).state == "done"  # type: ignore[union-attr]
+
+
+def test_a_job_cancelled_while_it_comes_to_a_pause_is_cancelled(
+    settings: Settings, store: Store, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = add_film(settings, store, clip)
+    store.change_job(job.id, ["queued"], wish="pause")
+    end_process = worker_module._end_process
+
+    def slowly(process: Any) -> None:
+        assert store.change_job(job.id, ["running"], wish="cancel")  # as jobs.cancel does
+        end_process(process)
+
+    monkeypatch.setattr(worker_module, "_end_process", slowly)
+    worker = Worker(settings, "me", threading.Event())
+    worker.work(job.id)
+    worker.store.close()
+    found = store.job(job.id)
+    assert found is not None
+    assert (found.state, found.wish) == ("cancelled", "")
+    assert {path.name for path in (settings.jobs / job.id).iterdir()} <= {"input.mp4", "lock"}
 
 
 def test_of_many_workers_one_gets_the_job(store: Store) -> None:

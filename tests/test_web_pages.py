@@ -160,7 +160,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def long_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Too much for a test: it is cancelled."""
     folder = tmp_path_factory.mktemp("long")
-    return make_clip(folder / "long.mp4", size=(160, 90), frames=600, audio=False)
+    return make_clip(folder / "long.mp4", size=(640, 360), frames=400, audio=False)
 
 
 # Every page ----------------------------------------------------------------------------------
@@ -349,7 +349,7 @@ def test_a_job_is_cancelled_paused_tried_again_and_deleted(page: Page, long_film
     page.upload(long_film)
     Select(page.find("[name=model]")).select_by_value("reel")
     Select(page.find("[name=size]")).select_by_value("x4")
-    page.until(lambda: page.find("#begin").is_enabled() and "640" in page.text("#plan-figures"))
+    page.until(lambda: page.find("#begin").is_enabled() and "2560" in page.text("#plan-figures"))
     job_id = page.start()
     page.until(lambda: page.state() == "running")
 

@@ -220,7 +220,7 @@ def resume(here: Site, job_id: str) -> Job:
         Problem: It is not paused.
     """
     job = find(here, job_id)
-    if not here.store.change_job(job.id, ["paused"], state="queued"):
+    if not here.store.change_job(job.id, ["paused"], state="queued", wish=""):
         raise _not_now(find(here, job_id), "resumed")
     _wake(here, job)
     return find(here, job_id)

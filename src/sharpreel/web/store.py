@@ -198,11 +198,16 @@ class Store:
         )
         return [_record(Job, row) for row in rows]
 
-    def change_job(self, job_id: str, states: Iterable[str], **values: Any) -> bool:
-        """Change a job that is in one of these states; False when it is not."""
+    def change_job(
+        self, job_id: str, states: Iterable[str], having_wish: str | None = None, **values: Any
+    ) -> bool:
+        """Change a job that is in one of these states, and has this wish; False when it is not."""
         states = list(states)
         marks = ", ".join("?" for _ in states)
-        return self._change(values, f"id = ? AND state IN ({marks})", [job_id, *states])
+        where, having = f"id = ? AND state IN ({marks})", [job_id, *states]
+        if having_wish is not None:
+            where, having = f"{where} AND wish = ?", [*having, having_wish]
+        return self._change(values, where, having)
 
     def change_mine(self, job_id: str, me: str, /, **values: Any) -> bool:
         """Change a running job as its worker, which renews the lease; False when it is not its."""
@@ -219,9 +224,12 @@ class Store:
         return self.job(job_id)
 
     def claim(self, job_id: str, worker: str) -> Job | None:
-        """Make a waiting job this worker's; None when it waits no more."""
+        """Make a waiting job this worker's; None when it waits no more.
+
+        What was wished while it ran before still holds: its worker, or the site, had ended first.
+        """
         taken = self.change_job(
-            job_id, ["queued"], state="running", worker=worker, error=None, wish="",
+            job_id, ["queued"], state="running", worker=worker, error=None,
             lease=time.time() + LEASE_SECONDS, started=time.time(),
         )  # fmt: skip
         return self.job(job_id) if taken else None
