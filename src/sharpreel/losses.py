@@ -29,8 +29,6 @@ Where the sources disagree with themselves, and what we follow:
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +39,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sharpreel.errors import UsageError, WeightsError, did_you_mean
+from sharpreel.weights import read_content
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
 Row = TypeVar("Row")
@@ -370,29 +369,10 @@ def read_vgg(path: Path, network: str, whole: nn.Sequential, end: int) -> dict[s
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The state dict in a .safetensors or .pth file. Nothing in the file is run."""
-    import safetensors
-    import safetensors.torch
-
-    refused = f"{path}: not a file of tensors (.pth, .safetensors). Nothing in it was run."
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = safetensors.torch.load_file(path)
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch remarks on the age of old files
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        safetensors.SafetensorError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        OSError,
-    ) as e:
-        raise WeightsError(refused) from e
+    what = "a file of tensors (.pth, .safetensors)"
+    content = read_content(path, what)
     if not isinstance(content, Mapping):
-        raise WeightsError(refused)
+        raise WeightsError(f"{path}: not {what}. Nothing in it was run.")
     return {name: value for name, value in content.items() if isinstance(value, Tensor)}
 
 

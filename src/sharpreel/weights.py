@@ -263,7 +263,8 @@ def _foreign(path: Path, scale: float | None, choices: Mapping[str, Any] | None 
         import torch
     except ImportError as e:
         raise MissingExtra(f"{path}: reading a checkpoint of others", "torch") from e
-    tensors = _unwrap(_read_tensors(path))
+    what = "a model file of sharpreel, and no checkpoint of tensors alone (.pt, .pth, .safetensors)"
+    tensors = _unwrap(read_content(path, what))
     if not tensors:
         raise WeightsError(f"{path}: not a model file of sharpreel, and holds no tensors.")
     known = {name: spec for name, spec in MODELS.items() if spec.recognise is not None}
@@ -303,27 +304,27 @@ def _foreign(path: Path, scale: float | None, choices: Mapping[str, Any] | None 
     )
 
 
-def _read_tensors(path: Path) -> Any:
-    """What a checkpoint file holds, read without running anything in it."""
+def read_content(path: Path, what: str) -> Any:
+    """What a file of tensors (.safetensors, else as torch saves) holds; nothing in it is run.
+
+    Raises:
+        WeightsError: It cannot be read as one; `what` says what it should be.
+    """
     import safetensors
     import safetensors.torch
     import torch
 
-    refused = (
-        f"{path}: not a model file of sharpreel, and no checkpoint of tensors alone "
-        "(.pt, .pth, .safetensors). Nothing in it was run."
-    )
-    if path.suffix == ".safetensors":
-        try:
-            return safetensors.torch.load_file(path)
-        except (safetensors.SafetensorError, OSError) as e:
-            raise WeightsError(refused) from e
     try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old files: torch remarks on their age
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as e:
-        raise WeightsError(refused) from e
+    except (
+        safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError,
+        KeyError, OSError,
+    ) as e:  # fmt: skip
+        raise WeightsError(f"{path}: not {what}. Nothing in it was run.") from e
 
 
 def _unwrap(content: Any) -> dict[str, Any]:

@@ -198,16 +198,16 @@ class Store:
         )
         return [_record(Job, row) for row in rows]
 
-    def change_job(
-        self, job_id: str, states: Iterable[str], having_wish: str | None = None, **values: Any
-    ) -> bool:
-        """Change a job that is in one of these states, and has this wish; False when it is not."""
+    def change_job(self, job_id: str, states: Iterable[str], **values: Any) -> bool:
+        """Change a job that is in one of these states; False when it is not."""
         states = list(states)
         marks = ", ".join("?" for _ in states)
-        where, having = f"id = ? AND state IN ({marks})", [job_id, *states]
-        if having_wish is not None:
-            where, having = f"{where} AND wish = ?", [*having, having_wish]
-        return self._change(values, where, having)
+        return self._change(values, f"id = ? AND state IN ({marks})", [job_id, *states])
+
+    def cancel_as_wished(self, job_id: str) -> bool:
+        """Cancel a paused job of which that was wished before it stood; False: it was not."""
+        cancelled = {"state": "cancelled", "finished": time.time(), "wish": ""}
+        return self._change(cancelled, "id = ? AND state = 'paused' AND wish = 'cancel'", [job_id])
 
     def change_mine(self, job_id: str, me: str, /, **values: Any) -> bool:
         """Change a running job as its worker, which renews the lease; False when it is not its."""

@@ -101,7 +101,8 @@ class Worker:
                 self.store.change_mine(job.id, self._name, state="queued", worker=None, lease=None)
             elif e.why == "pause":
                 self.store.change_mine(job.id, self._name, state="paused", worker=None, lease=None)
-                self._cancel_after_all(job)
+                if self.store.cancel_as_wished(job.id):
+                    jobs.forget_work(self._settings, job)
             elif e.why == "cancel":
                 jobs.forget_work(self._settings, job)
                 self._end(job, "cancelled")
@@ -112,12 +113,6 @@ class Worker:
             self._end(job, "failed", error="Something went wrong on the server; see its log.")
         if (now := self.store.job(job.id)) is None or now.state == "deleted":
             shutil.rmtree(jobs.folder_of(self._settings, job), ignore_errors=True)
-
-    def _cancel_after_all(self, job: Job) -> None:
-        """Cancel a paused job that was to be cancelled while its child came to an end."""
-        cancelled = {"state": "cancelled", "finished": time.time(), "wish": ""}
-        if self.store.change_job(job.id, ["paused"], having_wish="cancel", **cancelled):
-            jobs.forget_work(self._settings, job)
 
     def _end(self, job: Job, state: str, **values: Any) -> None:
         self.store.change_mine(
