@@ -181,8 +181,33 @@ def test_data_is_prepared_checked_and_split(videos: Path, tmp_path: Path) -> Non
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     done = run("data", "check", store)
     assert done.exit_code == 3
-    done = run("data", "split", store, "-o", tmp_path, "--shares", "most")
+    for shares in ("most", "0/0/0", "-1/1/1"):
+        done = run("data", "split", store, "-o", tmp_path / "bad", "--shares", shares)
+        assert done.exit_code == 2, done.output
+        assert not (tmp_path / "bad").exists()
+    done = run("data", "split", store, "-o", file / "lists")
     assert done.exit_code == 2
+    assert "cannot be written" in done.stderr
+
+
+def test_a_list_chooses_from_a_store_as_from_a_folder(videos: Path, tmp_path: Path) -> None:
+    store, listed = tmp_path / "store", tmp_path / "list.txt"
+    data.prepare(data.find_clips(videos), store)
+    words = ["train", "reel-fast", "--data", store, "--val", store, *QUICK, "--set", "steps=2",
+             "--list", listed]  # fmt: skip
+    done = run(*words, "--out", tmp_path / "one")
+    assert done.exit_code == 3
+    assert "not a readable list" in done.stderr
+    listed.write_text("clip1\nclip9\n")
+    done = run(*words, "--out", tmp_path / "one")
+    assert done.exit_code == 3
+    assert "has no clip called clip9" in done.stderr
+    listed.write_text("clip1\n")
+    done = run(*words, "--out", tmp_path / "one")
+    assert done.exit_code == 0, done.output
+    card = weights.load_model(tmp_path / "one" / "reel-fast_x2.safetensors").card
+    assert card["data"]["clips"] == 1
+    assert len(card["val_psnr_y"]["clips"]) == 4
 
 
 def test_noncommercial_clips_are_left_out_unless_asked_for(videos: Path, tmp_path: Path) -> None:
@@ -199,6 +224,12 @@ def test_noncommercial_clips_are_left_out_unless_asked_for(videos: Path, tmp_pat
     done = run(*words, "--out", tmp_path / "all", "--noncommercial")
     card = weights.load_model(tmp_path / "all" / "reel-fast_x2.safetensors").card
     assert card["data"]["clips by rights"] == {"noncommercial": 3, "permissive": 1}
+    data.prepare(data.find_clips(videos), tmp_path / "store")
+    words[words.index("--data") + 1] = tmp_path / "store"
+    done = run(*words, "--out", tmp_path / "three")
+    assert "3 noncommercial clips are left out" in done.stderr
+    card = weights.load_model(tmp_path / "three" / "reel-fast_x2.safetensors").card
+    assert card["data"]["clips by rights"] == {"permissive": 1}
 
 
 @pytest.mark.parametrize("command", ["train", "tune"])
@@ -277,3 +308,10 @@ def test_the_pipeline_of_dvc_does_nothing_the_second_time(videos: Path, tmp_path
     third = dvc("repro")
     assert "Running stage 'train'" in third
     assert "Running stage 'prepare'" not in third
+    before = weights.load_model(project / "model.safetensors").card
+    for k in range(4):
+        shutil.copy(videos / f"clip{(k + 1) % 4}.mp4", project / "clips" / f"clip{k}.mp4")
+    dvc("repro")
+    card = weights.load_model(project / "model.safetensors").card
+    assert card["data"]["sha256"] != before["data"]["sha256"]
+    assert card["tensors_sha256"] != before["tensors_sha256"]  # trained, not just named anew

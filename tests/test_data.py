@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +83,42 @@ def test_videos_at_any_depth_are_clips_and_manifests_tell_their_rights(tmp_path:
     assert rights == {"unknown": 1}
 
 
+def test_a_manifest_is_found_from_wherever_the_clips_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train" / "deep").mkdir(parents=True)
+    make_clip(tmp_path / "train" / "deep" / "b.mp4", frames=2)
+    (tmp_path / "MANIFEST.csv").write_text("file,rights\ntrain/deep/b.mp4,noncommercial\n")
+    (tmp_path / "train" / "manifest.csv").write_text("file,rights\ndeep/b.mp4,unknown\n")
+    monkeypatch.chdir(tmp_path / "train")
+    for folder in (Path(), Path("deep"), Path(".."), tmp_path, tmp_path / "train" / "deep"):
+        (found,) = data.find_clips(folder)
+        assert found.rights == "noncommercial", folder
+
+
+def test_clips_that_differ_in_their_suffix_alone_keep_it(tmp_path: Path) -> None:
+    make_clip(tmp_path / "x.mp4", frames=2)
+    make_clip(tmp_path / "y.mp4", frames=2)
+    for name in ("x.mkv", "x.mp4.mkv"):
+        shutil.copy(tmp_path / "x.mp4", tmp_path / name)
+    save_pictures(tmp_path / "y", ["1.png"])
+    names = {source.name: source.paths[0].name for source in data.find_clips(tmp_path)}
+    assert names == {"x.mkv": "x.mkv", "x.mp4": "x.mp4", "x.mp4.mkv": "x.mp4.mkv",
+                     "y": "1.png", "y.mp4": "y.mp4"}  # fmt: skip
+    (tmp_path / "list.txt").write_text("x.mp4\n")
+    assert [s.name for s in data.find_clips(tmp_path, tmp_path / "list.txt")] == ["x.mp4"]
+
+
+def test_an_empty_list_is_said(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "foliage", ["001.png"])
+    (tmp_path / "list.txt").write_text("\n# foliage\n")
+    with pytest.raises(InputError, match="the list is empty"):
+        data.find_clips(tmp_path, tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(InputError, match="not a readable list"):
+        data.find_clips(tmp_path, tmp_path / "list.txt")
+
+
 def test_a_folder_without_clips_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no videos and no folders of pictures"):
         data.find_clips(tmp_path)
@@ -111,6 +151,12 @@ def test_too_few_clips_for_the_parts_are_refused() -> None:
     assert data.split(["a", "b"], shares=(0.5, 0.5, 0))["test"] == []
 
 
+@pytest.mark.parametrize("shares", [(0, 0, 0), (-1, 1, 1), (float("nan"), 1, 1)])
+def test_shares_that_are_none_are_refused(shares: tuple[float, float, float]) -> None:
+    with pytest.raises(UsageError, match="give three numbers of 0 or more"):
+        data.split(["a", "b", "c"], shares=shares)
+
+
 # The store.
 
 
@@ -128,6 +174,32 @@ def test_a_store_holds_the_frames_of_videos_and_pictures_exactly(tmp_path: Path)
     again = data.open_store(tmp_path / "store")
     assert again == store
     assert again.sha256 == store.sha256
+
+
+def test_clips_whose_names_are_alike_have_files_of_their_own(tmp_path: Path) -> None:
+    names = ["A b", "a b", "a_b", "given-c", "c"]
+    for k, name in enumerate(names):
+        pixels = np.full((8, 8, 3), k, np.uint8)
+        for kind in ("hr", "lr"):
+            (tmp_path / kind / name).mkdir(parents=True)
+            for frame in ("1.png", "2.png"):
+                images.write_png(tmp_path / kind / name / frame, pixels)
+    sources = data.find_clips(tmp_path / "hr", lr_folder=tmp_path / "lr")
+    for wanted in (sources, sources[::-1]):
+        store = data.prepare(wanted, tmp_path / "store")
+        store.verify()
+        assert len(store.entries) == 5
+        for clip in store.pairs(1, "given"):
+            assert clip.lr[0, 0, 0, 0] == clip.hr[0, 0, 0, 0] == names.index(clip.name)
+        shutil.rmtree(tmp_path / "store")
+
+
+def test_a_store_has_only_the_clips_it_has(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "clips" / "clip1", ["1.png"])
+    store = data.prepare(data.find_clips(tmp_path / "clips"), tmp_path / "store")
+    assert store.only(["clip1"]) == store
+    with pytest.raises(InputError, match=r"no clip called clip2, b, c and 1 more\. Did you mean"):
+        store.only(["clip1", "clip2", "b", "c", "d"])
 
 
 def test_preparing_again_decodes_only_what_is_missing(
@@ -208,10 +280,60 @@ def test_a_twin_is_the_degradation_of_its_clip_and_made_once(
     assert clip.hr.shape == (2, 24, 32, 3)
     for lr, hr in zip(clip.lr, clip.hr, strict=True):
         np.testing.assert_array_equal(lr, ops.resize(hr, 6, 8))
-    assert {p.name for p in (tmp_path / "store").iterdir()} == {"manifest.json", "a.npy"}
+    assert {p.name for p in (tmp_path / "store").iterdir()} == {"manifest.json", "a.npy", "lock"}
     monkeypatch.setattr(degrade, "degrade", None)
     (again,) = store.pairs(4)
     np.testing.assert_array_equal(again.lr, clip.lr)
+
+
+def test_a_store_made_anew_does_not_take_the_twins_of_the_old_one(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    for clips, count in (("one", 3), ("two", 3), ("fewer", 2)):
+        save_pictures(tmp_path / clips / "a", [f"{k}.png" for k in range(count)])
+        if clips == "two":
+            for path in (tmp_path / clips / "a").iterdir():
+                images.write_png(path, images.read_rgb(path)[::-1])
+        data.prepare(data.find_clips(tmp_path / clips), store)
+        (clip,) = data.open_store(store).pairs(2)
+        np.testing.assert_array_equal(clip.lr, degrade.degrade(np.asarray(clip.hr), 2)[1])
+        shutil.rmtree(store)
+
+
+def test_a_store_is_reduced_from_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_pictures(tmp_path / "clips" / "a", ["1.png"])
+    data.prepare(data.find_clips(tmp_path / "clips"), tmp_path / "store")
+    monkeypatch.chdir(tmp_path / "store")
+    assert len(data.open_store(Path()).pairs(2)) == 1
+    assert (tmp_path / "store.lr").is_dir()
+
+
+def test_one_process_prepares_and_the_others_wait(tmp_path: Path) -> None:
+    for name in "abcdef":
+        save_pictures(tmp_path / "clips" / name, ["1.png", "2.png"], size=(320, 240))
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "a.npy.0badcafe.part").write_bytes(b"of a process that was killed")
+    code = (
+        "import sys, time; from pathlib import Path; from sharpreel import data\n"
+        "clips, store, start = sys.argv[1:]\n"
+        "while not Path(start).exists(): time.sleep(0.01)\n"
+        "made = data.prepare(data.find_clips(Path(clips)), Path(store)); made.pairs(2, 'bd')"
+    )
+    words = [tmp_path / "clips", tmp_path / "store", tmp_path / "start"]
+    started = [subprocess.Popen([sys.executable, "-c", code, *words]) for _ in range(3)]
+    time.sleep(1.5)
+    (tmp_path / "start").touch()
+    assert [process.wait(60) for process in started] == [0, 0, 0]
+    store = data.open_store(tmp_path / "store")
+    assert store.names == list("abcdef")
+    store.verify()
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_store_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "clips" / "a", ["1.png"])
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be written"):
+        data.prepare(data.find_clips(tmp_path / "clips"), tmp_path / "file" / "store")
 
 
 def test_given_twins_are_used_as_they_are(tmp_path: Path) -> None:

@@ -59,6 +59,18 @@ def test_odd_sizes_come_out_at_exactly_the_scale(kind: type, scale: int) -> None
 
 
 @pytest.mark.parametrize("kind", [OpenVinoEngine, TorchEngine])
+@pytest.mark.parametrize("name", ["bicubic", "reel", "reel-fast", "reel-live"])
+def test_a_side_may_be_one_pixel(kind: type, name: str) -> None:
+    for height, width in ((1, 1), (64, 1), (1, 7)):
+        runner = kind(weights.load_model(name, 2))
+        for level in (10, 200, 10):
+            made = runner.run(np.full((height, width, 3), level, np.uint8))
+            assert made.shape == (2 * height, 2 * width, 3)
+            if name == "bicubic":
+                assert (made == level).all()
+
+
+@pytest.mark.parametrize("kind", [OpenVinoEngine, TorchEngine])
 def test_reset_forgets_and_running_on_remembers(kind: type) -> None:
     runner = kind(weights.load_model("reel-fast", 2))
     a, b = moving_frames(2, 32, 32, np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -191,3 +192,16 @@ def test_live_is_for_pipes(tmp_path: Path) -> None:
                           env={**os.environ, "COLUMNS": "200"})  # fmt: skip
     assert done.returncode == 2
     assert "--live is for pipes" in done.stderr
+
+
+def test_frames_may_come_while_a_picture_is_handed_over() -> None:
+    """A source that never rests, and threads that change places all the time."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        frames = itertools.repeat(np.zeros((8, 8, 3), np.uint8), 20_000)
+        made = list(live.upscale_live(frames, engine=slow()))
+    finally:
+        sys.setswitchinterval(before)
+    assert made[-1].index == 19_999
+    assert len(made) + made[-1].dropped == 20_000

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from media import Pixels, ffmpeg, make_clip, moving, png, read_png
 from sharpreel import images, ops, pictures
 from sharpreel.errors import InputError, UsageError
 from sharpreel.plan import Options
 from sharpreel.upscale import Result, upscale_video
+from terminal import sharpreel
 
 
 def enlarge(source: Path, output: Path | None = None, **options: Any) -> Result:
@@ -157,14 +159,100 @@ def test_a_folder_does_not_become_a_video_file(tmp_path: Path) -> None:
         enlarge(source, tmp_path / "out.mp4")
 
 
-def test_an_existing_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
+def test_in_an_existing_folder_only_pictures_of_the_same_name_are_replaced(tmp_path: Path) -> None:
     source = folder_of(tmp_path / "in", list(moving((16, 16), 1)), ["a.png"])
-    out = folder_of(tmp_path / "out", list(moving((16, 16), 1)), ["old.png"])
+    out = folder_of(tmp_path / "out", list(moving((16, 16), 2)), ["a.png", "other.png"])
+    (out / "sub").mkdir()
     with pytest.raises(UsageError, match=r"exists\. Give --overwrite"):
         enlarge(source, out)
-    assert names_in(out) == ["old.png"]
+    assert read_png(out / "a.png").shape[:2] == (16, 16)
+    plan = pictures.make_plan(source, out, Options(model="bicubic", overwrite=True))
+    assert f"{out} holds 2 other files, which stay there" in plan.notes
     enlarge(source, out, overwrite=True)
-    assert names_in(out) == ["a.png"]
+    assert names_in(out) == ["a.png", "other.png", "sub"]
+    assert read_png(out / "a.png").shape[:2] == (32, 32)
+    assert read_png(out / "other.png").shape[:2] == (16, 16)
+
+
+def test_an_output_around_the_input_costs_no_picture_of_it(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    source = folder_of(tmp_path / "photos" / "in", list(moving((16, 16), 1)), ["a.png"])
+    (tmp_path / "photos" / "notes.txt").write_text("mine")
+    enlarge(source, tmp_path / "photos", overwrite=True)
+    assert names_in(tmp_path / "photos") == ["a.png", "in", "notes.txt"]
+    assert names_in(source) == ["a.png"]
+
+
+def test_the_folder_one_stands_in_can_be_the_input(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "in", list(moving((16, 16), 1)), ["a.png"])
+    done = sharpreel("upscale", ".", "-m", "bicubic", cwd=source)
+    assert done.returncode == 0, done.stderr
+    assert names_in(tmp_path / "in_bicubic_x2") == ["a.png"]
+    again = sharpreel("upscale", tmp_path / "in_bicubic_x2", "-o", ".", "-m", "bicubic", cwd=source)
+    assert (again.returncode, "exists" in again.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_pictures_come_out_upright_whatever_exif_says(tmp_path: Path, suffix: str) -> None:
+    """As PIL's exif_transpose turns them."""
+    y, x = np.mgrid[0:24, 0:40]
+    image = Image.fromarray(np.stack([x * 6, y * 10, (x + y) * 3], axis=2).astype(np.uint8))
+    for orientation in range(1, 9):
+        exif = image.getexif()
+        exif[0x0112] = orientation
+        source = tmp_path / f"in{orientation}"
+        source.mkdir()
+        image.save(source / f"a.{suffix}", exif=exif)
+        with Image.open(source / f"a.{suffix}") as stored:
+            wanted = np.asarray(ImageOps.exif_transpose(stored))
+        assert near(images.read_rgb(source / f"a.{suffix}"), wanted, 6)
+        enlarge(source, tmp_path / f"out{orientation}")
+        made = read_png(tmp_path / f"out{orientation}" / "a.png")
+        assert near(made, ops.resize(wanted, 2 * wanted.shape[0], 2 * wanted.shape[1]), 6)
+
+
+def test_the_deepest_picture_and_any_transparency_decide(tmp_path: Path) -> None:
+    plain = next(iter(moving((16, 16), 1)))
+    deep = plain.astype(np.uint16) * 257 + 5
+    clear = np.concatenate([plain, np.full((16, 16, 1), 100, np.uint8)], axis=2)
+    source = folder_of(tmp_path / "in", [plain, deep, clear], ["1.png", "2.png", "3.png"])
+    info = pictures.probe_folder(source)
+    assert (info.bits, info.alpha) == (16, True)
+    enlarge(source, tmp_path / "out")
+    made = [read_png(tmp_path / "out" / f"{k}.png", "rgba64be") for k in (1, 2, 3)]
+    assert [int(m[..., 3].max()) for m in made] == [65535, 65535, 100 * 257]
+    small = [int(m[..., :3].astype(int).sum() % 257) for m in made]
+    assert small[1] != 0  # more than eight bits came through
+
+
+def test_pictures_of_several_sizes_are_found_before_the_run(tmp_path: Path) -> None:
+    shapes = [(16, 16), (16, 16), (24, 16)]
+    made = [next(iter(moving(shape, 1))) for shape in shapes]
+    source = folder_of(tmp_path / "in", made, ["1.png", "2.png", "3.png"])
+    with pytest.raises(InputError, match=r"3\.png: is 24x16, the pictures before it are 16x16"):
+        pictures.make_plan(source, tmp_path / "out", Options(model="bicubic"))
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_a_header_tells_what_decoding_tells(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    for mode in ("RGB", "L", *(("P", "RGBA", "LA", "1") if kind == "png" else ())):
+        Image.new("RGB", (37, 21), "teal").convert(mode).save(path)
+        header = images.header_of(path)
+        info = images.info_of(images.read_picture(path), path, path, 1)
+        assert header == images.Header(info.width, info.height, max(info.bits, 8), info.alpha), mode
+
+
+def test_the_transparency_of_a_palette_is_kept(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    image = Image.new("P", (16, 16), 0)
+    image.putpalette([200, 100, 50, 10, 20, 30])
+    image.paste(1, (8, 0, 16, 16))
+    image.save(source / "a.png", transparency=1)
+    enlarge(source, tmp_path / "out")
+    made = read_png(tmp_path / "out" / "a.png", "rgba")
+    assert (made[8, 4, 3], made[8, 28, 3]) == (255, 0)
 
 
 def test_a_video_becomes_numbered_pictures(tmp_path: Path) -> None:

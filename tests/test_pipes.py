@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 from media import BARS, count_frames, ffmpeg, make_bars, make_clip, patches, video_pts
 from sharpreel import pipes, video
 from sharpreel.errors import InputError, UsageError
+from sharpreel.journal import folder_of
 from sharpreel.plan import Options
 from sharpreel.upscale import upscale_video
 
@@ -140,3 +143,67 @@ def test_the_network_remembers_across_frames_of_a_pipe(tmp_path: Path) -> None:
         wanted = [f.to_ndarray() for f in file.decode(video=0)]
     have = planes(through(y4m(clip), Options()))
     np.testing.assert_array_equal(have, wanted)
+
+
+@pytest.mark.parametrize(("size", "matrix"), [((640, 360), "bt601"), ((1280, 720), "bt709")])
+def test_a_y4m_has_the_colours_that_its_reader_takes_it_for(
+    tmp_path: Path, size: tuple[int, int], matrix: str
+) -> None:
+    """The readers' rule goes by size, and the size has changed."""
+    clip = make_bars(tmp_path / "in.mp4", matrix, full=False, size=size)
+    wanted = next(iter(video.VideoReader(video.probe(clip)))).pixels
+    out = io.BytesIO()
+    pipes.run(
+        clip,
+        pipes.PIPE,
+        replace(BICUBIC, height=720 if matrix == "bt601" else 1440),
+        io.BytesIO(),
+        out,
+    )
+    (tmp_path / "out.y4m").write_bytes(out.getvalue())
+    made = next(iter(video.VideoReader(video.probe(tmp_path / "out.y4m")))).pixels
+    np.testing.assert_allclose(patches(made), patches(wanted), atol=3)
+
+
+def test_a_stream_that_ends_within_a_frame_is_told(tmp_path: Path) -> None:
+    data = y4m(make_clip(tmp_path / "in.mkv", frames=5, audio=False))
+    whole = pipes.run(pipes.PIPE, pipes.PIPE, BICUBIC, io.BytesIO(data), io.BytesIO())
+    assert (whole.frames, whole.lost, whole.notes) == (5, 0, [])
+    cut = pipes.run(pipes.PIPE, pipes.PIPE, BICUBIC, io.BytesIO(data[:-100]), io.BytesIO())
+    assert (cut.frames, cut.lost) == (4, 1)
+    assert cut.notes == ["the stream ends within a frame (1 times)"]
+    done = sharpreel("upscale", "-", "-o", "-", "-m", "bicubic", stdin=data[:-100])
+    assert done.returncode == 1
+    assert b"ends within a frame" in done.stderr
+
+
+def test_a_pipe_leaves_the_run_of_a_file_alone(tmp_path: Path) -> None:
+    clip, out = make_clip(tmp_path / "in.mp4", frames=6), tmp_path / "out.mp4"
+    begun = folder_of(out)
+    begun.mkdir()
+    (begun / "journal.jsonl").write_text("{}")
+    pipes.run(pipes.PIPE, out, BICUBIC, io.BytesIO(y4m(clip)), io.BytesIO())
+    assert count_frames(out) == 6
+    assert (begun / "journal.jsonl").read_text() == "{}"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.mp4", "out.mp4.sharpreel"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 6)])
+def test_a_command_that_waits_for_a_pipe_ends_when_it_is_told(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    data = y4m(make_clip(tmp_path / "in.mkv", frames=9, audio=False))
+    command = [sys.executable, "-m", "sharpreel.cli", "upscale", "-", "-o", "-", "-m", "bicubic"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(data)
+            process.stdin.flush()
+            assert process.stdout.read(9) == b"YUV4MPEG2"  # it is at work, and then waits
+            process.send_signal(number)
+            assert process.wait(60) == code
+        finally:
+            process.kill()

@@ -158,6 +158,76 @@ def test_other_settings_do_not_go_on_with_a_run(three: list[data.Clip], tmp_path
     train.train(replace(TINY, save_every=2), three, [], tmp_path / "run")
 
 
+def test_a_refused_training_leaves_the_run_as_it_is(three: list[data.Clip], tmp_path: Path) -> None:
+    train.train(TINY, three, [], tmp_path / "run")
+    before = (tmp_path / "run" / "config.json").read_text()
+    with pytest.raises(UsageError, match="begun with other settings"):
+        train.train(replace(TINY, learning_rate=1.0), three, [], tmp_path / "run")
+    assert (tmp_path / "run" / "config.json").read_text() == before
+
+
+def test_other_clips_or_another_start_do_not_go_on_with_a_run(
+    three: list[data.Clip], tmp_path: Path
+) -> None:
+    run, others = tmp_path / "run", clips(3)
+    others[0] = replace(others[0], hr=255 - others[0].hr)  # of the same name and size
+    train.train(TINY, three[:2], three[2:], run)
+    first = train.train(replace(TINY, seed=1), three, [], tmp_path / "first")
+    with pytest.raises(UsageError, match=r"with other training clips \(--data\)\. Choose"):
+        train.train(TINY, others[:2], three[2:], run)
+    with pytest.raises(UsageError, match=r"with other validation clips \(--val\)\. Choose"):
+        train.train(TINY, three[:2], three[1:], run)
+    with pytest.raises(UsageError, match=r"with other start \(--from\)\. Choose"):
+        train.train(TINY, three[:2], three[2:], run, start_from=str(first))
+    fewer = [replace(clip, hr=clip.hr[:3], lr=clip.lr[:3]) for clip in three[2:]]
+    train.train(replace(TINY, validate_frames=3), three[:2], fewer, run)
+
+    up = tmp_path / "up"
+    train.train(TINY, three, [], up, start_from=str(first))
+    train.train(TINY, three, [], up)  # what it began with is in last.pt
+    begun = torch.load(up / "last.pt", weights_only=True)["begun"]
+    assert begun["start (--from)"] == weights.load_model(first).sha256
+
+
+def test_a_checkpoint_that_does_not_say_what_it_was_begun_with_goes_on(
+    three: list[data.Clip], tmp_path: Path
+) -> None:
+    train.train(TINY, three, [], tmp_path / "run")
+    last = tmp_path / "run" / "last.pt"
+    old = torch.load(last, weights_only=True)
+    del old["begun"], old["start"]
+    torch.save(old, last)
+    train.train(TINY, clips(2), [], tmp_path / "run")
+
+
+def test_validation_leaves_the_threads_as_they_are(three: list[data.Clip], tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class Counts(tracking.JsonLog):
+        def step(self, step: int, terms: dict[str, float]) -> None:
+            seen.append(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)  # no machine has just so many by default
+        train.train(TINY, three[:2], three[2:], tmp_path, tracker=Counts(tmp_path))
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [3] * TINY.steps
+
+
+def test_the_scale_of_half_precision_goes_on(three: list[data.Clip], tmp_path: Path) -> None:
+    config = replace(TINY, precision="16")
+    first = train.Training(config, three, [], tmp_path, train.make_fabric("16", "cpu"))
+    scaler = first.fabric.strategy.precision.scaler  # type: ignore[attr-defined]
+    scaler.load_state_dict({**scaler.state_dict(), "scale": 128.0})
+    first.save()
+    second = train.Training(config, three, [], tmp_path, train.make_fabric("16", "cpu"))
+    assert second.state()["scaler"]["scale"] != 128
+    assert second.load()
+    assert second.state()["scaler"]["scale"] == 128
+
+
 def test_a_damaged_checkpoint_is_one_line(three: list[data.Clip], tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "last.pt").write_bytes(b"half a file")
@@ -179,24 +249,60 @@ def test_sigterm_saves_and_the_same_command_goes_on(three: list[data.Clip], tmp_
     same(whole, train.train(config, three, [], tmp_path / "cut"))
 
 
+class Fills(tracking.Silent):
+    """After step 3 has been saved, files of this name in the run folder cannot be written."""
+
+    def __init__(self, run: Path, name: str) -> None:
+        self.path = run / name
+
+    def step(self, step: int, terms: dict[str, float]) -> None:
+        if step == 4:
+            self.path.unlink(missing_ok=True)
+            self.path.symlink_to("/dev/full")
+
+
+needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+
+
+@needs_dev_full
 def test_a_full_disk_leaves_the_last_whole_checkpoint(
+    three: list[data.Clip], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(DiskFullError, match="the disk is full"):
+        train.train(TINY, three, [], run, tracker=Fills(run, "last.part"))
+    assert torch.load(run / "last.pt", weights_only=True)["step"] == 3
+    assert not list(run.glob("*.part"))
+
+
+@needs_dev_full
+@pytest.mark.parametrize("name", ["batches.jsonl", "log.jsonl", "validation.part"])
+def test_a_full_disk_under_a_log_is_said_as_such(
+    name: str, three: list[data.Clip], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    both = tracking.Together(Fills(run, name), tracking.JsonLog(run))
+    with pytest.raises(DiskFullError, match="the disk is full"):
+        train.train(TINY, three[:2], three[2:], run, tracker=both)
+
+
+def test_a_full_disk_under_a_model_file_is_said_as_such(
     three: list[data.Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = torch.save, 0
+    from safetensors import SafetensorError
 
-    def full(state: Any, path: Path) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            path.write_bytes(b"half")
-            raise OSError(28, "No space left on device")
-        real(state, path)
+    def full(path: Path, *rest: Any) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        )
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(DiskFullError, match="the disk is full"):
-        train.train(TINY, three, [], tmp_path / "run")
-    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 3
-    assert not list((tmp_path / "run").glob("*.part"))
+    monkeypatch.setattr(weights, "save_weights", full)
+    for val in (three[2:], []):  # best.safetensors, and the file in the end
+        run = tmp_path / f"run{len(val)}"
+        with pytest.raises(DiskFullError, match="the disk is full"):
+            train.train(TINY, three[:2], val, run)
+        assert not list(run.glob("*.safetensors"))
 
 
 # Learning.
@@ -220,7 +326,7 @@ def test_a_training_beats_bicubic_and_its_file_upscales(
     )
     assert lines[0].step == 0
     assert lines[0].gain_db == pytest.approx(0, abs=0.05)
-    assert lines[-1].loss < lines[1].loss
+    assert (lines[-1].loss or 0) < (lines[1].loss or 0)
     assert lines[-1].gain_db is not None
     assert lines[-1].gain_db > 0.3
     assert 0 <= lines[-1].waited < 1
@@ -245,6 +351,64 @@ def test_the_best_validated_weights_are_the_ones_that_are_kept(
     card = weights.load_model(path).card
     assert card["steps"] == 3
     assert card["val_psnr_y"]["gain_db"] == 10
+
+
+def scripted(
+    monkeypatch: pytest.MonkeyPatch, *psnr: float, bicubic: float = 20.0
+) -> list[train.Progress]:
+    """The validations' scores, one after the other, and where to put what is told."""
+    left = iter(psnr)
+    monkeypatch.setattr(
+        train.Training, "score", lambda self: [evaluate.Score("c", next(left), bicubic)]
+    )
+    return []
+
+
+def test_up_training_that_only_worsens_keeps_its_start(
+    three: list[data.Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train.train(TINY, three, [], tmp_path / "first")
+    lines = scripted(monkeypatch, 30.0, 25.0, 26.0)
+    made = train.train(
+        replace(TINY, seed=1), three[:2], three[2:], tmp_path / "run", start_from=str(first),
+        tell=lines.append,
+    )  # fmt: skip
+    same(made, first)
+    assert weights.load_model(made).card["steps"] == 0
+    assert [line.note for line in lines] == ["", "", ""]
+
+
+def test_a_model_that_is_worse_than_its_start_or_bicubic_is_said_to_be(
+    three: list[data.Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = scripted(monkeypatch, 21.0, 19.5, 19.0)
+    run = tmp_path / "run"
+    made = train.train(
+        TINY, three[:2], three[2:], run, tell=lines.append, tracker=tracking.JsonLog(run)
+    )
+    assert weights.load_model(made).card["steps"] == 3  # the best of those that learnt
+    told = "The model is 1.500 dB worse than what it began with and 0.500 dB worse than bicubic."
+    assert lines[-1].note.startswith(told)
+    assert json.loads((run / "log.jsonl").read_text().splitlines()[-1])["note"] == lines[-1].note
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_of_a_gan_only_weights_that_the_game_made_are_kept(
+    start: int, three: list[data.Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train.train(TINY, three, [], tmp_path / "first")
+    scripted(monkeypatch, 30.0, 29.0, 25.0, 24.0)
+    config = replace(TINY, steps=9, gan=replace(SMALL_GAN, start=start))
+    made = train.train(config, three[:2], three[2:], tmp_path / "run", start_from=str(first))
+    assert weights.load_model(made).card["steps"] == (3 if start == 0 else 6)
+
+
+def test_before_the_first_step_there_is_no_loss(three: list[data.Clip], tmp_path: Path) -> None:
+    lines: list[train.Progress] = []
+    train.train(TINY, three[:2], three[2:], tmp_path, tell=lines.append)
+    assert lines[0].loss is None
+    for line in lines:
+        json.dumps(dataclasses.asdict(line), allow_nan=False)
 
 
 def test_the_average_follows_the_weights_slowly(three: list[data.Clip], tmp_path: Path) -> None:
@@ -408,11 +572,49 @@ def test_the_flow_network_waits_and_learns_slowly(tmp_path: Path) -> None:
         ({"stages": "[[0.5, 2, 4]]"}, "must add up to 1"),
         ({"ema": "1"}, "ema must be"),
         ({"scale": "4"}, "do not agree"),
+        ({"seed": "-1"}, "seed must be 0 or more, got -1"),
+        ({"learning_rate": "-1"}, "learning_rate must be 0 or more"),
+        ({"learning_rate": "nan"}, "learning_rate must be a finite number"),
+        ({"clip_gradient": "NaN"}, "clip_gradient must be a finite number"),
+        ({"gan.image": "Infinity"}, r"gan\.image must be a finite number"),
+        ({"arguments.channels": "NaN"}, r"arguments\.channels must be a finite number"),
+        ({"gan.start": "-1"}, r"gan\.start must be 0 or more"),
+        ({"warmup_steps": "-5"}, "warmup_steps must be 0 or more"),
+        ({"validate_every": "-1"}, "validate_every must be 0 or more"),
+        ({"validate_frames": "0"}, "validate_frames must be 1 or more"),
+        ({"stages": "[[-1, 2, 2], [2, 2, 2]]"}, r"stages\.0\.share must be 0 or more, got -1"),
+        ({"stages": "[[1, 2, 0]]"}, r"stages\.0\.batch must be 1 or more"),
+        ({"betas": "[0.9, 2]"}, r"betas\.1 must be from 0 to below 1"),
+        ({"name": "../evil"}, "name=../evil: must be a plain file name"),
+        ({"name": "a/b"}, "name=a/b: must be a plain file name"),
+        ({"name": ""}, "must be a plain file name"),
+        ({"name": ".."}, "must be a plain file name"),
     ],
 )
 def test_a_setting_that_cannot_be_is_one_line(settings: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message) as refused:
         recipes.configure("reel-fast", settings)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"arguments.foo": "1"}, "no reel-fast can be built of .*'foo'"),
+        ({"arguments.channels": "-3"}, "no reel-fast can be built"),
+        ({"arguments.channels": "foo"}, "no reel-fast can be built"),
+        ({"model": "rbpn"}, "no rbpn can be built of .* argument 'blocks'"),
+        ({"patch": "15"}, "patch=15: must be a multiple of 2"),
+        ({"arguments.unshuffle": "0"}, "a layer of it would be empty"),
+        ({"task": "bursts"}, "needs a network that looks at neighbours"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_one_line(
+    settings: dict[str, str], message: str, three: list[data.Clip], tmp_path: Path
+) -> None:
+    config = recipes.configure("reel-fast", {"stages": "[[1.0, 2, 1]]", "patch": "16", **settings})
+    with pytest.raises(UsageError, match=message) as refused:
+        train.train(config, three, [], tmp_path / "run")
     assert "\n" not in str(refused.value)
 
 
@@ -507,8 +709,9 @@ def test_two_hundred_steps_of_each_recipe_beat_its_start(name: str, tmp_path: Pa
     path = train.train(config, pool[:2], pool[2:], tmp_path / "run", tell=lines.append)
     psnr = [line.psnr for line in lines if line.psnr is not None]
     assert max(psnr[1:]) > psnr[0], psnr
-    assert lines[-1].loss < lines[1].loss or config.gan is not None
-    assert all(math.isfinite(x) for line in lines[1:] for x in (line.loss, *line.terms.values()))
+    losses = [line.loss for line in lines[1:] if line.loss is not None]
+    assert losses[-1] < losses[0] or config.gan is not None
+    assert all(math.isfinite(x) for line in lines for x in (*losses, *line.terms.values()))
     if config.gan is not None:
         wanted = {"image", "perceptual", "adversarial", "total_variation", "judge"}
         assert wanted <= set(lines[-1].terms)
@@ -531,27 +734,70 @@ train.train(config, t.clips(2), [], run, fabric=train.make_fabric("32", "cpu"))
 """
 
 
+def launched(
+    code: str, folder: Path, *arguments: str, processes: int = 2
+) -> subprocess.CompletedProcess[str]:
+    """Run the code in so many gloo processes; it gets the folder and the arguments."""
+    folder.mkdir(exist_ok=True)
+    script = folder / "script.py"
+    script.write_text(code.format(tests=str(REPO / "tests")))
+    torchrun = [
+        "-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--master_port=0",
+        "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0",
+    ]  # fmt: skip
+    command = [sys.executable, *(torchrun if processes > 1 else []), str(script), str(folder)]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, env=env, timeout=200, check=False
+    )
+
+
 @pytest.mark.parametrize("gan", [False, True])
 def test_two_processes_make_the_steps_of_one_on_the_same_batch(gan: bool, tmp_path: Path) -> None:
     """gloo; batch normalisation of the patch judge sees half a batch, so a GAN only has to run."""
-    script = tmp_path / "two.py"
-    script.write_text(TWO.format(tests=str(REPO / "tests")))
     more = ["gan"] if gan else []
-    one = [sys.executable, str(script), str(tmp_path / "one"), *more]
-    two = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0",
-        "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0", str(script), str(tmp_path / "two"),
-        *more,
-    ]  # fmt: skip
-    env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    for command in (one, two):
-        done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    for name, processes in (("one", 1), ("two", 2)):
+        done = launched(TWO, tmp_path / name, *more, processes=processes)
         assert done.returncode == 0, done.stderr[-3000:]
     a, b = (weights_of(tmp_path / n / "reel-fast_x2.safetensors") for n in ("one", "two"))
     for name in a:
         assert torch.isfinite(b[name]).all()
         if not gan:
             torch.testing.assert_close(b[name], a[name], rtol=1e-4, atol=1e-6)
+
+
+UNEVEN = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import test_train as t
+from sharpreel import train, tracking
+from sharpreel.errors import Terminated, UsageError
+run = Path(sys.argv[1])
+fabric = train.make_fabric("32", "cpu")
+try:
+    train.train(t.TINY, t.clips(2), [], run / "odd", fabric=fabric)  # a stage of batch 1
+except UsageError as e:
+    assert "a batch of 1 cannot be shared evenly by 2 processes" in str(e), e
+
+class Kills(tracking.Silent):
+    def step(self, step, terms):
+        if step == 2 and fabric.global_rank == 1:
+            t.os.kill(t.os.getpid(), t.signal.SIGTERM)
+
+config = t.replace(t.TINY, stages=(t.Stage(1.0, 2, 2),), save_every=100)
+try:
+    train.train(config, t.clips(2), [], run / "even", fabric=fabric, tracker=Kills())
+except Terminated as e:
+    (run / str(fabric.global_rank)).write_text(str(e))
+"""
+
+
+def test_processes_refuse_uneven_shares_and_stop_at_one_step(tmp_path: Path) -> None:
+    done = launched(UNEVEN, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = [(tmp_path / rank).read_text() for rank in "01"]
+    assert told == ["terminated at step 2; saved. The same command goes on."] * 2
 
 
 # Tracking.

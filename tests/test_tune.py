@@ -448,6 +448,20 @@ def test_a_trial_below_the_median_is_pruned_and_never_at_its_last_step(
     assert search(tmp_path / "late", 4, settings=LONG).states["complete"] == 4
 
 
+@pytest.mark.parametrize(("gan", "value"), [({}, 3.0), ({"gan.start": 20}, 1.0)])
+def test_a_gans_trial_is_worth_what_the_game_made(
+    gan: dict[str, Any], value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow = scripted(lambda config: [3.0, 2.0, 0.5, 1.0])
+
+    def fake(config: TrainConfig, *clips: Any, **more: Any) -> Path:
+        (clips[2] / "best.safetensors").write_text("")
+        return follow(config, *clips, **more)
+
+    monkeypatch.setattr(train, "train", fake)
+    assert search(tmp_path / "out", 1, settings={**LONG, **gan}).value == value
+
+
 def test_a_training_without_a_number_is_a_failed_trial_and_not_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

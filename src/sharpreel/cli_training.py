@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,7 +31,7 @@ from sharpreel.voice import (
 )
 
 if TYPE_CHECKING:
-    from sharpreel.data import Store
+    from sharpreel.data import Rated, Store
     from sharpreel.harvest import Report as HarvestReport
     from sharpreel.train import Progress, TrainConfig
     from sharpreel.tune import Update
@@ -152,10 +152,13 @@ def split(
             if data.is_store(folder)
             else [source.name for source in data.find_clips(folder)]
         )
-        output.mkdir(parents=True, exist_ok=True)
         for part, chosen in data.split(names, seed, (first, second, third)).items():
             path = output / f"{part}.txt"
-            path.write_text("".join(f"{name}\n" for name in chosen))
+            try:
+                output.mkdir(parents=True, exist_ok=True)
+                path.write_text("".join(f"{name}\n" for name in chosen), encoding="utf-8")
+            except OSError as e:
+                raise write_error(path, e) from e
             voice.event("split", part=part, clips=len(chosen), path=str(path))
             voice.result(f"{path}: {len(chosen)} clips")
 
@@ -382,20 +385,27 @@ def clips_for(
     """
     from sharpreel import data
 
+    def taken(folder: Path, found: Sequence[Rated]) -> Sequence[Rated]:
+        clips = found if noncommercial else data.allowed(found)[0]
+        if not clips:
+            raise UsageError(f"{folder}: all clips are noncommercial; --noncommercial takes them.")
+        if len(clips) < len(found):
+            voice.say(f"{len(found) - len(clips)} noncommercial clips are left out")
+        return clips
+
     def store_of(folder: Path, name: str) -> Store:
+        listed = list_file if name == "clips" else None
         if data.is_store(folder):
             if height is not None:
                 raise UsageError(
                     f"{folder} is a store, whose clips have their size: --height belongs to "
                     "`sharpreel data prepare`."
                 )
-            return data.open_store(folder)
-        found = data.find_clips(folder, list_file if name == "clips" else None)
-        sources = found if noncommercial else data.allowed(found)[0]
-        if not sources:
-            raise UsageError(f"{folder}: all clips are noncommercial; --noncommercial takes them.")
-        if len(sources) < len(found):
-            voice.say(f"{len(found) - len(sources)} noncommercial clips are left out")
+            store = data.open_store(folder)
+            if listed is not None:
+                store = store.only(data.read_list(listed))
+            return store.only(entry.name for entry in taken(folder, store.entries))
+        sources = taken(folder, data.find_clips(folder, listed))
         return data.prepare(sources, run / name, tell=telling(voice, "prepared"), height=height)
 
     whole = store_of(source, "clips")
@@ -436,7 +446,9 @@ def progress_told(voice: Voice, speaks: bool) -> Any:
         if not speaks:
             return
         voice.event("train", **asdict(p))
-        gain = "" if p.gain_db is None else f"  {p.psnr:.3f} dB, {p.gain_db:+.3f} over bicubic"
+        if p.note:
+            voice.warn(p.note)
+        gain = "" if p.gain_db is None else f"  {p.psnr:.3f} dB, {p.gain_db:+z.3f} over bicubic"
         left = clock((p.steps - p.step) * p.seconds_per_step) if p.step else "?"
         loss = f"loss {p.loss:.5g}  " if p.step else ""
         voice.say(f"  step {p.step}/{p.steps}  {loss}{p.seconds_per_step:.3f} s a step, "
@@ -499,7 +511,7 @@ def tune(
         voice.event("tuned", trial=found.trial, gain_db=found.value, settings=found.settings,
                     recipe=str(found.recipe), model=str(found.model))  # fmt: skip
         chosen = ", ".join(f"{name}={value}" for name, value in found.settings.items())
-        voice.say(f"best: trial {found.trial}, {found.value:+.3f} dB over bicubic ({chosen})")
+        voice.say(f"best: trial {found.trial}, {found.value:+z.3f} dB over bicubic ({chosen})")
         voice.result(f"{found.recipe}\n{found.model}")
 
 
@@ -512,7 +524,7 @@ def trial_told(voice: Voice) -> Any:
         voice.event("trial", number=update.trial, state=update.state, gain_db=update.value,
                     best=update.best, finished=update.finished, trials=update.trials,
                     settings=dict(update.settings), note=update.note)  # fmt: skip
-        gain = update.note if update.value is None else f"{update.value:+.3f} dB"
+        gain = update.note if update.value is None else f"{update.value:+z.3f} dB"
         tried = ", ".join(f"{name}={value}" for name, value in update.settings.items())
         voice.say(f"  {update.finished}/{update.trials}  trial {update.trial} {update.state}: "
                   f"{gain} ({tried})")  # fmt: skip

@@ -4,31 +4,39 @@
                                                                  (lr, hr) --sample_batch--> batch
 
 The store holds one memory-mapped file of bytes for each clip; its low-resolution twins, made once
-for each degradation, factor and seed, lie beside it in `<store>.lr`. Crops are cut before anything
-becomes float. Which crop a sample is depends on (seed, step, number) alone, so training resumes
-exactly and several processes share one batch. Clips are split whole: neighbouring frames never
-fall into two parts.
+for each degradation, factor and seed, lie beside it in `<store>.lr`. Where several processes want
+the same store or twins, one makes them and the others wait. Crops are cut before anything becomes
+float. Which crop a sample is depends on (seed, step, number) alone, so training resumes exactly and
+several processes share one batch. Clips are split whole: neighbouring frames never fall into two
+parts.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
+import math
+import os
 import re
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sharpreel import degrade, images, journal, ops, video
-from sharpreel.errors import InputError, UsageError, write_error
+from sharpreel.errors import InputError, UsageError, did_you_mean, write_error
+from sharpreel.locks import Lock
 
 Frames = npt.NDArray[np.uint8]
 Tell = Callable[[str, int, int], None]  # what was done, how many of how many
+Rated = TypeVar("Rated", "Source", "Entry")
 FORMAT = "sharpreel-clips-1"
 TRUTH = ("truth", "gt", "hr")  # folders that hold a clip's frames and are not its name
 
@@ -41,7 +49,8 @@ class Source:
     """One clip before it is decoded.
 
     Attributes:
-        name: Unique; with slashes, as in `00001/0001`.
+        name: Unique; with slashes, as in `00001/0001`. A video's has no suffix, unless something
+            beside it would have the same name.
         paths: One video, or pictures in the order of time. A single picture is a still.
         lr_paths: Its low-resolution twin, where the publisher gives one.
         rights: As a manifest beside the folder says, else "unknown".
@@ -83,79 +92,119 @@ def find_clips(
     if not folder.is_dir():
         raise InputError(f"{folder}: not a folder of clips.")
     root = next((folder / n for n in ("sequences", "GT", "HR") if (folder / n).is_dir()), folder)
-    rights = _rights(folder)
-    found: dict[str, tuple[Path, ...]] = {}
-    for path in sorted(root.rglob("*")):
-        inside = path.relative_to(root)
-        if any(part.startswith(".") for part in inside.parts):
-            continue
-        suffix = path.suffix.lower()
-        wanted = video.IMAGE_SUFFIXES if stills else video.VIDEO_SUFFIXES
-        if suffix in wanted and path.is_file():
-            found[str(inside.with_suffix(""))] = (path,)
-        elif path.is_dir() and not stills:
-            files = tuple(images.picture_files(path))
-            if files:
-                truth = path.name.lower() in TRUTH and path.parent != root
-                found[str(inside.parent if truth else inside)] = files
+    found = _named(_files(root, stills))
     if not found and not stills:
         files = tuple(images.picture_files(root))
-        found = {root.name: files} if files else {}
+        found = {root.resolve().name: files} if files else {}
     if list_file is not None:
         found = _listed(found, root, list_file)
     if not found:
         raise InputError(f"{folder}: no videos and no folders of pictures in it.")
+    rights, home = _rights(folder), folder.resolve()
     return [
         Source(
-            name.replace("\\", "/"),
+            name,
             paths,
             _twin(paths, root, lr_folder),
-            rights.get(str(paths[0].relative_to(folder.parent)), "unknown"),
+            rights.get(home / paths[0].relative_to(folder), "unknown"),
         )
         for name, paths in found.items()
     ]
 
 
-def _rights(folder: Path) -> dict[str, str]:
-    """What a MANIFEST.csv beside or in the folder says of each file."""
-    import csv
+def _files(root: Path, stills: bool) -> Iterator[tuple[str, str, tuple[Path, ...]]]:
+    """Each clip below a folder: its short name, its whole one, and its files."""
+    for path in sorted(root.rglob("*")):
+        inside = path.relative_to(root)
+        if any(part.startswith(".") for part in inside.parts):
+            continue
+        wanted = video.IMAGE_SUFFIXES if stills else video.VIDEO_SUFFIXES
+        if path.suffix.lower() in wanted and path.is_file():
+            yield inside.with_suffix("").as_posix(), inside.as_posix(), (path,)
+        elif path.is_dir() and not stills:
+            files = tuple(images.picture_files(path))
+            if files:
+                truth = path.name.lower() in TRUTH and path.parent != root
+                short = inside.parent if truth else inside
+                yield short.as_posix(), inside.as_posix(), files
 
-    for manifest in (folder.parent / "MANIFEST.csv", folder / "manifest.csv"):
-        if manifest.is_file():
-            with manifest.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            inside = "" if manifest.parent == folder.parent else f"{folder.name}/"
-            return {inside + row["file"]: row.get("rights", "unknown") for row in rows}
-    return {}
+
+def _named(
+    files: Iterable[tuple[str, str, tuple[Path, ...]]],
+) -> dict[str, tuple[Path, ...]]:
+    """Clips by their short names; by the whole ones where two would share a name."""
+    clips = list(files)
+    used = Counter(short for short, _, _ in clips)
+    used.update(whole for short, whole, _ in clips if whole != short)
+    return {short if used[short] == 1 else whole: paths for short, whole, paths in clips}
+
+
+def _rights(folder: Path) -> dict[Path, str]:
+    """What a manifest in the folder or in one around it says of files, which are absolute."""
+    home = folder.resolve()
+    rights: dict[Path, str] = {}
+    for place in reversed((home, *home.parents)):  # what is said nearest to a file holds
+        for manifest in (place / "MANIFEST.csv", place / "manifest.csv"):
+            if manifest.is_file():
+                try:
+                    with manifest.open(newline="", errors="replace") as file:
+                        rows = list(csv.DictReader(file))
+                except (OSError, csv.Error) as e:
+                    raise InputError(f"{manifest}: cannot be read ({e}).") from e
+                rights |= {
+                    place / row["file"]: row["rights"]
+                    for row in rows
+                    if row.get("file") and row.get("rights") not in (None, "", "unknown")
+                }
+    return rights
+
+
+def read_list(list_file: Path) -> list[str]:
+    """The names in a list, one a line; what follows a # is a comment.
+
+    Raises:
+        InputError: It cannot be read, or names nothing.
+    """
+    try:
+        text = list_file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(f"{list_file}: not a readable list.") from e
+    names = [name for line in text.splitlines() if (name := line.split("#")[0].strip())]
+    if not names:
+        raise InputError(f"{list_file}: the list is empty.")
+    return names
 
 
 def _listed(
     found: dict[str, tuple[Path, ...]], root: Path, list_file: Path
 ) -> dict[str, tuple[Path, ...]]:
     """What a list names of what was found: clips, or single frames of them."""
-    try:
-        lines = [line.split("#")[0].strip() for line in list_file.read_text().splitlines()]
-    except OSError as e:
-        raise InputError(f"{list_file}: not a readable list.") from e
     chosen: dict[str, list[Path]] = {}
     missing = []
-    for line in filter(None, lines):
+    for line in read_list(list_file):
         path = root / line
-        name = str(Path(line).with_suffix("")) if path.is_file() else line.rstrip("/")
+        name = Path(line).as_posix()
+        if name not in found and path.is_file():
+            name = Path(line).with_suffix("").as_posix()
         if name in found:
             chosen[name] = list(found[name])
             continue
-        parent = str(Path(line).parent)
-        owner = next((n for n in (parent, str(Path(parent).parent)) if n in found), None)
+        parent = Path(line).parent
+        owners = (parent.as_posix(), parent.parent.as_posix())
+        owner = next((n for n in owners if n in found), None)
         if owner is not None and path in found[owner]:
             chosen.setdefault(owner, []).append(path)
         else:
             missing.append(line)
     if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        first = ", ".join(missing[:3])
-        raise InputError(f"{list_file} names what is not in {root}: {first}{more}.")
+        raise InputError(f"{list_file} names what is not in {root}: {_first(missing)}.")
     return {name: tuple(paths) for name, paths in chosen.items()}
+
+
+def _first(names: Sequence[str]) -> str:
+    """The first three, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _twin(paths: tuple[Path, ...], root: Path, lr_folder: Path | None) -> tuple[Path, ...]:
@@ -168,11 +217,11 @@ def _twin(paths: tuple[Path, ...], root: Path, lr_folder: Path | None) -> tuple[
     return twins
 
 
-def allowed(sources: Iterable[Source]) -> tuple[list[Source], dict[str, int]]:
+def allowed(clips: Iterable[Rated]) -> tuple[list[Rated], dict[str, int]]:
     """The clips that weights for every use may be trained on, and how many there are of each
     `rights`: noncommercial ones are left out."""
-    kept = [s for s in sources if s.rights != "noncommercial"]
-    return kept, dict(Counter(s.rights for s in kept))
+    kept = [c for c in clips if c.rights != "noncommercial"]
+    return kept, dict(Counter(c.rights for c in kept))
 
 
 def split(
@@ -183,8 +232,14 @@ def split(
     The parts depend on the names and the seed alone. A share above 0 gets at least one clip.
 
     Raises:
-        UsageError: There are fewer clips than parts.
+        UsageError: There are fewer clips than parts, or the shares are none.
     """
+    if not all(share >= 0 for share in shares) or not 0 < sum(shares) < math.inf:
+        given = "/".join(f"{share:g}" for share in shares)
+        raise UsageError(
+            f"Shares of {given}: give three numbers of 0 or more, not all of them 0, such as "
+            "80/10/10."
+        )
     wanted = [share > 0 for share in shares]
     if len(names) < sum(wanted):
         raise UsageError(
@@ -254,8 +309,17 @@ class Store:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def only(self, names: Iterable[str]) -> Store:
-        """The same store with these clips alone."""
-        wanted = set(names)
+        """The same store with these clips alone.
+
+        Raises:
+            InputError: It has no clip of such a name.
+        """
+        wanted = dict.fromkeys(names)
+        there = set(self.names)
+        missing = [name for name in wanted if name not in there]
+        if missing:
+            near = did_you_mean(missing[0], self.names)
+            raise InputError(f"{self.folder} has no clip called {_first(missing)}.{near}")
         return Store(self.folder, tuple(e for e in self.entries if e.name in wanted))
 
     def frames(self, entry: Entry) -> Frames:
@@ -315,17 +379,18 @@ class Store:
         self, entry: Entry, hr: Frames, scale: int, name: str, seed: int, max_frames: int | None
     ) -> Frames:
         kind = f"{name}-x{scale}-s{seed}" + ("" if max_frames is None else f"-{max_frames}f")
-        # Beside the store, which stays as it was prepared.
-        path = self.folder.with_name(self.folder.name + ".lr") / kind / entry.file
+        # Beside the store, which stays as it was prepared. The clip's sum is part of the name, for
+        # a store that is made anew must not meet the twins of other pictures.
+        store = Path(os.path.abspath(self.folder))
+        folder = store.with_name(store.name + ".lr") / kind
+        path = folder / f"{Path(entry.file).stem}-{entry.sha256[:16]}.npy"
         if not path.is_file():
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as e:
-                raise write_error(path.parent, e) from e
-            # Each clip has a seed of its own, the same whatever clips are beside it.
-            own = int(hashlib.sha256(entry.name.encode()).hexdigest()[:8], 16)
-            lr = degrade.degrade(np.asarray(hr), scale, name, (seed, own))[1]
-            _write(path, iter(lr))
+            with _alone(folder):
+                if not path.is_file():
+                    # Each clip has a seed of its own, the same whatever clips are beside it.
+                    own = int(hashlib.sha256(entry.name.encode()).hexdigest()[:8], 16)
+                    lr = degrade.degrade(np.asarray(hr), scale, name, (seed, own))[1]
+                    _write(path, iter(lr))
         twin: Frames = np.load(path, mmap_mode="r", allow_pickle=False)
         return twin
 
@@ -349,29 +414,29 @@ def prepare(
         InputError: A clip cannot be decoded, its pictures differ in size, or they are too small.
         DiskFullError, UsageError: The store cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise write_error(folder, e) from e
-    known = {e.name: e for e in open_store(folder).entries} if _manifest(folder).is_file() else {}
-    entries: list[Entry] = []
-    for k, source in enumerate(sources):
-        entry = known.get(source.name)
-        if entry is not None and height is not None and entry.height != height:
-            raise UsageError(
-                f"{folder}: {source.name} was prepared with {entry.height} lines, not {height}. "
-                "Choose another folder."
-            )
-        if entry is None or not (folder / entry.file).is_file():
-            entry = _store_clip(source, folder, max_frames, seed, height)
-            known[source.name] = entry
-            _write_manifest(folder, [*entries, entry, *_rest(known, entries, entry)])
-        entries.append(entry)
-        if tell is not None:
-            tell(source.name, k + 1, len(sources))
-    entries += _rest(known, entries)
-    _write_manifest(folder, entries)
-    return Store(folder, tuple(entries)).only(s.name for s in sources)
+    with _alone(folder):
+        for left in folder.glob("*.npy.*.part"):  # of a process that was killed
+            left.unlink(missing_ok=True)
+        known = {e.name: e for e in open_store(folder).entries} if is_store(folder) else {}
+        entries: list[Entry] = []
+        for k, source in enumerate(sources):
+            entry = known.get(source.name)
+            if entry is not None and height is not None and entry.height != height:
+                raise UsageError(
+                    f"{folder}: {source.name} was prepared with {entry.height} lines, not "
+                    f"{height}. Choose another folder."
+                )
+            if entry is None or not (folder / entry.file).is_file():
+                file = _free_file(source.name, known.values())
+                entry = _store_clip(source, folder, file, max_frames, seed, height)
+                known[source.name] = entry
+                _write_manifest(folder, [*entries, entry, *_rest(known, entries, entry)])
+            entries.append(entry)
+            if tell is not None:
+                tell(source.name, k + 1, len(sources))
+        entries += _rest(known, entries)
+        _write_manifest(folder, entries)
+        return Store(folder, tuple(entries)).only(s.name for s in sources)
 
 
 def _rest(known: dict[str, Entry], entries: list[Entry], *more: Entry) -> list[Entry]:
@@ -412,10 +477,37 @@ def _write_manifest(folder: Path, entries: list[Entry]) -> None:
         raise write_error(folder, e) from e
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder, made when it is not there; who else wants to write to it waits."""
+    lock = Lock(folder / "lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as e:
+        raise write_error(folder, e) from e
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _free_file(name: str, known: Iterable[Entry]) -> str:
+    """A clip's file, which no other clip has, even where A and a are one name."""
+    plain = re.sub(r"[^\w.-]+", "_", name)
+    taken = {file.casefold() for e in known if e.name != name for file in (e.file, e.lr_file)}
+    if not taken.isdisjoint({f"{plain}.npy".casefold(), _given(f"{plain}.npy").casefold()}):
+        plain += "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{plain}.npy"
+
+
+def _given(file: str) -> str:
+    return f"given-{file}"
+
+
 def _store_clip(
-    source: Source, folder: Path, max_frames: int | None, seed: int, height: int | None
+    source: Source, folder: Path, file: str, max_frames: int | None, seed: int, height: int | None
 ) -> Entry:
-    file = re.sub(r"[^\w.-]+", "_", source.name) + ".npy"
     if len(source.paths) == 1 and not source.is_video:
         frames = pan(read_pictures(source.paths)[0], max_frames or 20, (seed, *file.encode()))
     else:
@@ -427,7 +519,7 @@ def _store_clip(
     shape, digest = _write(folder / file, frames)
     lr_file = ""
     if source.lr_paths:
-        lr_file = f"given-{file}"
+        lr_file = _given(file)
         _write(folder / lr_file, _decoded(source.lr_paths, max_frames))
     frames_count, height, width = shape
     return Entry(
@@ -475,7 +567,7 @@ def _bytes(pixels: ops.Frame) -> Frames:
 
 def _write(path: Path, frames: Iterator[Frames]) -> tuple[tuple[int, int, int], str]:
     """Write frames to an .npy file as they come; (frames, height, width) and their SHA-256."""
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     total, count = hashlib.sha256(), 0
     first: tuple[int, ...] | None = None
     try:
@@ -497,7 +589,7 @@ def _write(path: Path, frames: Iterator[Frames]) -> tuple[tuple[int, int, int], 
                 raise InputError(f"{path.stem}: no frame decodes.")
             file.seek(0)
             _header(file, (count, *first))  # as long as the first one: numpy leaves room to grow
-        part.replace(path)
+        os.replace(part, path)
     except OSError as e:
         raise write_error(path, e) from e
     finally:

@@ -7,11 +7,12 @@ Two engines, one contract: `OpenVinoEngine` runs saved graphs on a CPU and needs
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -129,30 +130,41 @@ class TiledEngine:
             self.fit(height, width)
             side = self.tile or max(rows, columns)
             parts = windows.tiles(rows, columns, side, self._overlap, self._step or 1, self._soft)
-            shortage: Exception | None = None
             try:
-                make = begin()
-                if len(parts) == 1:
-                    return [picture[:high, :wide] for picture in make(parts[0])]
-                pictures: list[Frame] = []
-                for part in parts:
-                    made = make(part)
-                    pictures = pictures or [np.empty((high, wide, 3), frame.dtype) for _ in made]
-                    for picture, one in zip(pictures, made, strict=True):
-                        windows.paste(picture, one, part, self.scale)
-                return pictures
+                return self._by_tiles(parts, begin(), (high, wide, 3), frame.dtype)
             except (MemoryError, RuntimeError) as e:
                 if not out_of_memory(e):
                     raise
                 shortage = e.with_traceback(None)  # which would hold the tensors
+            self._give_back()
             self._shrink(rows, columns, shortage)
+
+    def _by_tiles(
+        self,
+        parts: Sequence[Tile],
+        make: Callable[[Tile], list[Frame]],
+        shape: tuple[int, int, int],
+        dtype: Any,
+    ) -> list[Frame]:
+        if len(parts) == 1:
+            return [picture[: shape[0], : shape[1]] for picture in make(parts[0])]
+        pictures: list[Frame] = []
+        for part in parts:
+            made = make(part)
+            pictures = pictures or [np.empty(shape, dtype) for _ in made]
+            for picture, one in zip(pictures, made, strict=True):
+                windows.paste(picture, one, part, self.scale)
+        return pictures
+
+    def _give_back(self) -> None:
+        """Free what is kept from frame to frame and is not needed, after a shortage."""
 
     def fit(self, height: int, width: int) -> None:
         if self.tile is None:
             self.tile = self._choose(self._padded(height), self._padded(width))
 
     def _padded(self, side: int) -> int:
-        return -(-side // self._multiple) * self._multiple
+        return ops.padded_side(side, self._multiple)
 
     def _choose(self, height: int, width: int) -> int:
         """The largest tile that fits into memory, 0 for the whole frame."""
@@ -519,6 +531,47 @@ class TorchEngine(TiledEngine):
         self._state = after[0]
         return picture
 
+    @property
+    def keeps_state(self) -> bool:
+        """Does the network see what was by a state, and nothing of what comes?"""
+        return self._recurrent == "causal"
+
+    def run_batch(
+        self, frames: Sequence[Frame], states: Sequence[Tensor | None]
+    ) -> tuple[list[Frame], list[Tensor]]:
+        """One frame of each of several videos at once, whole, by a network that keeps a state.
+
+        Args:
+            frames: (H, W, 3), of one size and type.
+            states: Of each video, as this returned it for the frame before; None: it begins.
+
+        Returns:
+            The pictures and the next states.
+
+        Raises:
+            DeviceError: There is not enough memory for so many.
+        """
+        height, width = frames[0].shape[:2]
+        high, wide = ops.enlarged(height, self.scale), ops.enlarged(width, self.scale)
+        with self._running(frames[0].dtype):
+            try:
+                lr = self._on_device(frames)
+                before = [
+                    self._module.zero_state(lr[k : k + 1]) if state is None else state
+                    for k, state in enumerate(states)
+                ]
+                sr, after = self._whole(lr, self._torch.cat(before))
+                pictures = self._as_integers(sr, frames[0].dtype)
+                following = [after[k : k + 1].clone() for k in range(len(frames))]
+            except (MemoryError, RuntimeError) as e:
+                if not out_of_memory(e):
+                    raise
+                raise DeviceError(
+                    f"Out of memory at {len(frames)} frames of {width}x{height} at once. Give a "
+                    "smaller --batch."
+                ) from None
+        return [picture[:high, :wide] for picture in pictures], following
+
     def _whole(self, frame: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """One step of a causal network on a whole frame, by one launch where that is possible."""
         if self._device.type != "cuda":
@@ -561,31 +614,44 @@ class TorchEngine(TiledEngine):
         self, frames: list[Frame], network: Callable[[Tensor], Callable[[Tile], Tensor]]
     ) -> list[Frame]:
         """Integer frames -> float clip (1, T, 3, H, W) -> network, by tiles -> integer frames."""
-        torch, dtype = self._torch, frames[0].dtype
-        top = float(np.iinfo(dtype).max)
-        padded = [ops.pad_to_multiple(f, self._multiple) for f in frames]
-        # Integers travel to the device and back, not floats of four times their size.
-        travels, kind = (np.uint8, torch.uint8) if dtype == np.uint8 else (np.int32, torch.int32)
 
         def begin() -> Callable[[Tile], list[Frame]]:
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()  # after a shortage; nothing to give back otherwise
-            clip = torch.from_numpy(np.stack(padded).astype(travels, copy=False))
-            clip = clip.to(self._device).float()
-            on = network((clip / top).permute(0, 3, 1, 2)[None])
+            on = network(self._on_device(frames)[None])
+            return lambda tile: self._as_integers(on(tile)[0], frames[0].dtype)
 
-            def make(tile: Tile) -> list[Frame]:
-                sr = (on(tile)[0].permute(0, 2, 3, 1).float() * top).clamp(0, top).round()
-                return list(sr.to(kind).cpu().numpy().astype(dtype, copy=False))
+        with self._running(frames[0].dtype):
+            return self._pictures(frames[0], begin)
 
-            return make
+    def _on_device(self, frames: Sequence[Frame]) -> Tensor:
+        """Integer frames -> (T, 3, H, W) in [0, 1], padded; they travel as integers."""
+        padded = np.stack([ops.pad_to_multiple(f, self._multiple) for f in frames])
+        small = padded.dtype == np.uint8
+        clip = self._torch.from_numpy(padded if small else padded.astype(np.int32))
+        top = float(np.iinfo(padded.dtype).max)
+        return (clip.to(self._device).float() / top).permute(0, 3, 1, 2)
 
-        half = self._in_half and dtype == np.uint8
+    def _as_integers(self, pictures: Tensor, dtype: Any) -> list[Frame]:
+        """(T, 3, H, W) -> integer frames of this type; they travel as integers."""
+        top = float(np.iinfo(dtype).max)
+        kind = self._torch.uint8 if dtype == np.uint8 else self._torch.int32
+        levels = (pictures.permute(0, 2, 3, 1).float() * top).clamp(0, top).round().to(kind)
+        return list(levels.cpu().numpy().astype(dtype, copy=False))
+
+    @contextlib.contextmanager
+    def _running(self, dtype: Any) -> Iterator[None]:
+        """What holds while the network runs: no gradients, and its precision."""
+        torch, half = self._torch, self._in_half and dtype == np.uint8
         with (
             torch.inference_mode(),
             torch.autocast(self._device.type, torch.float16, enabled=half, cache_enabled=False),
+            _all_of_float32(),
         ):
-            return self._pictures(frames[0], begin)
+            yield
+
+    def _give_back(self) -> None:
+        self._captured = None  # its buffers are a whole frame's
+        if self._device.type == "cuda":
+            self._torch.cuda.empty_cache()
 
     def _plenty(self, pixels: int) -> int:
         return pixels << 18
@@ -621,6 +687,19 @@ class TorchEngine(TiledEngine):
             free: int = self._torch.cuda.mem_get_info()[0]
             return free
         return memory.free_bytes()
+
+
+@contextlib.contextmanager
+def _all_of_float32() -> Iterator[None]:
+    """On a GPU float32 with its 24 bits: by default convolutions there keep eleven of them."""
+    import torch
+
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 class Captured:
@@ -698,9 +777,13 @@ def _crop(tensor: Tensor, tile: Tile) -> Tensor:
     return tensor[..., rows, columns]
 
 
+# Of NVIDIA's driver, of Windows' for Linux within it, and of boards with the GPU on the chip.
+GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-ctrl", "/dev/nvhost-ctrl-gpu", "/dev/nvmap")
+
+
 def cuda_available() -> bool:
     """Is there a GPU that torch can use? False without torch; torch is imported only here."""
-    if not Path("/dev/nvidiactl").exists() and os.name != "nt":
+    if os.name != "nt" and not any(map(os.path.exists, GPU_FILES)):
         return False
     try:
         import torch

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import struct
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from sharpreel.errors import InputError, write_error
 from sharpreel.ops import Frame as Pixels
 from sharpreel.video import VideoInfo
 
+HEADER_BYTES = 1 << 18  # JPEG's size stands behind its EXIF block, with a thumbnail
 RATE = Fraction(25)  # of a folder of pictures: only scene lengths are reckoned with it
 
 
@@ -32,6 +35,52 @@ def picture_files(folder: Path) -> list[Path]:
 
 def _parts(name: str) -> list[str]:
     return re.split(r"(\d+)", name)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of a picture tell: stored size, bits of a sample, transparency."""
+
+    width: int
+    height: int
+    bits: int
+    alpha: bool
+
+
+def header_of(path: Path) -> Header | None:
+    """A PNG's or JPEG's header, read without decoding; None: a file that is neither."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(HEADER_BYTES)
+    except OSError as e:
+        raise InputError(f"{path}: not a readable picture.") from e
+    if start.startswith(b"\x89PNG\r\n\x1a\n") and len(start) >= 26:
+        width, height, bits, kind = struct.unpack(">IIBB", start[16:26])
+        alpha = kind in (4, 6) or b"tRNS" in start.partition(b"IDAT")[0]
+        return Header(width, height, max(bits, 8), alpha)
+    at = 2 if start.startswith(b"\xff\xd8") else len(start)
+    while at + 9 <= len(start):
+        marker, length = start[at + 1], int.from_bytes(start[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            bits, height, width = struct.unpack(">BHH", start[at + 4 : at + 9])
+            return Header(width, height, bits, alpha=False)
+        at += 2 + length
+    return None
+
+
+def upright(pixels: Pixels, matrix: bytes | None) -> Pixels:
+    """A picture as its display matrix (of EXIF's orientation) wants it shown.
+
+    Args:
+        pixels: (H, W, C).
+        matrix: FFmpeg's, nine 32-bit integers; None: as it is stored.
+    """
+    if matrix is None:
+        return pixels
+    a, b, _, c, d, *_ = struct.unpack("<9i", matrix)
+    if a == 0 == d:
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
 def read_picture(path: Path) -> VideoFrame:
@@ -50,17 +99,28 @@ def read_picture(path: Path) -> VideoFrame:
     return frame
 
 
+def orientation_of(frame: VideoFrame) -> bytes | None:
+    """A decoded picture's display matrix, for `upright`."""
+    return video.side_data_of(frame).get("DISPLAYMATRIX")
+
+
 def info_of(frame: VideoFrame, path: Path, place: Path, count: int) -> VideoInfo:
     """Pictures like this one described as a video: `place` holds `count` of them."""
     components = frame.format.components
+    blank = np.broadcast_to(np.uint8(0), (frame.height, frame.width, 1))
+    height, width, _ = upright(blank, orientation_of(frame)).shape
+    alpha = any(c.is_alpha for c in components)
+    if frame.format.name == "pal8":  # whose colours may be transparent
+        header = header_of(path)
+        alpha = header is not None and header.alpha
     return VideoInfo(
         path=str(place),
         container="pictures",
         stream_index=0,
         codec=path.suffix.lower().lstrip("."),
         pix_fmt=frame.format.name,
-        width=frame.width,
-        height=frame.height,
+        width=width,
+        height=height,
         time_base=1 / RATE,
         rate=RATE,
         start_pts=0,
@@ -71,7 +131,7 @@ def info_of(frame: VideoFrame, path: Path, place: Path, count: int) -> VideoInfo
         sample_aspect_ratio=Fraction(1),
         display_matrix=None,
         interlaced=False,
-        alpha=any(c.is_alpha for c in components),
+        alpha=alpha,
         hdr10=None,
         dynamic_hdr=(),
     )
@@ -85,7 +145,7 @@ def read_rgb(path: Path) -> Pixels:
     convert = video.to_rgb(info, info.alpha)
     convert.push(raw)
     for ready in (*convert.pull(), *convert.finish()):
-        return video.split_alpha(ready, info.alpha)[0]
+        return upright(video.split_alpha(ready, info.alpha)[0], orientation_of(raw))
     raise InputError(f"{path}: holds no picture.")
 
 

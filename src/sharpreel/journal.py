@@ -107,7 +107,8 @@ def identify(path: Path) -> dict[str, Any]:
 
 def folder_of(output: Path) -> Path:
     """The work folder of the run that makes an output."""
-    return output.with_name(output.name + ".sharpreel")
+    whole = Path(os.path.abspath(output))  # "." has no name
+    return whole.with_name(whole.name + ".sharpreel")
 
 
 def settings_of(folder: Path) -> dict[str, Any] | None:

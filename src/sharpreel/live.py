@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -83,20 +84,20 @@ def check_live(engine: Engine) -> None:
 
 
 def _pictures(frames: Iterable[Pixels], engine: Engine, drop: bool) -> Iterator[LivePicture]:
-    came: dict[int, float] = {}
+    came: deque[tuple[int, float]] = deque()  # filled by the source's thread, emptied here
 
     def timed() -> Iterator[Frame]:
         for index, pixels in enumerate(checked(frames)):
-            came[index] = time.monotonic()
+            came.append((index, time.monotonic()))
             yield Frame(pixels, index)
 
     waiting = Newest(timed(), drop)
     with closing(iter(waiting)) as kept:
         for picture in sharpen(endless(kept, engine), engine):
-            index = picture.lr.pts
-            latency = time.monotonic() - came[index]
-            for old in [k for k in came if k <= index]:
-                del came[old]
+            index, at = came.popleft()
+            while index < picture.lr.pts:  # left out
+                index, at = came.popleft()
+            latency = time.monotonic() - at
             yield LivePicture(index, picture.sr.pixels, latency, waiting.dropped)
 
 

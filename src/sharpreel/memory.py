@@ -7,6 +7,7 @@ graph is walked through.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import sys
@@ -14,6 +15,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from sharpreel import cgroups
 from sharpreel.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ def bytes_of(text: str | float | None) -> int | None:
 def free_bytes() -> int | None:
     """Memory that this process can still get, in bytes; None where the system does not tell.
 
-    Linux: what is available without swapping, and not more than the process's own limits leave.
+    Linux: what is available without swapping, and not more than the process's own limits and its
+    container's leave.
     """
     try:
         import resource
@@ -58,6 +61,9 @@ def free_bytes() -> int | None:
             used = int(file.read().split()[0]) * resource.getpagesize()
     except OSError:
         used = 0
+    left = cgroups.free_bytes()
+    if left is not None:
+        found.append(left)
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY:
         found.append(max(limit - used, 0))
@@ -66,6 +72,10 @@ def free_bytes() -> int | None:
 
 def peak_memory_mb() -> int | None:
     """The most memory this process has held, in MiB; None where the system does not tell."""
+    with contextlib.suppress(OSError), open("/proc/self/status") as file:
+        for line in file:  # what `resource` says counts in the process that began this one
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) / (1 << 10))
     try:
         import resource
     except ImportError:  # Windows

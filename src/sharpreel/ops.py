@@ -121,6 +121,11 @@ def enlarged(size: int, scale: float) -> int:
     return round(size * scale)
 
 
+def padded_side(side: int, multiple_of: int) -> int:
+    """What `pad_to_multiple` makes of a side: 2 at the least, for networks mirror their borders."""
+    return -(-max(side, 2) // multiple_of) * multiple_of
+
+
 def pad_to_multiple(frame: Frame, multiple_of: int) -> Frame:
     """The frame grown at its bottom and right, by repeating the edge, to a multiple in both axes.
 
@@ -129,7 +134,8 @@ def pad_to_multiple(frame: Frame, multiple_of: int) -> Frame:
         multiple_of: What height and width must divide by.
     """
     height, width = frame.shape[:2]
-    bottom, right = -height % multiple_of, -width % multiple_of
+    bottom = padded_side(height, multiple_of) - height
+    right = padded_side(width, multiple_of) - width
     if not (bottom or right):
         return frame
     return np.pad(frame, ((0, bottom), (0, right), (0, 0)), mode="edge")

@@ -30,11 +30,32 @@ def means_folder(output: Path) -> bool:
 
 
 def probe_folder(folder: Path) -> VideoInfo:
-    """Describe a folder of pictures as the video that it is, by its first picture."""
+    """Describe a folder of pictures as the video that it is.
+
+    Its size and colours are the first picture's, its depth that of the deepest one.
+
+    Raises:
+        InputError: There are none, or of several sizes.
+    """
     files = picture_files(folder)
     if not files:
         raise InputError(f"{folder}: no videos and no PNG or JPEG pictures in this folder.")
-    return images.info_of(read_picture(files[0]), files[0], folder, len(files))
+    info = images.info_of(read_picture(files[0]), files[0], folder, len(files))
+    for path in files[1:]:
+        header = images.header_of(path)
+        if header is None:
+            continue  # said when it is read
+        if {header.width, header.height} != {info.width, info.height}:
+            raise _other_size(path, (header.width, header.height), info)
+        info = replace(info, bits=max(info.bits, header.bits), alpha=info.alpha or header.alpha)
+    return info
+
+
+def _other_size(path: Path, size: tuple[int, int], info: VideoInfo) -> InputError:
+    return InputError(
+        f"{path}: is {size[0]}x{size[1]}, the pictures before it are {info.width}x{info.height}. "
+        "All must have one size."
+    )
 
 
 class PictureReader:
@@ -50,15 +71,16 @@ class PictureReader:
         convert = video.to_rgb(info, info.alpha)
         for index, path in enumerate(self._files[self._start :], self._start):
             raw = read_picture(path)
-            if (raw.width, raw.height) != (info.width, info.height):
-                raise InputError(
-                    f"{path}: is {raw.width}x{raw.height}, the pictures before it are "
-                    f"{info.width}x{info.height}. All must have one size."
-                )
+            matrix = images.orientation_of(raw)
             raw.pts, raw.time_base = index, info.time_base
             convert.push(raw)
             for ready in convert.pull():
                 pixels, alpha = video.split_alpha(ready, info.alpha)
+                pixels = images.upright(pixels, matrix)
+                if pixels.shape[:2] != (info.height, info.width):
+                    raise _other_size(path, (pixels.shape[1], pixels.shape[0]), info)
+                if alpha is not None:
+                    alpha = images.upright(alpha, matrix)
                 self.report.decoded += 1
                 yield Frame(pixels, index, 1, key=False, alpha=alpha)
 
@@ -155,11 +177,13 @@ class PicturesPlan(Plan):
             )
 
     def place(self, finished: Path) -> None:
-        """Give the finished folder its name; one that is overwritten goes first."""
-        if self.output.exists():
-            old = finished.with_name("replaced")
-            os.replace(self.output, old)
-        os.replace(finished, self.output)
+        """Give the finished folder its name; into one that is there the pictures are put."""
+        if not self.output.is_dir():
+            self.output.unlink(missing_ok=True)
+            os.replace(finished, self.output)
+            return
+        for picture in finished.iterdir():
+            os.replace(picture, self.output / picture.name)
 
 
 def make_plan(source: Path, output: Path | None, options: Options) -> PicturesPlan:
@@ -181,7 +205,8 @@ def make_plan(source: Path, output: Path | None, options: Options) -> PicturesPl
     width, height = plan.target_size(options, info, scale)
     plan.check_sides(source, info, (width, height), scale)
     if output is None:
-        output = source.with_name(f"{source.name}_{model.name}_x{scale}")
+        whole = Path(os.path.abspath(source))  # "." has no name
+        output = whole.with_name(f"{whole.name}_{model.name}_x{scale}")
     settings = video.EncodeSettings(
         codec="png",
         pix_fmt="rgb48le" if info.bits > 8 else "rgb24",
@@ -198,6 +223,10 @@ def make_plan(source: Path, output: Path | None, options: Options) -> PicturesPl
     if len(set(names)) != len(names):
         raise InputError(f"{source}: two pictures would get the same name; keep one kind of file.")
     notes = []
+    if output.is_dir():
+        others = sum(1 for path in output.iterdir() if path.name not in names)
+        if others:
+            notes.append(f"{output} holds {others} other files, which stay there")
     if info.alpha:
         notes.append("transparency is enlarged bicubically and kept")
     if not folder:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -46,6 +47,8 @@ def run(
     if output is None:
         raise UsageError("standard input has no name to make one from: give -o FILE or -o -.")
     plan.check_options(options)
+    if options.batch > 1:
+        raise UsageError("--batch is for files: the segments of a pipe come one after the other.")
     reader: Any = video.Y4mReader(stdin) if source == PIPE else None
     info = video.probe(source) if reader is None else reader.info
     if info.alpha:
@@ -62,7 +65,7 @@ def run(
     if options.live:
         live.check_live(runner)
     if output == PIPE:
-        settings = plan.encode_settings(options, info, size, ".mp4")
+        settings = as_read(plan.encode_settings(options, info, size, ".mp4"))
         writer = Y4mWriter(stdout, settings, fill=options.live)
         return _drain(reader, runner, model, writer, output, options)
     suffix = output.suffix.lower()
@@ -70,8 +73,8 @@ def run(
         raise UsageError(f"{output}: name the output with one of {', '.join(mux.CONTAINERS)}.")
     plan.check_output(source, output, options)
     settings = plan.encode_settings(options, info, size, suffix)
-    folder = output.with_name(output.name + ".sharpreel")
-    folder.mkdir(exist_ok=True)
+    # Not the folder of a run from a file to the same name, which may want to go on.
+    folder = Path(tempfile.mkdtemp(prefix=f"{output.name}.", suffix=".pipe", dir=output.parent))
     try:
         encoder = video.VideoEncoder(folder / "seg.mkv", settings)
         result = _drain(reader, runner, model, encoder, output, options)
@@ -99,9 +102,11 @@ def _drain(
         count += 1
     sink.close()
     seconds = time.perf_counter() - began
+    fps = count / seconds if seconds else 0.0
     return upscale.Result(
-        output, count, reader.report.lost, seconds, count / seconds if seconds else 0.0, runner.name
-    )
+        output, count, reader.report.lost, seconds, fps, runner.name,
+        notes=upscale.afterwards(reader.report),
+    )  # fmt: skip
 
 
 def _made(reader: Any, runner: engine.Engine, options: Options) -> Iterator[upscale.Picture]:
@@ -131,6 +136,18 @@ def _inside(reader: Any, options: Options) -> Iterator[Frame]:
             return
         if window.holds(frame.pts * unit):
             yield replace(frame, pts=frame.pts - round(window.shift / unit))
+
+
+def as_read(settings: video.EncodeSettings) -> video.EncodeSettings:
+    """The same in the colour matrix that readers take a y4m stream of this size for.
+
+    y4m cannot name one. Wide gamuts keep theirs: another matrix would not make them narrow.
+    """
+    color = settings.color
+    if color.matrix == video.BT2020:
+        return settings
+    matrix = video.default_matrix(settings.width, settings.height)
+    return replace(settings, color=replace(color, matrix=matrix))
 
 
 class Y4mWriter:

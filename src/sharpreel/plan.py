@@ -37,6 +37,7 @@ class Options:
     A crash costs at most about `segment_seconds` of work; each segment begins with a key frame.
     `choices` are `weights.load_model`'s; `tile` (lr pixels), `max_memory` (bytes) and
     `precision` are `engine.choose_engine`'s. `live` is for y4m on standard input: see `live.py`.
+    `batch` segments go through the network at once: see `abreast.py`.
     """
 
     model: str = DEFAULT_MODEL
@@ -62,6 +63,7 @@ class Options:
     max_memory: int | None = None
     precision: str = "auto"
     live: bool = False
+    batch: int = 1
 
     def __post_init__(self) -> None:
         sides = self.size if isinstance(self.size, (tuple, list)) else (self.size,) * 2
@@ -69,7 +71,7 @@ class Options:
             raise ValueError(f"size must be (width, height), got {self.size!r}.")
         if self.scale is not None and not isinstance(self.scale, (int, float)):
             raise ValueError(f"scale must be a number, got {self.scale!r}.")
-        whole = {"height": self.height, "crf": self.crf, "tile": self.tile}
+        whole = {"height": self.height, "crf": self.crf, "tile": self.tile, "batch": self.batch}
         for name, number in [*whole.items(), *(("size", side) for side in sides)]:
             if number is not None and not isinstance(number, int):
                 raise ValueError(f"{name} must be of whole numbers, got {number!r}.")
@@ -382,6 +384,8 @@ def check_options(options: Options) -> None:
     engine.check_choice(options.device, options.engine, options.precision)
     if options.tile is not None and options.tile < 0:
         raise UsageError(f"--tile must be auto or a number of pixels, got {options.tile}.")
+    if options.batch < 1:
+        raise UsageError(f"--batch must be 1 or more, got {options.batch}.")
     if not options.segment_seconds > 0:
         raise UsageError(f"--segment-seconds must be above 0, got {options.segment_seconds}.")
 

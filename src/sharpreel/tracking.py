@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from sharpreel import images
-from sharpreel.errors import MissingExtra
+from sharpreel.errors import MissingExtra, write_error
 
 if TYPE_CHECKING:
     from sharpreel.evaluate import Score
@@ -124,8 +124,12 @@ class JsonLog(Silent):
         self._seen, self._told = [], time.monotonic()
 
     def _write(self, name: str, fields: dict[str, Any]) -> None:
-        with (self._run / name).open("a") as file:
-            file.write(json.dumps({k: _round(v) for k, v in fields.items()}) + "\n")
+        path = self._run / name
+        try:
+            with path.open("a") as file:
+                file.write(json.dumps({k: _round(v) for k, v in fields.items()}) + "\n")
+        except OSError as e:
+            raise write_error(path, e) from e
 
 
 def _round(value: Any) -> Any:
@@ -351,14 +355,12 @@ def before_and_after(training: Training) -> Any:
     """The first validation clip's second frame: bicubic, the network's, the truth, side by side."""
     from sharpreel import ops
     from sharpreel.data import Clip, middle
-    from sharpreel.engine import TorchEngine
     from sharpreel.upscale import upscale_frames
 
     c = training.config
     if not training.val_clips or not isinstance(training.val_clips[0], Clip):
         return None
     clip = middle(training.val_clips[0], c.scale, 3, c.validate_patch or 160)
-    engine = TorchEngine(training.as_model(), module=training.module(), tile=0)
-    *_, sr = upscale_frames(list(clip.lr), engine=engine)
+    *_, sr = upscale_frames(list(clip.lr), engine=training.engine())
     hr = clip.hr[-1]
     return np.concatenate([ops.resize(clip.lr[-1], *hr.shape[:2]), sr, hr], axis=1)

@@ -17,17 +17,20 @@ instructions is faster in and every other slower.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 import json
 import math
 import os
 import platform
+import re
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -56,6 +59,13 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 SSIM_EVERY = 10  # steps
+LOOKED_INTO = 1000  # clips at most, to tell one set of them from another
+FILE_NAME = re.compile(r"(?!\.+$)[^/\\<>:\"|?*\x00-\x1f]{1,80}")
+AT_LEAST = {  # what numbers of a config may be, by the last part of their names
+    1: ("steps", "patch", "accumulate", "save_every", "validate_frames", "clip_len", "batch"),
+    0: ("seed", "learning_rate", "weight_decay", "momentum", "warmup_steps", "flow_rate", "gamma",
+        "freeze_flow", "clip_gradient", "validate_every", "validate_patch", "share", "start"),
+}  # fmt: skip
 
 
 class TrainingError(SharpreelError):
@@ -86,7 +96,7 @@ class Gan:
         vgg_file: torchvision's vgg16 or vgg19 state dict.
         normalise: The VGG's input by ImageNet's mean and deviation.
         divisor: Of the VGG's features.
-        start: Steps of the image term alone before it.
+        start: Steps of the image term alone before it; see `TrainConfig.judged_from`.
     """
 
     discriminator: Literal["iseebetter", "fast", "patch"] = "iseebetter"
@@ -122,6 +132,7 @@ class TrainConfig:
         ema: Share of the old average that each step keeps; 0: no average.
         precision: "auto" (bf16 on a GPU that has it, else float32), "32", "bf16" or "16"; weights,
             averages and the frames themselves are float32 all the same.
+        validate_every: Steps; 0: only in the end.
         validate_frames, validate_patch: Of each validation clip: so many frames, and the middle
             so many lr pixels a side (0: the whole frame), for slow networks.
     """
@@ -166,6 +177,13 @@ class TrainConfig:
                 return stage
         return self.stages[-1]
 
+    @property
+    def judged_from(self) -> int:
+        """The step at which the adversarial part begins, -1 where none does: later weights alone
+        may be the best, as those before have the higher PSNR."""
+        start = -1 if self.gan is None else self.gan.start
+        return start if start < self.steps else -1
+
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up, then the schedule."""
         if step < self.warmup_steps:
@@ -192,24 +210,74 @@ class TrainConfig:
         """Raise UsageError for settings that do not go together."""
         if self.model not in MODELS:
             raise UsageError(f"model={self.model}: no network of that name in the table.")
+        if not FILE_NAME.fullmatch(self.name):
+            raise UsageError(f"name={self.name}: must be a plain file name; the model file has it.")
         losses.pixel_loss(self.loss)
+        self._check_numbers()
         shares = sum(stage.share for stage in self.stages)
-        if not self.stages or abs(shares - 1) > 1e-6:
+        if abs(shares - 1) > 1e-6:
             raise UsageError(f"stages: their shares must add up to 1, got {shares:g}.")
-        least = min((min(s.clip_len, s.batch) for s in self.stages), default=0)
-        numbers = {"steps": self.steps, "patch": self.patch, "accumulate": self.accumulate,
-                   "stages": least, "save_every": self.save_every}  # fmt: skip
-        for name, number in numbers.items():
-            if number < 1:
-                raise UsageError(f"{name} must be 1 or more, got {number}.")
-        if not 0 <= self.ema < 1:
-            raise UsageError(f"ema must be from 0 to below 1, got {self.ema:g}.")
         built = self.arguments.get("scale", self.scale)
         gan = self.gan
         if gan is not None and gan.game == "relativistic" and gan.discriminator != "fast":
             raise UsageError("gan.game=relativistic needs gan.discriminator=fast (logits).")
         if self.task == "sr" and built != self.scale:
             raise UsageError(f"scale={self.scale} and arguments.scale={built} do not agree.")
+
+    def _check_numbers(self) -> None:
+        for name, number in _flat(dataclasses.asdict(self)).items():
+            if isinstance(number, float) and not math.isfinite(number):
+                raise UsageError(f"{name} must be a finite number, got {number}.")
+            if name.startswith("arguments."):
+                continue  # the network's own
+            least = next((k for k, those in AT_LEAST.items() if name.split(".")[-1] in those), None)
+            if least is not None and number < least:
+                raise UsageError(f"{name} must be {least} or more, got {number:g}.")
+            if name in ("ema", "betas.0", "betas.1") and not 0 <= number < 1:
+                raise UsageError(f"{name} must be from 0 to below 1, got {number:g}.")
+        if self.seed >= 2**63:
+            raise UsageError(f"seed must be below 2**63, got {self.seed}.")
+        if self.gan is not None and self.gan.divisor == 0:
+            raise UsageError("gan.divisor must not be 0.")
+
+
+def _flat(settings: Any, before: str = "") -> dict[str, Any]:
+    """Nested settings with dotted names, of lists and tuples their numbers."""
+    if isinstance(settings, Mapping):
+        inside: Any = settings.items()
+    elif isinstance(settings, list | tuple):
+        inside = enumerate(settings)
+    else:
+        return {before.removesuffix("."): settings}
+    made: dict[str, Any] = {}
+    for name, value in inside:
+        made |= _flat(value, f"{before}{name}.")
+    return made
+
+
+def build_network(config: TrainConfig) -> Any:
+    """The config's network as it is before any training.
+
+    Raises:
+        UsageError: It cannot be built of these arguments, or not learn from patches of this size.
+    """
+    cannot = f"no {config.model} can be built of arguments={dict(config.arguments)}"
+    try:
+        network: Any = MODELS[config.model].build(config.arguments)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, WeightsError) as e:
+        raise UsageError(f"{cannot}: {first_line(e)}.") from e
+    folds = getattr(network, "unshuffle", getattr(network, "fold", 1))  # pixels into channels
+    if folds < 1 or any(tensor.numel() == 0 for tensor in network.parameters()):
+        raise UsageError(f"{cannot}: a layer of it would be empty.")
+    if config.patch % folds:
+        raise UsageError(f"patch={config.patch}: must be a multiple of {folds} for this network.")
+    return network
+
+
+def first_line(error: BaseException) -> str:
+    """Of its message, without the full stop."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
 class Task(nn.Module):
@@ -221,11 +289,13 @@ class Task(nn.Module):
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
-        self.network: Any = MODELS[config.model].build(config.arguments)
+        self.network = build_network(config)
         self.causal = MODELS[config.model].recurrent == "causal"
         self.past = getattr(self.network, "past", 0)
         self.future = getattr(self.network, "future", 0)
         self.windowed = MODELS[config.model].recurrent is None and self.past + self.future > 0
+        if config.task == "bursts" and not self.windowed:
+            raise UsageError("task=bursts: needs a network that looks at neighbours, such as rbpn.")
 
     def forward(self, lr: Tensor) -> Tensor:
         if self.causal:
@@ -370,7 +440,7 @@ class Progress:
 
     step: int
     steps: int
-    loss: float
+    loss: float | None  # None before the first step
     seconds_per_step: float
     waited: float  # share of the time that the network waited for data
     terms: dict[str, float] = field(default_factory=dict)
@@ -404,8 +474,17 @@ class Training:
         self.fabric.launch()
         torch.manual_seed(config.seed)
         task = Task(config)
-        if start_from is not None:
-            load_start(task.network, config, start_from)
+        self._check_shares()
+        start = None if start_from is None else load_start(task.network, config, start_from)
+        self.begun = {
+            "training clips (--data)": digest_of(train_clips),
+            # How many frames are scored may change.
+            "validation clips (--val)": digest_of(
+                [data.middle(v, config.scale, 1, 0) if isinstance(v, data.Clip) else v
+                 for v in val_clips]
+            ),
+            "start (--from)": start,
+        }  # fmt: skip
         task = task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {k: v.detach().clone() for k, v in task.network.state_dict().items()}
         flow = [p for n, p in task.network.named_parameters() if n.startswith("spynet.")]
@@ -430,8 +509,19 @@ class Training:
         if config.task == "sr":
             self.bicubic = Bicubic(config.scale).to(self.fabric.device)
         self.step, self.best = 0, -math.inf
+        self.start: float | None = None  # PSNR of what it begins with
         self.pictured = -1  # step of the picture in the run folder
         self._stop = False
+
+    def _check_shares(self) -> None:
+        """Each process must learn from as many samples, since their gradients count alike."""
+        processes = self.fabric.world_size
+        for stage in self.config.stages:
+            if stage.batch % processes:
+                raise UsageError(
+                    f"stages: a batch of {stage.batch} cannot be shared evenly by {processes} "
+                    "processes. Choose a multiple, or fewer processes."
+                )
 
     def _fitting(self, clips: Sequence[Any]) -> Sequence[Any]:
         if self.config.task == "bursts":
@@ -596,14 +686,19 @@ class Training:
         return self.run / f"nan-step-{self.step}.npz"
 
     def _keep_batch(self, lr: Tensor, hr: Tensor) -> None:
-        np.savez_compressed(self._nan_path(), lr=lr.numpy(), hr=hr.numpy())
+        try:
+            np.savez_compressed(self._nan_path(), lr=lr.numpy(), hr=hr.numpy())
+        except OSError as e:
+            raise write_error(self._nan_path(), e) from e
 
     def state(self) -> dict[str, Any]:
         """All that a training which goes on must know."""
         state: dict[str, Any] = {
             "config": config_text(self.config),
+            "begun": self.begun,
             "step": self.step,
             "best": self.best,
+            "start": self.start,
             "model": _bare(self.task).network.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
@@ -614,7 +709,14 @@ class Training:
         if self.judge is not None:
             state["judge"] = _bare(self.judge).state_dict()
             state["judge_optimizer"] = self.judge_optimizer.state_dict()
+        if self._scaler is not None:
+            state["scaler"] = self._scaler.state_dict()
         return state
+
+    @property
+    def _scaler(self) -> Any:
+        """What keeps gradients in fp16 from vanishing, None in other precisions."""
+        return getattr(self.fabric.strategy.precision, "scaler", None)
 
     def save(self) -> None:
         """Write `last.pt` whole, or leave the one before."""
@@ -625,7 +727,7 @@ class Training:
         """Go on from `last.pt`; False when there is none.
 
         Raises:
-            UsageError: It was made with other settings.
+            UsageError: It was made with other settings, of other clips or from another start.
             InputError: It is damaged.
         """
         last = self.run / "last.pt"
@@ -645,16 +747,37 @@ class Training:
                 f"{self.run}: begun with other settings ({', '.join(changed)}). Choose another "
                 "--out, or the settings of its config.json."
             )
+        self._same_as(saved.get("begun"))
         _bare(self.task).network.load_state_dict(saved["model"])
         self.average, self.step, self.best = saved["average"], saved["step"], saved["best"]
+        self.start = saved.get("start")
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.judge is not None:
             _bare(self.judge).load_state_dict(saved["judge"])
             self.judge_optimizer.load_state_dict(saved["judge_optimizer"])
+        if self._scaler is not None and "scaler" in saved:
+            self._scaler.load_state_dict(saved["scaler"])
         torch.set_rng_state(saved["rng"].cpu())
         if "rng_cuda" in saved and torch.cuda.is_available():
             torch.cuda.set_rng_state_all([state.cpu() for state in saved["rng_cuda"]])
         return True
+
+    def _same_as(self, begun: dict[str, str | None] | None) -> None:
+        """Go on with what a run was begun with; UsageError when this is something else.
+
+        Args:
+            begun: None in checkpoints of before it was kept.
+        """
+        if begun is None:
+            return
+        now = {k: v for k, v in self.begun.items() if v is not None}  # without --from it goes on
+        changed = [name for name, digest in now.items() if begun.get(name) != digest]
+        if changed:
+            raise UsageError(
+                f"{self.run}: begun with other {', other '.join(changed)}. "
+                "Choose another --out, or give what it was begun with."
+            )
+        self.begun = begun
 
     # Validation ----------------------------------------------------------------------------
 
@@ -670,6 +793,12 @@ class Training:
         card = {"arguments": dict(c.arguments)}
         return weights.Model(c.name, MODELS[c.model], c.scale, card, None, None, "")
 
+    def engine(self, device: str = "cpu") -> TorchEngine:
+        """What runs the averaged weights, with the threads that training has: another number would
+        round the steps after it otherwise."""
+        threads = torch.get_num_threads()
+        return TorchEngine(self.as_model(), device, self.module(), tile=0, threads=threads)
+
     def score(self) -> list[evaluate.Score]:
         """Scores of the averaged weights on the validation clips, as `evaluate.py` takes them, with
         SSIM and loss as batches have them; the tracker hears each."""
@@ -682,10 +811,7 @@ class Training:
     def _scores(self) -> Iterator[evaluate.Score]:
         if self.config.task == "bursts":
             return score_bursts(self.module(), self.val_clips, self._measures())
-        threads = torch.get_num_threads()
-        engine = TorchEngine(self.as_model(), self.fabric.device.type, self.module(), tile=0)
-        torch.set_num_threads(threads)
-        c = self.config
+        c, engine = self.config, self.engine(self.fabric.device.type)
         clips = (
             data.middle(v, c.scale, c.validate_frames, c.validate_patch) for v in self.val_clips
         )
@@ -715,11 +841,13 @@ class Training:
         tell = tell or (lambda progress: None)
         try:
             self.run.mkdir(parents=True, exist_ok=True)
+            goes_on = self.load()  # refuses before anything is written
             if self.fabric.global_rank == 0:
                 journal.write_atomically(self.run / "config.json", config_text(self.config))
+                if not goes_on:
+                    (self.run / "best.safetensors").unlink(missing_ok=True)
         except OSError as e:
-            raise write_error(self.run, e) from e
-        self.load()
+            raise write_error(self.run / "config.json", e) from e
         self.tracker.begin(self.config, self.step)
         if self.val_clips and self.step == 0 and self.fabric.global_rank == 0:
             self._validated(tell, self._line([], 0.0, 0.0, 0))
@@ -729,13 +857,15 @@ class Training:
                 asked = time.monotonic()
                 pairs = next(batches)
                 waited += time.monotonic() - asked
+                if self.step == self.config.judged_from:
+                    self.best = -math.inf
                 terms = self.learn(pairs)
                 if (self.step - 1) % SSIM_EVERY == 0:
                     terms |= self.compare(pairs)
                 seen.append(terms)
                 self.tracker.step(self.step, terms)
-                ended = self.step == self.config.steps
-                if self.step % self.config.save_every == 0 or ended or stopped():
+                ended, told = self.step == self.config.steps, self._any(stopped())
+                if self.step % self.config.save_every == 0 or ended or told:
                     spent = time.monotonic() - began
                     line = self._line(seen, spent, waited, self.step - since)
                     every = self.config.validate_every
@@ -748,10 +878,17 @@ class Training:
                     self.save()
                     self.fabric.barrier()
                     began, waited, since, seen = time.monotonic(), 0.0, self.step, []
-                if stopped() and not ended:
+                if told and not ended:
                     raise Terminated(
                         f"terminated at step {self.step}; saved. The same command goes on."
                     )
+
+    def _any(self, said: bool) -> bool:
+        """Does any process say so? All must stop at one step, or they wait for each other."""
+        if self.fabric.world_size == 1:
+            return said
+        flag = torch.tensor(float(said), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(flag, reduce_op="max"))
 
     def batches(self) -> Generator[list[tuple[Tensor, Tensor]]]:
         """The batches that are left, cut in a thread of their own a few steps ahead."""
@@ -766,7 +903,7 @@ class Training:
         names = dict.fromkeys(name for terms in seen for name in terms)
         mean = {n: float(np.mean([t[n] for t in seen if n in t])) for n in names}
         return Progress(
-            self.step, self.config.steps, mean.pop("loss", math.nan),
+            self.step, self.config.steps, mean.pop("loss", None),
             spent / max(steps, 1), waited / spent if spent else 0.0, mean,
         )  # fmt: skip
 
@@ -774,13 +911,34 @@ class Training:
         scores = self.score()
         line.psnr = float(np.mean([s.psnr for s in scores]))
         line.gain_db = evaluate.mean_gain(scores)
-        if line.psnr > self.best:
+        candidate = True
+        if self.step == 0:
+            self.start = line.psnr
+            # An untrained network is none, and a GAN's start scores more than what it becomes.
+            up_training = self.begun["start (--from)"] is not None
+            candidate = up_training and self.config.judged_from != 0
+        if candidate and line.psnr > self.best:
             self.best = line.psnr
-            if self.step:
-                write_model(self.run / "best.safetensors", self, scores)
+            write_model(self.run / "best.safetensors", self, scores)
+        if self.step == self.config.steps:
+            line.note = self._worse(scores)
         tell(line)
         self.tracker.line(line)
         self.tracker.validated(self, self.step)
+
+    def _worse(self, scores: list[evaluate.Score]) -> str:
+        """A warning when the best weights score less than what needed no training, else ""."""
+        simple = "bicubic" if self.config.task == "sr" else "the scan as it is"
+        lines = {"what it began with": self.start, simple: np.mean([s.bicubic for s in scores])}
+        below = [
+            f"{psnr - self.best:.3f} dB worse than {name}"
+            for name, psnr in lines.items()
+            if psnr is not None and psnr - self.best >= 0.0005
+        ]
+        if not below:
+            return ""
+        excuse = " A GAN gives PSNR for texture." if self.config.gan else " Lower learning_rate?"
+        return f"The model is {' and '.join(below)}.{excuse}"
 
     def finish(self, extra: Mapping[str, Any] | None = None) -> Path:
         """Write the model file that `sharpreel upscale -m` runs: the best weights validated, or the
@@ -799,7 +957,7 @@ class Training:
         else:
             card = card_of(self, [])
             tensors = {k: v.cpu() for k, v in self.average.items()}
-        weights.save_weights(path, tensors, card | dict(extra or {}))
+        save_model(path, tensors, card | dict(extra or {}))
         self.tracker.finished(path, card)
         return path
 
@@ -842,12 +1000,29 @@ def as_tensors(
     return [(torch.from_numpy(lr), torch.from_numpy(hr)) for lr, hr in pairs]
 
 
-def load_start(network: Any, config: TrainConfig, path: str) -> None:
+def digest_of(clips: Sequence[Any]) -> str:
+    """What tells these clips from others: their names and sizes, and of a thousand some rows."""
+    total, every = hashlib.sha256(), math.ceil(len(clips) / LOOKED_INTO)
+    for number, clip in enumerate(clips):
+        named = isinstance(clip, data.Clip)
+        name, parts = (clip.name, (clip.hr, clip.lr)) if named else ("", (np.asarray(clip),))
+        total.update(repr((name, [part.shape for part in parts])).encode())
+        if number % every == 0:
+            for part in parts:
+                middle = part[len(part) // 2]
+                total.update(middle[:: max(len(middle) // 8, 1)].tobytes())
+    return total.hexdigest()
+
+
+def load_start(network: Any, config: TrainConfig, path: str) -> str:
     """Begin with the weights of a checkpoint (up-training).
 
     Tensors whose shape another form of the network does not have (RBPN's last convolution in the
     denoise form) are left as they are, if they are few. A network may know how to begin with a
     smaller one (`ReelQuality.begin_with`).
+
+    Returns:
+        The checkpoint's SHA-256.
 
     Raises:
         WeightsError: It is of another network.
@@ -858,7 +1033,7 @@ def load_start(network: Any, config: TrainConfig, path: str) -> None:
     grown = network.begin_with(given) if hasattr(network, "begin_with") else {}
     if grown:
         network.load_state_dict(grown)
-        return
+        return model.sha256
     fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
     if MODELS[config.model].build is not model.spec.build or len(fitting) < 0.9 * len(own):
         raise WeightsError(
@@ -866,6 +1041,7 @@ def load_start(network: Any, config: TrainConfig, path: str) -> None:
             f"{dict(config.arguments)}: {len(fitting)} of {len(own)} tensors fit."
         )
     network.load_state_dict(own | fitting)
+    return model.sha256
 
 
 def score_bursts(
@@ -956,28 +1132,42 @@ def scores_of(scores: list[evaluate.Score]) -> dict[str, Any]:
 
 
 def write_model(path: Path, training: Training, scores: list[evaluate.Score]) -> None:
-    """The averaged weights as a model file, whole or not at all."""
+    """The averaged weights as a model file."""
+    tensors = {k: v.cpu() for k, v in training.average.items()}
+    save_model(path, tensors, card_of(training, scores))
+
+
+def save_model(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+    """Write a model file, whole or not at all."""
+    from safetensors import SafetensorError
+
     part = path.with_name("part-" + path.name)
     try:
-        weights.save_weights(
-            part, {k: v.cpu() for k, v in training.average.items()}, card_of(training, scores)
-        )
+        weights.save_weights(part, tensors, card)
         os.replace(part, path)
-    except OSError as e:
-        raise write_error(path, e) from e
+    except (OSError, SafetensorError) as e:
+        part.unlink(missing_ok=True)
+        raise write_error(path, e if isinstance(e, OSError) else _os_error(e)) from e
+
+
+def _os_error(error: Exception) -> OSError:
+    """What Rust's words, "... (os error 28)", are in Python."""
+    found = re.search(r"os error (\d+)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else OSError(str(error))
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write beside, then rename: a crash or a full disk leaves the last whole checkpoint."""
     part = path.with_suffix(".part")
+    content = io.BytesIO()  # torch, writing to the disk itself, hides why it cannot
+    torch.save(state, content)
     try:
-        torch.save(state, part)
+        part.write_bytes(content.getbuffer())
         journal.sync(part)
         os.replace(part, path)
-    except (OSError, RuntimeError) as e:
+    except OSError as e:
         part.unlink(missing_ok=True)
-        cause = e if isinstance(e, OSError) else cast(Any, e.__cause__ or e.__context__)
-        raise write_error(path, cause if isinstance(cause, OSError) else OSError(str(e))) from e
+        raise write_error(path, e) from e
 
 
 def train(
@@ -1023,5 +1213,5 @@ def release(path: Path, val_clips: Sequence[Any]) -> Path | None:
 
         scores = evaluate.evaluate(OpenVinoEngine(weights.load_model(path)), clips)
         card = {**model.card, "val_psnr_y": scores_of(scores)}
-        weights.save_weights(path, safetensors.torch.load_file(path), card)
+        save_model(path, safetensors.torch.load_file(path), card)
     return graph

@@ -55,11 +55,9 @@ from sharpreel.errors import (
     InputError,
     MissingExtra,
     UsageError,
-    WeightsError,
     write_error,
 )
 from sharpreel.locks import Lock
-from sharpreel.models import MODELS
 from sharpreel.train import Progress, TrainConfig
 
 if TYPE_CHECKING:
@@ -336,18 +334,10 @@ def build(recipe: str, settings: Mapping[str, Any], scale: int | None) -> TrainC
     """
     ordered = dict(sorted(settings.items(), key=lambda item: item[0].count(".")))
     config = recipes.configure(recipe, ordered, scale)
-    if any(name.startswith("arguments") or name == "model" for name in settings):
-        try:
-            with torch.random.fork_rng(devices=[]):
-                MODELS[config.model].build(config.arguments)
-        except (TypeError, ValueError, KeyError, RuntimeError, WeightsError) as e:
-            raise UsageError(f"no {config.model} can be built: {_first_line(e)}.") from e
+    if any(name.startswith("arguments") or name in ("model", "patch") for name in settings):
+        with torch.random.fork_rng(devices=[]):
+            train.build_network(config)
     return config
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
 # What is told ----------------------------------------------------------------------------------
@@ -678,7 +668,7 @@ class _Search:
             except Exception as e:
                 if not _is_of_the_settings(e):
                     raise
-                state, note = TrialState.FAIL, f"{_first_line(e)}."
+                state, note = TrialState.FAIL, f"{train.first_line(e)}."
             if note:
                 trial.set_user_attr("note", note)
             with self._lock:
@@ -735,9 +725,11 @@ class _Search:
         trial.set_user_attr("model", model.name)
         if not scores:
             raise train.TrainingError("It was never scored.")
-        # The model file holds the best weights, where any were better than the untrained ones.
-        best = max(scores.values()) if (run / "best.safetensors").is_file() else None
-        value = scores[max(scores)] if best is None else best
+        # The model file holds the best weights; it may be the start's, but trials are compared by
+        # what their settings made of it.
+        judged = [gain for step, gain in scores.items() if step > config.judged_from]
+        kept = (run / "best.safetensors").is_file() and judged
+        value = max(judged) if kept else scores[max(scores)]
         if not math.isfinite(value):
             raise train.TrainingError(f"Its gain is {value}.")
         return value
@@ -912,7 +904,7 @@ def open_study(out: Path, recipe: str, storage: str | None = None) -> Study:
                 load_if_exists=True,
             )
     except Exception as e:
-        why = _without_password(_first_line(e))
+        why = _without_password(train.first_line(e))
         raise UsageError(
             f"{_without_password(where)}: no storage for a study ({type(e).__name__}: {why})."
         ) from e
@@ -1012,7 +1004,9 @@ def draw(study: Study, out: Path) -> list[Path]:
                 made += draw_them(study, out, names)
         except Exception as e:
             warnings.warn(
-                f"Not drawn: {type(e).__name__}: {_first_line(e)}", RuntimeWarning, stacklevel=2
+                f"Not drawn: {type(e).__name__}: {train.first_line(e)}",
+                RuntimeWarning,
+                stacklevel=2,
             )
     return made
 

@@ -19,7 +19,7 @@ import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -202,7 +202,7 @@ def checked(frames: Iterable[Pixels]) -> Iterator[Pixels]:
                 f"Frame {index} must be an array of uint8 or uint16, got "
                 f"{kind or type(pixels).__name__}. Multiply floats in [0, 1] by 255 and round."
             )
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or min(pixels.shape) < 2:
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
             raise ValueError(
                 f"Frame {index} must be RGB of shape (H, W, 3), got {pixels.shape}. "
                 "Repeat a grey frame three times: np.repeat(frame[..., None], 3, axis=2)."
@@ -222,17 +222,18 @@ def sharpen(cues: Iterable[Cue], engine: Engine) -> Iterator[Picture]:
         for part in stretches(cues, engine.clip_len, engine.past, engine.future):
             frames = [*part.before, *(c.frame for c in part.cues), *part.after]
             made = engine.run_clip([f.pixels for f in frames], len(part.before), len(part.cues))
-            yield from map(_picture, part.cues, made)
+            yield from map(picture_of, part.cues, made)
         return
     for one in cues:
         if one.fresh:
             engine.reset()
         pixels = engine.run(one.frame.pixels)
         if one.shown:
-            yield _picture(one, pixels)
+            yield picture_of(one, pixels)
 
 
-def _picture(one: Cue, pixels: Pixels) -> Picture:
+def picture_of(one: Cue, pixels: Pixels) -> Picture:
+    """The picture that the network made at a cue."""
     lr, alpha = one.frame, one.frame.alpha
     if alpha is not None:
         alpha = ops.resize(alpha, *pixels.shape[:2])
@@ -312,7 +313,7 @@ def run(
     """Do what a plan says; see `upscale_video`. `maker`: who makes the segments, else `Here`."""
     tell = on_progress or (lambda progress: None)
     plan = plan.as_begun()
-    chosen = (maker or Here)(plan)
+    chosen = (maker or _here)(plan)
     work = Journal(plan.output, plan.journal_settings(chosen.engine_name), plan.options.resume)
     try:
         result = chosen.make(work, tell)
@@ -330,6 +331,14 @@ def run(
     finally:
         work.close()
     return result
+
+
+def _here(plan: Plan) -> Maker:
+    if plan.options.batch > 1:
+        from sharpreel.abreast import Abreast
+
+        return Abreast(plan)
+    return Here(plan)
 
 
 class Here:
@@ -399,7 +408,7 @@ class Meter:
             fps=self.progress.fps,
             engine=engine,
             resumed_frames=self.progress.resumed_frames,
-            notes=_afterwards(report),
+            notes=afterwards(report),
         )
 
 
@@ -494,6 +503,30 @@ def cues_behind(
     )
 
 
+def segments_behind(
+    plan: Plan, source: Source, engine: Context, finished: Container[str]
+) -> Iterator[tuple[Place, Entry]]:
+    """The segments that are still to be made, where each begins and all but what its encoder tells.
+
+    The input is decoded for it, and no network is run: who makes one decodes it again.
+
+    Args:
+        source: What `frames_left` gave.
+        finished: What segments made out of order are `after`.
+    """
+    place = source.place
+    shown = (one for one in cues_behind(place, source.frames, plan, engine) if one.shown)
+    for number, group in itertools.groupby(shown, lambda one: one.segment):
+        pts = []
+        for one in group:
+            pts.append(one.frame.pts)
+            source.tail.append(one.frame)
+        entry = entry_behind(place, plan.segment_name(number), pts, source)
+        if place.tail not in finished:
+            yield place, entry
+        place = place.behind(entry, lookback(engine))
+
+
 def entry_behind(place: Place, name: str, pts: list[int], source: Source) -> Entry:
     """What the journal says of the segment at a place, but for what its encoder tells."""
     before = place.done_until
@@ -517,7 +550,7 @@ def _close(frames: Iterator[Frame]) -> None:
         close()
 
 
-def _afterwards(report: video.ReadReport) -> list[str]:
+def afterwards(report: video.ReadReport) -> list[str]:
     """What the input turned out to be like, in words."""
     notes = [f"{reason} ({count} times)" for reason, count in Counter(
         reason for _, reason in report.errors

@@ -19,6 +19,7 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any, cast
@@ -26,12 +27,14 @@ from typing import IO, Any, cast
 import av
 import av.filter
 import av.logging
+import av.sidedata.sidedata
 import numpy as np
 from av.container import InputContainer
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from sharpreel import cgroups
 from sharpreel.errors import InputError, SharpreelError, UsageError, write_error
 from sharpreel.ops import Frame as Pixels
 
@@ -62,7 +65,7 @@ MATRIX_NAMES = {
     7: "SMPTE 240M",
 }
 MATRIX_NAMES |= {9: "BT.2020"}
-RGB, UNSPECIFIED, BT709, BT601 = 0, 2, 1, 6
+RGB, UNSPECIFIED, BT709, BT601, BT2020 = 0, 2, 1, 6, 9
 LIMITED, FULL = 1, 2
 PQ, HLG = 16, 18
 DYNAMIC_HDR = {
@@ -295,7 +298,7 @@ def _describe(
         # Fragmented files state the frames of their first fragment only.
         if num_frames is None or (num_frames < estimate // 2 and "mp4" in container.format.name):
             num_frames = estimate
-    side_data = {d.type.name: bytes(d) for d in cast(Iterable[Any], frame.side_data)}
+    side_data = side_data_of(frame)
     matrix = side_data.get("DISPLAYMATRIX")
     description = frame.format
     alpha = any(c.is_alpha for c in description.components)
@@ -370,6 +373,21 @@ def color_of(frame: VideoFrame, path: str) -> ColorInfo:
 def default_matrix(width: int, height: int) -> int:
     """BT.601 for standard definition, BT.709 above it: what players assume (mpv's rule)."""
     return BT709 if width >= 1280 or height > 576 else BT601
+
+
+def side_data_of(frame: VideoFrame) -> dict[str, bytes]:
+    """What a frame carries beside its picture, by FFmpeg's names without their prefix."""
+    return {d.type.name: bytes(d) for d in cast(Iterable[Any], frame.side_data)}
+
+
+def _unknown_side_data(cls: type[Enum], value: object) -> Enum:
+    made: Any = object.__new__(cls)
+    made._name_, made._value_ = f"UNKNOWN_{value}", value
+    return cast(Enum, made)
+
+
+# PyAV refuses a frame with side data that is younger than PyAV, such as EXIF or a view's number.
+setattr(av.sidedata.sidedata.Type, "_missing_", classmethod(_unknown_side_data))  # noqa: B010
 
 
 def _hdr10_of(side_data: dict[str, bytes]) -> Hdr10 | None:
@@ -585,7 +603,7 @@ class VideoReader:
             return 0
         return max(stream.frames - there, 0)
 
-    def _lose(self, pts: int | None, reason: str, cause: Exception) -> None:
+    def _lose(self, pts: int | None, reason: str, cause: Exception | None = None) -> None:
         where = pts if pts is not None else self._last_pts or 0
         if self._start_pts is not None and where < self._start_pts:
             return  # before what was asked for
@@ -662,8 +680,11 @@ class Y4mReader(VideoReader):
     """
 
     def __init__(self, file: IO[bytes], name: str = "standard input") -> None:
+        self._counted = _Counted(file)
         try:
-            self._container = cast(InputContainer, av.open(file, format="yuv4mpegpipe"))
+            self._container = cast(
+                InputContainer, av.open(cast(IO[bytes], self._counted), format="yuv4mpegpipe")
+            )
             self._stream = self._container.streams.video[0]
             first = next(self._container.decode(self._stream), None)
         except (av.FFmpegError, IndexError) as e:
@@ -675,6 +696,36 @@ class Y4mReader(VideoReader):
 
     def __iter__(self) -> Iterator[Frame]:
         yield from self._read(self._container, self._stream, [self._first])
+        if self._cut_off():
+            self._lose(self._last_pts, "the stream ends within a frame")
+
+    def _cut_off(self) -> bool:
+        """Did the stream end within a frame? FFmpeg leaves such a one out without a word."""
+        components = self._first.format.components
+        samples = sum(c.width * c.height for c in components)
+        size = len(Y4M_FRAME) + samples * (2 if max(c.bits for c in components) > 8 else 1)
+        head = self._counted.head.find(b"\n") + 1
+        plain = self._counted.head[head:].startswith(
+            Y4M_FRAME
+        )  # frames may have words of their own
+        return plain and (self._counted.count - head) % size != 0
+
+
+Y4M_FRAME = b"FRAME\n"
+
+
+class _Counted:
+    """A stream to read from that remembers how much came, and its beginning."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.count, self.head = file, 0, b""
+
+    def read(self, size: int = -1) -> bytes:
+        got = self._file.read(size)
+        self.count += len(got)
+        if len(self.head) < 512:
+            self.head += got[:512]
+        return got
 
 
 def _decoder(stream: VideoStream, alpha: bool) -> Callable[[av.Packet[Any]], list[VideoFrame]]:
@@ -842,13 +893,8 @@ def usable_cpus() -> int:
     count = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            count = min(count, max(int(quota) // int(period), 1))
-    except (OSError, ValueError):
-        pass
-    return count
+    quota = cgroups.processors()
+    return count if quota is None else min(count, max(int(quota), 1))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import typer
 from sharpreel.errors import SharpreelError, Terminated, UsageError
 
 INTERRUPTED = 130
+TERMINATED = "terminated. Give the same command again to go on."
 
 # Options that commands of every kind have.
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
@@ -89,9 +90,29 @@ def clock(seconds: float | None) -> str:
 
 
 @contextmanager
-def errors_as_exit_codes(voice: Voice, debug: bool) -> Iterator[None]:
-    """Turn what is raised inside into one line on stderr and the exit code of `errors.py`."""
-    previous = signal.signal(signal.SIGTERM, _terminate)
+def errors_as_exit_codes(
+    voice: Voice, debug: bool, patience: float | None = None
+) -> Iterator[None]:
+    """Turn what is raised inside into one line on stderr and the exit code of `errors.py`.
+
+    Args:
+        patience: Seconds that the command has to come to an end after Ctrl-C or SIGTERM; then its
+            process is ended. For commands whose threads may wait long, in a pipe or a network, and
+            which lose nothing that way.
+    """
+    last = _LastWord(voice, patience)
+
+    def terminate(number: int, frame: Any) -> None:
+        last.prepare(Terminated.exit_code, TERMINATED)
+        raise Terminated(TERMINATED)
+
+    def interrupt(number: int, frame: Any) -> None:
+        last.prepare(INTERRUPTED, "interrupted; resumable")
+        raise KeyboardInterrupt
+
+    previous = {signal.SIGTERM: signal.signal(signal.SIGTERM, terminate)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        previous[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     except typer.Exit:
@@ -117,7 +138,9 @@ def errors_as_exit_codes(voice: Voice, debug: bool) -> Iterator[None]:
         voice.error(unexpected(e))
         raise typer.Exit(1) from None
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        last.spare()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def unexpected(error: Exception) -> SharpreelError:
@@ -126,5 +149,25 @@ def unexpected(error: Exception) -> SharpreelError:
     return SharpreelError(f"unexpected {type(error).__name__}: {words} (use --debug to see where)")
 
 
-def _terminate(number: int, frame: Any) -> None:
-    raise Terminated("terminated. Give the same command again to go on.")
+class _LastWord:
+    """Ends this process when the command does not, some seconds after it was asked to."""
+
+    def __init__(self, voice: Voice, patience: float | None) -> None:
+        self._voice, self._patience = voice, patience
+        self._timer: threading.Timer | None = None
+
+    def prepare(self, code: int, message: str) -> None:
+        if self._patience is not None and self._timer is None:
+            self._timer = threading.Timer(self._patience, self._end, (code, message))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def spare(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _end(self, code: int, message: str) -> None:
+        kind = "KeyboardInterrupt" if code == INTERRUPTED else "Terminated"
+        self._voice.event("error", type=kind, message=message)
+        print(f"\nsharpreel: {message}", file=sys.stderr, flush=True)
+        os._exit(code)
