@@ -188,8 +188,7 @@ def peaks() -> dict[str, float]:
     }
     assert np.allclose(x @ y, products["float32"][2](), rtol=1e-3)
     return {
-        name: 2 * side**3 / min(map(_best_seconds, calls)) / 1e9
-        for name, calls in products.items()
+        name: 2 * side**3 / min(map(_best_seconds, calls)) / 1e9 for name, calls in products.items()
     }
 
 

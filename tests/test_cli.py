@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from media import REPO, make_clip
 from sharpreel import __version__, cli, video, voice
+from sharpreel.engine import cuda_available
 from sharpreel.errors import UsageError
 from sharpreel.journal import Journal
 from sharpreel.models import MODELS
@@ -601,6 +602,24 @@ def test_plan_of_a_folder_names_each_video_and_the_bad_ones(folder: Path) -> Non
     result = run("plan", folder, "-r", "--json", "--no-trial")
     assert result.exit_code == 1
     assert [one["event"] for one in events(result.stdout)] == ["plan", "error", "plan"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["-d", "cuda"], 4),
+        (["-m", "bicubic", "--precision", "int8"], 2),
+        (["-m", "reel-quality", "-s", "4", "--engine", "openvino"], 2),
+    ],
+)
+def test_a_plan_refuses_what_the_run_would(clip: Path, words: list[str], code: int) -> None:
+    if cuda_available() and "cuda" in words:
+        pytest.skip("there is a GPU")
+    planned = run("plan", clip, "--no-trial", *words)
+    made = run("upscale", clip, *words)
+    assert planned.exit_code == made.exit_code == code
+    assert planned.stderr.splitlines()[-1] == made.stderr.splitlines()[-1]
+    assert "sharpreel export" not in planned.stderr  # which cannot do it either
 
 
 def test_plan_says_that_there_is_nothing_to_do(clip: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.server
 import os
 import pickle
 import shutil
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -98,6 +102,47 @@ def nodes(ray_token: None) -> Iterator[Any]:
 def there(nodes: Any) -> Iterator[Cluster]:
     with Cluster("auto") as made:
         yield made
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def with_word(word: str) -> list[psutil.Process]:
+    """The processes of Ray whose command has it."""
+    found = []
+    for process in ray_processes():
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if word in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+@pytest.fixture(scope="module")
+def head(ray_token: None) -> Iterator[tuple[str, str]]:
+    """A head as docs/cluster.md starts it; its address and that of its client server."""
+    port, client = free_port(), free_port()
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:  # sockets: short paths
+        subprocess.run(
+            [
+                Path(sys.executable).with_name("ray"), "start", "--head", f"--port={port}",
+                f"--ray-client-server-port={client}", "--include-dashboard=false", "--num-cpus=1",
+                f"--object-store-memory={100 << 20}", f"--temp-dir={folder}",
+            ],
+            check=True, capture_output=True, timeout=DEADLINE,
+            env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"},  # of `nodes`
+        )  # fmt: skip
+        yield f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}"
+        for end in (psutil.Process.terminate, psutil.Process.kill):  # as `ray stop` does
+            left = with_word(folder) + with_word("ray.util.client.server")
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    end(process)
+            psutil.wait_procs(left, timeout=10)
+        until(lambda: not with_word(folder))
 
 
 @pytest.fixture(scope="module")
@@ -416,7 +461,112 @@ def test_what_a_callback_raises_stops_the_run_and_it_goes_on(
     assert sha256(output) == sha256(alone(SMALL))
 
 
+# On a head with a token, by its address and by ray://.
+
+
+def test_ray_client_makes_the_same_bytes(
+    head: tuple[str, str], source: Path, alone: Callable[..., Path], tmp_path: Path
+) -> None:
+    output = tmp_path / "out.mp4"
+    command = ["upscale", source, "-o", output, "-m", SMALL, "--segment-seconds", SEGMENT]
+    done = sharpreel(*command, "--json", "--cluster", head[1])
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert sha256(output) == sha256(alone(SMALL))
+    assert sum(one["event"] == "segment" for one in events(done.stdout)) > NODES
+
+
+def test_what_a_task_raises_comes_through_ray_client_with_its_words(
+    head: tuple[str, str], source: Path, own_network: Path, tmp_path: Path
+) -> None:
+    command = ["upscale", source, "-o", tmp_path / "out.mp4", "-m", own_network, "-q"]
+    here = sharpreel(*command, "--engine", "openvino")
+    far = sharpreel(*command, "--engine", "openvino", "--cluster", head[1])
+    assert (far.returncode, far.stderr) == (here.returncode, here.stderr)
+    assert "has no saved graph" in here.stderr
+
+
+def test_the_token_of_a_cluster_is_sent_to_its_address(
+    head: tuple[str, str], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", head[0])
+    command = ["upscale", source, "-o", tmp_path / "out.mp4", "-m", "bicubic", "--cluster", "auto"]
+    done = sharpreel(*command)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("HOME", str(tmp_path))  # where there is none
+    done = sharpreel(*command, "-y")
+    assert done.returncode == 2
+    assert "it asks for a token). Is its token in RAY_AUTH_TOKEN" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_client_server_that_is_lost_stops_the_run_and_starts_nothing_here(
+    head: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_CLIENT_RECONNECT_GRACE_PERIOD", "1")
+    path = make_clip(tmp_path / "in.mp4", size=(192, 128), frames=96, options={"g": "12"})
+    command = ["upscale", path, "-o", tmp_path / "out.mp4", "-m", SMALL, "--json"]
+    with started(*command, "--segment-seconds", SEGMENT, "--cluster", head[1]) as process:
+        wait_for(process, "segment")
+        for one in with_word("ray.util.client.server"):
+            one.kill()
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert process.wait() == 6, said
+    assert "the cluster was lost on the way" in said
+    assert "Started a local Ray instance" not in said
+
+
 # Without a cluster.
+
+
+def test_an_interrupt_is_not_lost_in_a_film() -> None:
+    there = Cluster("auto")
+
+    def make(film: int) -> None:
+        with contextlib.suppress(KeyboardInterrupt):  # as a finalizer of Ray's does
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        assert there.stopped.wait(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        there.map(make, [0])
+    assert there.stopped.is_set()
+
+
+def test_what_is_not_ray_is_named_in_one_line(
+    ray_token: None, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{other.server_port}")
+        done = sharpreel("upscale", source, "-o", tmp_path / "out.mp4", "--cluster", "auto")
+        other.shutdown()
+    assert done.returncode == 2
+    assert "(what listens there is not Ray)" in done.stderr
+
+
+@pytest.mark.parametrize("cluster", ["auto", "local"])
+def test_an_input_that_cannot_be_begun_is_told_before_ray_is_started(
+    cluster: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def enter(there: Cluster) -> Cluster:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(Cluster, "__enter__", enter)
+    missing, there = str(tmp_path / "none.mp4"), ["--cluster", cluster]
+    output = tmp_path / "out.mp4"
+    output.touch()
+    for words in ([missing], [str(source), "-o", str(output)]):
+        here = CliRunner().invoke(app, ["upscale", *words])
+        far = CliRunner().invoke(app, ["upscale", *words, *there])
+        assert (far.exit_code, far.stderr) == (here.exit_code, here.stderr)
+        assert here.exit_code in (2, 3)
+    far = CliRunner().invoke(
+        app, ["upscale", str(source), "-o", str(output), "--skip-existing", *there]
+    )
+    assert far.exit_code == 0
+    assert "skipped" in far.stderr
 
 
 def test_slots_serve_the_first_film_first() -> None:
@@ -460,6 +610,10 @@ def test_an_error_keeps_its_words_on_its_way_from_a_worker() -> None:
         (["--cluster", "auto", "--cpus-per-task", "0"], "--cpus-per-task must be 1 or more"),
         (["--cluster", "auto", "--gpus-per-task", "1.5"], "--gpus-per-task 1.5"),
         (["--cluster", "auto", "-o", "-"], "--cluster makes files, not pipes"),
+        (["--cluster", "local", "--cpus-per-task", "999"], "a local cluster does not grow"),
+        (["--cluster", "local", "--gpus-per-task", "99"], "a local cluster does not grow"),
+        (["--cpus-per-task", "1"], "--cpus-per-task and --gpus-per-task need --cluster"),
+        (["--gpus-per-task", "0.5"], "--cpus-per-task and --gpus-per-task need --cluster"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_one_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,12 +20,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from media import write_frames
-from sharpreel import cli, report
+from media import make_clip, write_frames
+from sharpreel import cli, cli_measuring, report, video
 from sharpreel.errors import UsageError
+from sharpreel.voice import Voice
 from test_train import tiles
 
 pytest.importorskip("streamlit", reason="streamlit is not installed")
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from sharpreel.studio import charts, jobs, parts, progress, runs_page, test_page
@@ -170,7 +174,7 @@ def test_what_cannot_be_is_the_houses_one_line(home: Path, videos: Path) -> None
     labelled(at.text_input, "Name of the run").set_value("one")
     (message,) = errors(start_training(at, videos / "clip0.mp4"))
     assert "not a folder of clips" in message
-    assert not (home / "runs").exists()
+    assert list((home / "runs").iterdir()) == []  # nothing that would take a name
 
 
 def test_uploads_are_written_and_trained_on(
@@ -185,18 +189,55 @@ def test_uploads_are_written_and_trained_on(
     assert "need no upload: give their path" in " ".join(c.value for c in at.caption)
     given = [(f"../../{path.name}", path.read_bytes(), "video/mp4") for path in videos.iterdir()]
     uploader.set_value(given)
-    folder = home / "uploads" / "reel-fast-1"
-    folder.mkdir(parents=True)
-    (folder / "left.mp4").write_bytes(b"of an attempt before")
     labelled(at.button, "Start training").click().run()
     assert errors(at) == []
     (words,) = begun
-    assert words[words.index("--data") + 1] == str(folder)
+    folder = Path(words[words.index("--data") + 1])
+    assert home / "runs" / "reel-fast-1" in folder.parents
     assert sorted(p.name for p in folder.iterdir()) == [f"clip{k}.mp4" for k in range(4)]
     assert (folder / "clip2.mp4").read_bytes() == (videos / "clip2.mp4").read_bytes()
     twice = parts.Videos(uploads=[type("Upload", (), {"name": "a.mp4"})] * 2)
     with pytest.raises(UsageError, match="have one name"):
-        twice.place("two")
+        twice.place(home / "two")
+
+
+def test_uploads_of_one_job_are_no_others(
+    home: Path, videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[list[str]] = []
+    monkeypatch.setattr(Job, "start", lambda self, words, *a, **k: begun.append(list(words)))
+    given = [(path.name, path.read_bytes(), "video/mp4") for path in sorted(videos.iterdir())]
+
+    def start(name: str, key: str, files: Any, called: str | None = None) -> Path:
+        at = opened(name)
+        at.radio(key=f"{key}-way").set_value("Upload").run()
+        at.get("file_uploader")[0].set_value(files)
+        if called:
+            labelled(at.text_input, "Name").set_value(called)
+        labelled(at.button, "Start").click().run()
+        assert errors(at) == []
+        words = begun[-1]
+        return Path(words[words.index("--data") + 1])
+
+    learnt = start("train", "train", given)
+    searched = start("tune", "tune", given[:3])  # proposes the very same name
+    measured = start("test", "test-hr", given[0], "reel-fast-1")
+    assert len({learnt, searched, measured}) == 3
+    assert len(list(learnt.iterdir())) == 4
+    assert len(list(searched.iterdir())) == 3
+    assert measured.name == "clip0.mp4"
+
+
+def test_uploads_to_learn_from_and_to_score_on_keep_apart_from_a_run_called_alike(
+    home: Path,
+) -> None:
+    upload = type("Upload", (), {"name": "a.mp4", "getbuffer": lambda self: b"a"})
+    places = set()
+    for name in ("x", "x-val"):
+        with jobs.new_job(home / jobs.RUNS, name) as one:
+            for role in ("videos", "val"):
+                places.add(parts.Videos(uploads=[upload()]).place(one.uploads / role))
+    assert len(places) == 4
 
 
 def test_a_finished_training_shows_bars_nine_charts_and_its_model(
@@ -255,10 +296,14 @@ def test_a_checkpoint_of_others_finds_its_recipe_and_its_frames(
     at = opened("train")
     labelled(at.radio, "Begin with").set_value("A checkpoint (up-training)").run()
     labelled(at.selectbox, "Checkpoint").set_value("A file on the server").run()
-    assert errors(at) == ["Give the path of a model file on the server."]
+    hint = "Give the path of a model file on the server."
+    assert errors(at) == []
+    assert hint in [c.value for c in at.caption]
+    assert errors(start_training(at, videos)) == [hint]
     labelled(at.text_input, "Model file").set_value(str(videos / "clip0.mp4")).run()
     (message,) = errors(at)
     assert "clip0.mp4" in message
+    assert labelled(at.button, "Start training")
     labelled(at.text_input, "Model file").set_value(str(tmp_path / "theirs.pt")).run()
     assert labelled(at.selectbox, "Recipe").value == "tsrcnn-small"
     assert labelled(at.number_input, "Frames back").value == 2
@@ -284,7 +329,8 @@ def test_a_training_that_fails_shows_its_error_and_the_end_of_its_log(
     log = " ".join(code.value for code in at.code)
     assert f"sharpreel: {message}" in log
     assert "sharpreel train reel-fast" in log
-    assert len(at.get("vega_lite_chart") or at.get("arrow_vega_lite_chart")) == 9
+    assert at.get("vega_lite_chart") == at.get("arrow_vega_lite_chart") == []  # no empty frames
+    assert [c.value for c in at.caption].count("None yet.") == 3
 
 
 @pytest.mark.slow
@@ -301,7 +347,7 @@ def test_a_training_is_found_again_stopped_and_gone_on_with(home: Path, videos: 
         assert ended(job).state == "stopped"
         saved = batches.read()[-1]["step"]
         at.run()
-        assert "saved. The same command goes on." in at.warning[0].value
+        assert at.warning[0].value == "Stopped."
         labelled(at.button, "Go on").click().run()
         assert job.running()
         assert job.facts()["words"][-1] == "--resume"
@@ -309,6 +355,59 @@ def test_a_training_is_found_again_stopped_and_gone_on_with(home: Path, videos: 
     finally:
         job.stop()
     assert ended(job).state == "stopped"
+
+
+def test_a_job_that_ends_while_its_page_is_made_is_not_shown_as_running(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(jobs.FOLDER_VARIABLE, str(trained))
+    outcome = Job.outcome
+    told = [jobs.Outcome("running")]
+    monkeypatch.setattr(Job, "outcome", lambda self: told.pop() if told else outcome(self))
+    at = opened("train")
+    told[:] = [jobs.Outcome("running")]
+    labelled(at.selectbox, "Show").set_value("first").run()
+    assert told == []
+    assert "Stop" not in [button.label for button in at.button]
+    assert [s.value for s in at.success] == ["Finished"]
+
+
+def test_a_page_of_what_has_ended_sees_that_another_page_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[Callable[[], None], float | None]] = []
+    anew: list[bool] = []
+
+    def fragment(part: Callable[[], None], run_every: float | None = None) -> Callable[[], None]:
+        begun.append((part, run_every))
+        return part
+
+    monkeypatch.setattr(st, "fragment", fragment)
+    monkeypatch.setattr(st, "rerun", lambda: anew.append(True))
+    job = Job(tmp_path / "one")
+    shown: list[bool] = []
+    parts.live(job, lambda: shown.append(True), running=False)
+    again = [part for part, run_every in begun if run_every == parts.LOOK_SECONDS]
+    assert (len(again), shown, anew) == (1, [True], [])
+    again[0]()
+    assert (shown, anew) == ([True], [])  # nothing is drawn again for nothing
+    job.start(["-c", "print"], program="this")
+    ended(job)
+    again[0]()
+    assert anew == [True]  # though it has ended again
+
+
+def test_a_session_reads_anew_what_a_job_that_began_anew_says(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(st, "session_state", {})
+    facts: dict[str, Any] = {"began": 1.0}
+    monkeypatch.setattr(Job, "facts", lambda self: facts)
+    job, path = Job(home), home / "batches.jsonl"
+    first = parts.follower(job, path)
+    assert parts.follower(job, path) is first
+    facts["began"] = 2.0
+    assert parts.follower(job, path) is not first
 
 
 def test_two_sessions_do_not_disturb_each_other(
@@ -336,6 +435,31 @@ def test_a_space_that_cannot_be_searched_is_one_line(home: Path, videos: Path) -
     labelled(at.button, "Start search").click().run()
     assert errors(at)[0].startswith("What is searched is not TOML: ")
     assert not (home / "searches").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.0123, "+0.012 dB over bicubic"),
+        (-0.0004, "no better than bicubic"),
+        (-0.5, "0.500 dB below bicubic"),
+    ],
+)
+def test_the_best_of_a_search_is_good_only_above_bicubic(
+    value: float, said: str, home: Path
+) -> None:
+    search = home / jobs.SEARCHES / "found"
+    (search / "studio").mkdir(parents=True)
+    (search / "best.json").write_text(json.dumps({"recipe": "reel", "value": value, "trial": 3}))
+    facts = {"words": [], "about": {"recipe": "reel", "trials": 4}, "began": 0}
+    (search / "studio" / "job.json").write_text(json.dumps(facts))
+    (search / "studio" / "events.jsonl").write_text('{"event": "tuned"}\n')
+    at = opened("tune")
+    labelled(at.selectbox, "Show").set_value("found").run()
+    assert errors(at) == []
+    good, neutral = ([one.value for one in kind] for kind in (at.success[1:], at.info))
+    assert (good if value > 0.001 else neutral) == [f"Best: trial 3, {said}"]
+    assert (neutral if value > 0.001 else good) == []
 
 
 @pytest.mark.slow
@@ -376,6 +500,7 @@ def test_a_test_measures_a_network_of_the_studio_frame_by_frame(
     job = Job(trained / "tests" / "one")
     assert ended(job).state == "finished", job.log_tail()
     told = [e for e in job.events() if e["event"] == "frame"]
+    assert [e["frame"] for e in told] == [0, 1, 2, 3, 4]
     assert set(told[0]["scores"]) == {"bicubic", "reel-fast_x2"}
     scores = json.loads((job.folder / "report" / "scores.json").read_text())
     bicubic = scores["clips"][0]["results"][0]["frames"]["psnr"]
@@ -427,7 +552,7 @@ def test_what_runs_is_shown_as_far_as_it_is(mode: str, home: Path) -> None:
         (bar,) = at.get("progress")
         drawn = at.get("vega_lite_chart") or at.get("arrow_vega_lite_chart")
         if mode == "test":
-            assert bar.proto.text == "a: 3 of 12 frames"
+            assert bar.proto.text == "a: 3 of 12 frames, 1:05 left"
             assert len(drawn) == 2
         else:
             assert bar.proto.text == "upscale: 3 of 12 frames, 2.0 a second, 1:05 left"
@@ -453,6 +578,8 @@ def test_runs_are_listed_filtered_and_compared(home: Path) -> None:
         number = client.create_run(experiment.experiment_id, tags=tags).info.run_id
         client.log_param(number, "loss", loss)
         client.log_param(number, "patch", 16)
+        client.log_param(number, "sha256", name)
+        client.log_param(number, "stages", f"({{'share': 1.0, 'clip_len': 2, 'batch': {gain}}},)")
         for step in (0, 10):
             client.log_metric(number, "val_gain_db", gain * step / 10, step=step)
         client.set_terminated(number)
@@ -466,10 +593,72 @@ def test_runs_are_listed_filtered_and_compared(home: Path) -> None:
     compare = labelled(at.multiselect, "Compare")
     compare.set_value(compare.options).run()
     assert errors(at) == []
-    assert list(at.dataframe[1].value["setting"]) == ["loss", "gain, dB", "PSNR, dB",
-                                                   "training loss"]  # fmt: skip
+    compared = at.dataframe[1].value
+    assert list(compared["setting"]) == ["loss", "stages", "gain, dB", "PSNR, dB",
+                                         "training loss"]  # fmt: skip
+    assert compared.iloc[1, 1] == "share 1.0, clip_len 2, batch 0.5"
     curves = runs_page.histories(runs_page.read_runs()[:1])
     assert [(p.x, p.y) for p in curves["val_gain_db"]] == [(0, 0), (10, 0.1)]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("({'share': 0.5, 'batch': 4}, {'share': 0.5, 'batch': 2})",
+         "share 0.5, batch 4; share 0.5, batch 2"),
+        ("{'CC0': 3}", "CC0 3"),
+        ("l1", "l1"),
+        ("(broken", "(broken"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_parameters_are_shown_in_words(value: str, words: str) -> None:
+    assert runs_page.in_words(value) == words
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        ((1920, 1080), (1120, 630)),
+        ((480, 854), (354, 630)),
+        ((64, 48), (64, 48)),
+    ],
+)
+def test_a_film_is_neither_enlarged_nor_taller_than_a_screen(
+    size: tuple[int, int], shown: tuple[int, int]
+) -> None:
+    assert parts.fitted(*size) == shown
+    middle = test_page._middle(np.zeros((*size[::-1], 3), np.uint8))
+    assert middle.shape[1::-1] == shown  # the line moves over the same size
+
+
+def test_a_film_that_is_turned_when_shown_is_compared_upright(tmp_path: Path) -> None:
+    for name, size in (("lr.mp4", (64, 48)), ("sr.mp4", (128, 96))):
+        make_clip(tmp_path / name, size=size, frames=3, rotation=90, audio=False)
+    assert video.probe(tmp_path / "sr.mp4").shown_size == (96, 128)
+    pair = test_page.frames_at(tmp_path / "lr.mp4", tmp_path / "sr.mp4", 0.0)
+    assert {frame.shape for frame in pair.values()} == {(128, 96, 3)}
+    stored = next(iter(video.VideoReader(video.probe(tmp_path / "sr.mp4")))).pixels
+    np.testing.assert_array_equal(pair["result"][0], stored[::-1, 0])  # clockwise
+
+
+def test_a_measuring_says_each_clips_frames_and_what_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    told: list[dict[str, Any]] = []
+    voice = Voice(as_json=True, quiet=False)
+    monkeypatch.setattr(voice, "event", lambda event, **values: told.append(values))
+    tell = cli_measuring.clip_told(voice)
+    for done in range(1, 5):
+        tell("a", done, 4)
+        now += 0.2
+    tell("b", 1, None)
+    assert [(e["clip"], e["frames"]) for e in told] == [("a", 1), ("a", 3), ("a", 4), ("b", 1)]
+    left = [e["eta_seconds"] for e in told]
+    assert left[0] is left[3] is None
+    assert left[1:3] == pytest.approx([0.2, 0.0])
 
 
 # Jobs.
@@ -525,11 +714,55 @@ def test_jobs_are_listed_newest_first_and_named_apart(tmp_path: Path) -> None:
     assert [one.name for one in jobs.all_jobs(tmp_path)] == ["c", "b", "a"]
     (tmp_path / "reel-1").mkdir()
     assert jobs.free_name(tmp_path, "reel") == "reel-2"
-    with pytest.raises(UsageError, match="a is there already"):
-        jobs.new_job(tmp_path, "a")
+    with pytest.raises(UsageError, match="a is there already"), jobs.new_job(tmp_path, "a"):
+        pass
     for name in ("", "..", "a/b", "-x", ".hidden"):
-        with pytest.raises(UsageError, match="is no name for a run"):
-            jobs.new_job(tmp_path, name)
+        with (
+            pytest.raises(UsageError, match="is no name for a run"),
+            jobs.new_job(tmp_path, name),
+        ):
+            pass
+
+
+def test_a_job_that_does_not_begin_leaves_its_name_free(tmp_path: Path) -> None:
+    def fail() -> None:
+        with jobs.new_job(tmp_path, "a") as one:
+            (one.folder / "upload").touch()
+            raise UsageError("It cannot begin.")
+
+    with pytest.raises(UsageError, match="It cannot begin"):
+        fail()
+    with jobs.new_job(tmp_path, "a") as one:
+        assert list(one.folder.iterdir()) == []
+
+
+def test_two_who_look_at_a_dead_job_do_not_take_each_other_for_it(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    (tmp_path / "studio").mkdir()
+    lock = tmp_path / "studio" / "lock"
+    lock.touch()
+    with lock.open("rb") as looking:  # as another page does
+        assert jobs._held(looking, fcntl.LOCK_SH)
+        assert not job.running()
+        threading.Timer(0.2, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        job.start(["0", "--bind", "127.0.0.1"], program="http.server")  # it waits for that one
+    job.stop()
+    ended(job)
+
+
+def test_who_follows_a_job_that_begins_anew_forgets_what_was(tmp_path: Path) -> None:
+    job = Job(tmp_path / "one")
+    words = ["-c", "print", "--help"]
+    job.start(words, program="this")
+    ended(job)
+    job.events_path.write_text('{"a": 1}\n')
+    follower = Follower(job.events_path)
+    assert follower.read() == [{"a": 1}]
+    job.start(words, program="this")
+    ended(job)
+    with job.events_path.open("w") as file:  # by the time of the next look it is as long again
+        file.write('{"a": 2}\n')
+    assert follower.read() == [{"a": 2}]
 
 
 def test_lines_are_read_once_and_only_whole_ones(tmp_path: Path) -> None:
@@ -555,9 +788,9 @@ def batch(step: int, psnr: float, at: float = 0.0) -> dict[str, Any]:
     return {"step": step, "steps": 1, "psnr": psnr, "bicubic_psnr": psnr - 1, "time": at}
 
 
-def scored(step: int, number: int, psnr: float) -> dict[str, Any]:
+def scored(step: int, number: int, psnr: float, at: float = 0.0) -> dict[str, Any]:
     return {"step": step, "clip": f"c{number}", "number": number, "of": 2, "psnr": psnr,
-            "bicubic_psnr": 30.0, "time": 0.0}  # fmt: skip
+            "bicubic_psnr": 30.0, "time": at}  # fmt: skip
 
 
 def test_rows_become_nine_curves() -> None:
@@ -591,22 +824,35 @@ def test_long_curves_are_means() -> None:
 
 
 def test_bars_say_where_a_training_is_and_how_long_it_takes() -> None:
-    none = progress.bars([], 20, 10, progress.loading([]))
+    none = progress.bars([], 20, 10, progress.loading([], []))
     assert [bar.done for bar in none] == [0, 0, 0, 0]
     event = {"event": "clip", "what": "prepared", "name": "c", "done": 1, "total": 4}
-    assert progress.loading([event]) == progress.Share(0.25, "Clips prepared: 1 of 4")
-    rows = [scored(0, 1, 30), scored(0, 2, 32)]
+    assert progress.loading([event], [5.0]) == progress.Share(0.25, "Clips prepared: 1 of 4")
+    rows = [scored(0, 1, 30, 0), scored(0, 2, 32, 3)]
     rows += [batch(step, 20, 2.0 * step) for step in range(1, 13)]
-    rows[12:12] = [scored(10, 1, 30), scored(10, 2, 31)]
+    rows[12:12] = [scored(10, 1, 30, 20), scored(10, 2, 31, 23)]
     bars = progress.bars(rows, 20, 10, none[0])
     assert [bar.text for bar in bars] == [
         "Clips: loaded", "Epochs: 1 of 2, 0:16 left", "Training batches: 2 of 10, 0:16 left",
-        "Validation batches: 0 of 2",
+        "Validation batches: 0 of 2, 0:06 left",
     ]  # fmt: skip
     assert [bar.done for bar in bars] == [1, 0.5, 0.2, 0]
     bars = progress.bars(rows[:13], 20, 10, none[0])
     assert bars[2].text == "Training batches: 10 of 10"
-    assert (bars[3].done, bars[3].text) == (0.5, "Validation batches: 1 of 2")
+    assert (bars[3].done, bars[3].text) == (0.5, "Validation batches: 1 of 2, 0:03 left")
+    first = progress.bars(rows[:1], 20, 10, none[0])
+    assert first[3].text == "Validation batches: 1 of 2"  # nobody knows yet
+
+
+def test_loading_says_how_long_it_takes_by_what_came_since_one_looks() -> None:
+    events = [{"event": "clip", "what": "prepared", "name": "c", "done": k, "total": 10}
+              for k in range(1, 6)]  # fmt: skip
+    at_once = progress.loading(events[:3], [1.0] * 3)
+    assert at_once.text == "Clips prepared: 3 of 10"
+    later = progress.loading(events, [1.0, 1.0, 1.0, 5.0, 9.0])
+    assert later.text == "Clips prepared: 5 of 10, 0:20 left"
+    other = [*events, {"event": "clip", "what": "reduced (bi)", "name": "c", "done": 1, "total": 4}]
+    assert progress.loading(other, [1.0] * 5 + [9.0]).text == "Clips reduced (bi): 1 of 4"
 
 
 def test_a_chart_leaves_out_what_is_no_number_and_dashes_bicubic() -> None:
@@ -617,6 +863,17 @@ def test_a_chart_leaves_out_what_is_no_number_and_dashes_bicubic() -> None:
     assert spec["encoding"]["strokeDash"]["scale"] == {
         "domain": ["network", "bicubic"], "range": [[1, 0], [4, 3]]
     }  # fmt: skip
+
+
+def test_charts_of_many_runs_have_one_legend_and_the_same_colours() -> None:
+    runs = [f"trial-{k:05d} (abc12{k})" for k in range(6)]
+    whole = [progress.Point(1, float(k), run) for k, run in enumerate(runs)]
+    one, other = (charts.chart(points, "step", lines=runs) for points in (whole, whole[3:]))
+    colours = one["encoding"]["color"]
+    assert colours["scale"] == other["encoding"]["color"]["scale"]
+    assert len(set(colours["scale"]["range"])) == 6
+    assert colours["legend"]["columns"] == 1  # below each other, where the page cuts none off
+    assert one["height"] > charts.chart(whole[:1], "step")["height"]
 
 
 # The command.

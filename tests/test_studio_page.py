@@ -211,7 +211,7 @@ def keep(browser: Any, name: str) -> None:
 
 
 def test_train_watch_test_and_download(
-    browser: Any, address: str, clips: Path, downloads: Path
+    browser: Any, address: str, folder: Path, clips: Path, downloads: Path
 ) -> None:
     browser.get(address)
     fill(browser, "text", "Path", str(clips))
@@ -223,14 +223,22 @@ def test_train_watch_test_and_download(
     keep(browser, "new")
     click(browser, "Start training")
 
-    before = wait_for(lambda: drawn(browser), "nine charts")
-    assert len(set(before)) > 1
-    first = browser.current_window_handle
-    browser.switch_to.new_window("tab")  # a second page, which finds the training by itself
-    browser.get(address)
-    wait_for(lambda: "Training batches" in text_of(browser), "the second page finds it")
-    browser.close()
-    browser.switch_to.window(first)
+    job = jobs.Job(folder / jobs.RUNS / "mine")
+    rows = jobs.Follower(job.folder / "batches.jsonl")
+    wait_for(lambda: any("clip" not in row for row in rows.read()), "a step is done")
+    pid = job.facts()["pid"]
+    os.kill(pid, signal.SIGSTOP)  # a fast machine would have ended before one has looked
+    try:
+        before = wait_for(lambda: drawn(browser), "nine charts")
+        assert len(set(before)) > 1
+        first = browser.current_window_handle
+        browser.switch_to.new_window("tab")  # a second page, which finds the training by itself
+        browser.get(address)
+        wait_for(lambda: "Training batches" in text_of(browser), "the second page finds it")
+        browser.close()
+        browser.switch_to.window(first)
+    finally:
+        os.kill(pid, signal.SIGCONT)
     wait_for(lambda: "Finished" in text_of(browser), "the training is finished")
     assert "Epochs: 3 of 3" in text_of(browser)
 
@@ -259,7 +267,7 @@ def test_train_watch_test_and_download(
 
 
 def test_a_video_is_enlarged_and_the_line_moves_over_it(
-    browser: Any, address: str, clips: Path
+    browser: Any, address: str, clips: Path, tmp_path: Path
 ) -> None:
     browser.get(f"{address}/test")
     click_radio(browser, "Inference: low-resolution video in")
@@ -270,14 +278,35 @@ def test_a_video_is_enlarged_and_the_line_moves_over_it(
     wait_for(lambda: browser.execute_script("return arguments[0].videoWidth", film) > 0, "it plays")
     frame = wait_for(lambda: browser.find_element("css selector", "iframe"), "before and after")
     keep(browser, "inference")
+    high = enlarged_high(browser, address, tmp_path)
+    frame = wait_for(lambda: browser.find_element("css selector", "iframe"), "before and after")
     browser.switch_to.frame(frame)
     try:
+        stack = browser.find_element("css selector", ".stack").size
+        assert stack == pytest.approx(high, abs=2)
         place = "return document.querySelector('.stack').style.getPropertyValue('--at')"
         line = browser.find_element("css selector", "input[type=range]")
         line.send_keys(Keys.ARROW_RIGHT)
         assert browser.execute_script(place) == "51%"
     finally:
         browser.switch_to.default_content()
+
+
+def enlarged_high(browser: Any, address: str, folder: Path) -> dict[str, float]:
+    """The size at which the page plays a film of 360x864."""
+    frames = [tiles(9, t, (180, 144)).repeat(3, 0) for t in range(4)]
+    write_frames(folder / "high.mp4", frames, options={"crf": "5"})
+    browser.get(f"{address}/test")
+    choose(browser, "Show", "A new test")
+    click_radio(browser, "Inference: low-resolution video in")
+    fill(browser, "text", "Path", str(folder / "high.mp4"))
+    click(browser, "Upscale")
+    wait_for(lambda: "Download the result" in text_of(browser), "it is enlarged")
+    film = wait_for(lambda: browser.find_element("css selector", "video"), "a player")
+    wait_for(lambda: browser.execute_script("return arguments[0].videoWidth", film) == 360, "plays")
+    assert film.size == pytest.approx({"width": 262, "height": 630}, abs=2)
+    keep(browser, "high")
+    return dict(film.size)
 
 
 def click_radio(browser: Any, text: str) -> None:

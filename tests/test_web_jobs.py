@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
 from media import make_clip
-from sharpreel.errors import UsageError
-from sharpreel.web import jobs
+from sharpreel.errors import InputError, UsageError
+from sharpreel.web import frames, jobs, schemas
+from sharpreel.web import serve as serve_module
 from sharpreel.web import worker as worker_module
 from sharpreel.web.queue import Queue, lanes
 from sharpreel.web.settings import Limits, Settings
@@ -187,6 +193,68 @@ def test_a_job_that_takes_more_than_it_may_is_stopped(
     assert words in str(found.error)
 
 
+def test_the_newest_place_is_shown_before_its_segment_is_finished(
+    tmp_path: Path, long_clip: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    settings.prepare()
+    worker = Worker(settings, "me", threading.Event())
+    job = add(worker.store, options={"model": "reel-fast"})
+    folder = settings.jobs / job.id
+    folder.mkdir()
+    shutil.copyfile(long_clip, folder / "input.mp4")
+    making = threading.Thread(target=worker.work, args=[job.id])
+    making.start()
+    wait_until((folder / "after.jpg").exists)
+    now = worker.store.job(job.id)
+    assert now is not None
+    assert (now.state, now.stage, now.segments) == ("running", "upscale", 1)
+    worker.store.change_job(job.id, ["running"], wish="cancel")
+    making.join()
+    worker.store.close()
+
+
+def test_a_segment_that_grows_is_compared_with_its_own_place(
+    tmp_path: Path, long_clip: Path
+) -> None:
+    entry = {"name": "seg-00000.mkv", "pts": [0, 512, 1024]}
+    (tmp_path / "journal.jsonl").write_text(json.dumps(entry) + '\n{"name": "seg')
+    for name in ("part-seg-00001.mkv", "part-seg-00003.mkv"):
+        (tmp_path / name).write_bytes(b"")
+    assert list(frames.places(tmp_path)) == [
+        (tmp_path / "part-seg-00001.mkv", 1025), (tmp_path / "seg-00000.mkv", 0),
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="no frame yet"):
+        frames.write_frames(long_clip, tmp_path, tmp_path)
+    whole = make_clip(tmp_path / "whole.mkv", size=(128, 96), frames=100, audio=False)
+    data = whole.read_bytes()
+    (tmp_path / "part-seg-00001.mkv").write_bytes(data[: len(data) // 2])
+    frames.write_frames(long_clip, tmp_path, tmp_path)
+    assert (tmp_path / "before.jpg").exists()
+    assert (tmp_path / "after.jpg").exists()
+
+
+@pytest.mark.parametrize(
+    ("codec", "seconds", "plays"), [(None, 0.5, 0.5), ("ffv1", 0.5, 0.5), ("ffv1", 600.0, None)]
+)
+def test_a_job_tells_how_much_of_it_plays(
+    tmp_path: Path, clip: Path, codec: str | None, seconds: float, plays: float | None
+) -> None:
+    settings = Settings(data_dir=tmp_path / "data", limits=Limits(play_seconds=seconds))
+    settings.prepare()
+    worker = Worker(settings, "me", threading.Event())
+    job = add(worker.store, suffix=".mkv", options={"model": "bicubic", "codec": codec})
+    (settings.jobs / job.id).mkdir()
+    source = settings.jobs / job.id / "input.mkv"
+    make_clip(source, frames=24)
+    worker.work(job.id)
+    found = worker.store.job(job.id)
+    worker.store.close()
+    assert found is not None
+    assert found.result is not None, found.error
+    assert schemas.Result.model_validate(found.result).plays_seconds == plays
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     made = Settings(data_dir=tmp_path / "data", limits=Limits(keep_hours=1, unfinished_hours=1))
@@ -320,6 +388,68 @@ def test_what_is_old_expires_with_its_files(settings: Settings, store: Store) ->
     assert store.uploads() == []
     jobs.expire(settings, store, time.time() + 7400)
     assert [job.id for job in store.jobs()] == [kept.id]
+
+
+def test_a_full_disk_does_not_end_the_site(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: Counter[str] = Counter()
+    enough = threading.Event()
+
+    def failing(name: str, error: Exception) -> Callable[..., Any]:
+        def fail(*arguments: Any) -> None:
+            tries[name] += 1
+            if min(tries["find"], tries["expire"]) >= 2:
+                enough.set()
+            raise error
+
+        return fail
+
+    full = sqlite3.OperationalError("database or disk is full")
+    monkeypatch.setattr(jobs, "find_lost", failing("find", full))
+    monkeypatch.setattr(jobs, "expire", failing("expire", OSError(errno.ENOSPC, "no space")))
+    for name in ("LOOK_SECONDS", "FIND_SECONDS", "EXPIRE_SECONDS"):
+        monkeypatch.setattr(serve_module, name, 0.01)
+    here = serve_module._Site(settings, None)
+    here._parts = []
+    watching = threading.Thread(target=here._watch)
+    watching.start()
+    assert enough.wait(30)
+    here._stopping.set()
+    watching.join()
+    here._store.close()
+
+
+def test_a_thread_that_ends_lets_go_of_its_files(store: Store) -> None:
+    def opened() -> int:
+        return sum("site.sqlite3" in one.path for one in psutil.Process().open_files())
+
+    store.revision()
+    before = opened()
+    for _ in range(5):
+        thread = threading.Thread(target=store.revision)
+        thread.start()
+        thread.join()
+    assert opened() <= before + 1  # SQLite keeps one to use again
+
+
+def test_a_job_began_when_it_first_did(
+    settings: Settings, store: Store, queues: dict[str, Queue]
+) -> None:
+    here: Any = SimpleNamespace(settings=settings, store=store, queues=queues)
+    job = add(store)
+    first = store.claim(job.id, "one")
+    assert first is not None
+    store.change_mine(job.id, "one", state="paused", worker=None, lease=None)
+    jobs.resume(here, job.id)
+    second = store.claim(job.id, "two")
+    assert second is not None
+    assert second.started == first.started
+    store.change_mine(job.id, "two", state="failed", worker=None, lease=None)
+    jobs.retry(here, job.id)
+    third = store.claim(job.id, "three")
+    assert third is not None
+    assert third.started > first.started  # type: ignore[operator]
 
 
 def test_a_queue_keeps_its_order_and_takes_nothing_unsigned(queues: dict[str, Queue]) -> None:

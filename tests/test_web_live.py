@@ -365,10 +365,20 @@ def test_ever_new_sizes_are_ended(site: Site) -> None:
     with site.client() as client:
         client.hello()
         for k in range(live.MOST_SIZES):
-            [frame] = film(1, 32 + 2 * k, 32)
+            [frame] = film(1, 34 + 2 * k, 34)  # which no client before had
             client.enlarge(packed(frame))
         client.send(packed(film(1, 96, 32)[0]))
         assert client.reason() == (live.POLICY, "too many frame sizes in one connection")
+
+
+def test_a_client_may_go_back_and_forth_between_its_sizes(site: Site) -> None:
+    pictures = [packed(film(1, *size)[0]) for size in ((64, 48), (48, 64))]
+    with site.client() as client:
+        client.hello()
+        first = [client.enlarge(picture) for picture in pictures]
+        for _ in range(live.MOST_SIZES):
+            for picture, before in zip(pictures, first, strict=True):
+                assert (client.enlarge(picture) == before).all()
 
 
 def test_compression_is_not_negotiated(site: Site) -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import os
 import struct
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ import pytest
 from chromium import chromium, needs_chromium, webdriver
 from media import count_frames, make_clip
 from sharpreel import ops, video
-from site_process import PLENTY, Running, site, wait_until
+from site_process import API, PLENTY, Running, site, wait_until
 from terminal import DEADLINE
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
@@ -36,6 +39,7 @@ pytestmark = needs_chromium
 AUTOPLAY = "--autoplay-policy=no-user-gesture-required"
 PAGES = ("/", "/jobs", "/live", "/learn")
 PHONE = (375, 812)
+STREAMS = 32  # of events at a time, of the site that most tests use
 SIZE = "{}\N{MULTIPLICATION SIGN}{}"
 
 
@@ -99,6 +103,9 @@ class Page:
         """Choose a film on the first page, and wait for its plan."""
         self.open("/")
         self.find("#film").send_keys(str(path))
+        self.planned()
+
+    def planned(self) -> None:
         self.until(
             lambda: self.find("#begin").is_enabled() and self.find("#planned").is_displayed()
         )
@@ -111,6 +118,29 @@ class Page:
 
     def state(self) -> str:
         return str(self("return document.getElementById('state').dataset.state"))
+
+    @contextmanager
+    def with_script(self, source: str) -> Iterator[None]:
+        """Every page that is opened in the block runs this first."""
+        command = "Page.addScriptToEvaluateOnNewDocument"
+        script = self.driver.execute_cdp_cmd(command, {"source": source})
+        try:
+            yield
+        finally:
+            self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+    @contextmanager
+    def slow(self) -> Iterator[None]:
+        """Uploads take their time in the block."""
+        slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 2e5}
+        self.driver.execute_cdp_cmd("Network.enable", {})
+        self.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+        try:
+            yield
+        finally:
+            fast = {**slow, "uploadThroughput": -1}
+            self.driver.execute_cdp_cmd("Network.emulateNetworkConditions", fast)
+            self.driver.execute_cdp_cmd("Network.disable", {})
 
 
 def write_y4m(path: Path, width: int = 640, height: int = 360, frames: int = 60) -> Path:
@@ -132,7 +162,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     camera = write_y4m(folder / "camera.y4m")
     words = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
              f"--use-file-for-fake-video-capture={camera}")  # fmt: skip
-    limits = (*PLENTY, "--limit", "streams_per_client=32", "--limit", "chunk_bytes=65536")
+    limits = (*PLENTY, "--limit", f"streams_per_client={STREAMS}", "--limit", "chunk_bytes=65536")
     with (
         site(folder / "site", *limits, "--segment-seconds", "1") as running,
         chromium(AUTOPLAY, *words) as one,
@@ -248,6 +278,11 @@ def test_every_picture_of_the_learn_page_is_there_in_its_size(page: Page) -> Non
     page("document.documentElement.scrollTop = 0")
     page.size(1200, 5200)
     page.shot("learn-whole")
+    # A telephone shows them in their size, too, in boxes that scroll.
+    page.size(*PHONE)
+    small = page("return [...document.querySelectorAll('.learn img')].map((i) => i.width)")
+    assert min(small) > PHONE[0]
+    page.shot("learn-phone-picture")
 
 
 def test_the_first_key_leads_past_the_menu(page: Page) -> None:
@@ -261,6 +296,82 @@ def test_the_first_key_leads_past_the_menu(page: Page) -> None:
 def test_a_job_that_is_not_there_is_said_to_be_gone(page: Page) -> None:
     page.open("/jobs/" + "0" * 32)
     page.until(lambda: "no such job" in page.text("#trouble"))
+    assert not page.find("#details").is_displayed()
+
+
+def test_a_refused_stream_of_events_is_asked_for_again(page: Page, film: Path) -> None:
+    client = page.client
+    upload = client.upload(film)
+    with ExitStack() as others:
+        for _ in range(STREAMS):
+            other = http.client.HTTPConnection("127.0.0.1", client.port, timeout=DEADLINE)
+            others.enter_context(closing(other))
+            other.request("GET", f"{API}/events")
+            if other.getresponse().status == 429:
+                break
+        page.open("/jobs")
+        page.until(lambda: "no news" in page.text("#line"))
+        # Meanwhile the page asks by itself.
+        job = client.job(upload)
+        client.done(job)
+        page.until(lambda: page.text(f"tr[data-id='{job['id']}'] .state") == "done")
+        page.shot("jobs-without-events")
+    page.until(lambda: page.text("#line") == "")
+    client.good("DELETE", f"/jobs/{job['id']}")
+    page.until(lambda: not page.all(f"tr[data-id='{job['id']}']"))
+
+
+def test_a_job_that_is_deleted_elsewhere_goes_from_the_pages(
+    page: Page, film: Path, long_film: Path
+) -> None:
+    client = page.client
+    upload = client.upload(long_film)
+    jobs = [client.job(upload, model="reel", scale=4) for _ in range(2)]
+    page.open("/jobs")
+    rows = [f"tr[data-id='{job['id']}']" for job in jobs]
+    page.until(lambda: all(page.all(row) for row in rows))
+    assert page.text(f"{rows[1]} [data-label=Begun]") == "waits"
+    client.good("DELETE", f"/jobs/{jobs[1]['id']}")
+    page.until(lambda: not page.all(rows[1]))
+    assert page.all(rows[0])
+    page.open(f"/jobs/{jobs[0]['id']}")
+    page.until(lambda: page.state() == "running")
+    before = page.text("#done")
+    page.until(lambda: page.text("#done") != before)  # the stream of events is there
+    client.good("DELETE", f"/jobs/{jobs[0]['id']}")
+    page.until(lambda: page.text("#trouble") == "This job was deleted.")
+    assert page.text("#state") == "deleted"
+    assert not page.all("#actions *")
+    page.shot("job-deleted")
+    # No events tell of one that had ended; what is done with it does.
+    upload = client.upload(film)
+    for selector in ("#download", "[data-action=delete]"):
+        job = client.done(client.job(upload))
+        page.open(f"/jobs/{job['id']}")
+        page.until(partial(page.all, selector))
+        client.good("DELETE", f"/jobs/{job['id']}")
+        page.find(selector).click()
+        if selector != "#download":
+            page.driver.switch_to.alert.accept()
+        page.until(lambda: page.text("#trouble") == "This job was deleted.")
+        assert page.driver.current_url.endswith(job["id"])
+
+
+@pytest.mark.parametrize("size", [(90, 160), (320, 90)])
+def test_the_pictures_have_a_box_of_their_shape(
+    page: Page, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    film = make_clip(tmp_path / "film.mp4", size=size)
+    job = page.client.done(page.client.job(page.client.upload(film)))
+    page.open(f"/jobs/{job['id']}")
+    page.until(lambda: page.find("#player").is_displayed())
+    for window in ((1200, 800), PHONE):
+        page.size(*window)
+        stack, line = page.find(".compare").size, page.find("#slide").size
+        assert stack["width"] / stack["height"] == pytest.approx(size[0] / size[1], rel=0.02)
+        assert stack["height"] < window[1]
+        assert line["width"] == pytest.approx(stack["width"], abs=1)
+        page.shot(f"job-{size[0]}x{size[1]}-{window[0]}")
 
 
 # A film --------------------------------------------------------------------------------------
@@ -379,16 +490,19 @@ def test_a_job_is_cancelled_paused_tried_again_and_deleted(page: Page, long_film
     assert page.client.api("GET", f"/jobs/{job_id}").status == 404
 
 
-def test_an_upload_goes_on_after_a_pause_and_a_reload(page: Page, tmp_path: Path) -> None:
-    big = make_clip(tmp_path / "big.mp4")
+def large(folder: Path) -> Path:
+    """A film of thirteen pieces."""
+    big = make_clip(folder / "big.mp4")
     room = os.urandom(800_000)
     with big.open("ab") as file:  # a box of MP4 that readers pass over
         file.write(struct.pack(">I4s", len(room) + 8, b"free") + room)
-    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 200_000}
-    page.driver.execute_cdp_cmd("Network.enable", {})
-    page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+    return big
+
+
+def test_an_upload_goes_on_after_a_pause_and_a_reload(page: Page, tmp_path: Path) -> None:
+    big = large(tmp_path)
     sent = "return Number(JSON.parse(Object.values(localStorage)[0] ?? '{}').sent ?? 0)"
-    try:
+    with page.slow():
         page.open("/")
         page("localStorage.clear()")
         page.find("#film").send_keys(str(big))
@@ -401,10 +515,6 @@ def test_an_upload_goes_on_after_a_pause_and_a_reload(page: Page, tmp_path: Path
         page.until(lambda: "big.mp4" in page.text("#unfinished-list"))
         page.shot("upload-begun-before")
         page.complaints()
-    finally:
-        fast = {**slow, "uploadThroughput": -1}
-        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", fast)
-        page.driver.execute_cdp_cmd("Network.disable", {})
     known = page("return JSON.parse(Object.values(localStorage)[0]).id")
     assert page.client.good("GET", f"/uploads/{known}")["offset"] >= before > 0
     page.find("#film").send_keys(str(big))
@@ -418,6 +528,135 @@ def test_an_upload_goes_on_after_a_pause_and_a_reload(page: Page, tmp_path: Path
     page.until(lambda: page.find("#begin").is_enabled())
     page.driver.refresh()
     page.until(lambda: "big.mp4" in page.text("#input-facts"))
+
+
+# Requests as the page sends them. What `window.instead` gives for a method and path is the answer;
+# the answer to a POST whose path ends in `window.holds` comes when `letGo` is called.
+WIRE = """
+window.asked = [];
+const ask = window.fetch, send = XMLHttpRequest.prototype.send;
+const held = new Promise((done) => { window.letGo = done; });
+window.fetch = async (path, options) => {
+  window.asked.push(`${options.method} ${path}`);
+  const made = window.instead?.(options.method, path);
+  if (made) return made;
+  const holds = window.holds && options.method === 'POST' && path.endsWith(window.holds);
+  if (!holds) return ask(path, options);
+  const answer = await ask(path, { ...options, signal: undefined });
+  await held;
+  return answer;
+};
+XMLHttpRequest.prototype.send = function (data) {
+  window.asked.push('PATCH');
+  send.call(this, data);
+};
+window.refused = (status, code) => new Response(
+  JSON.stringify({ error: { code, message: code, request_id: 'r' } }), { status });
+"""
+
+
+def with_wire(page: Page, script: str) -> None:
+    page.open("/")
+    page("localStorage.clear()")
+    page(WIRE + script)
+
+
+def asked(page: Page, words: str) -> int:
+    """How often the page has asked for this."""
+    return int(page(f"return window.asked.filter((one) => one.startsWith('{words}')).length"))
+
+
+def test_a_lost_answer_to_the_last_request_loses_nothing(page: Page, film: Path) -> None:
+    lost_then_busy = """
+    let count = 0;
+    window.instead = (method, path) => {
+      if (!path.endsWith('/finish') || ++count > 2) return null;
+      if (count === 1) throw new TypeError('Failed to fetch');
+      return window.refused(409, 'busy');
+    };
+    """
+    with_wire(page, lost_then_busy)
+    page.find("#film").send_keys(str(film))
+    page.until(lambda: page.find("#plan").is_displayed())
+    assert page.text("#trouble") == ""
+    assert asked(page, f"POST {API}/uploads/") == 3
+    page.planned()
+
+
+def test_pause_and_cancel_hold_while_the_server_checks(page: Page, film: Path) -> None:
+    busy_once = """
+    let count = 0;
+    window.holds = '/finish';
+    window.instead = (method) => method === 'DELETE' && !count++ && window.refused(409, 'busy');
+    """
+
+    def checking(button: str) -> str:
+        with_wire(page, busy_once)
+        page.find("#film").send_keys(str(film))
+        page.until(lambda: asked(page, f"POST {API}/uploads/") == 1)
+        known = page("return JSON.parse(Object.values(localStorage)[0]).id")
+        page.find(button).click()
+        page("window.letGo()")
+        return str(known)
+
+    known = checking("#hold")
+    time.sleep(0.5)
+    assert "Paused" in page.text("#sending-numbers")
+    page("window.holds = ''")
+    page.find("#hold").click()
+    page.planned()
+    assert page.driver.current_url.endswith(known)
+
+    known = checking("#drop-upload")
+    page.until(lambda: page.client.api("GET", f"/uploads/{known}").status == 404)
+    assert page.find("#choose").is_displayed()
+    assert not page.find("#unfinished").is_displayed()
+    assert page.text("#trouble") == ""
+
+
+def test_a_pause_before_the_first_piece_holds(page: Page, film: Path) -> None:
+    with_wire(page, "window.holds = '/uploads'")
+    page.find("#film").send_keys(str(film))
+    page.until(lambda: asked(page, "POST") == 1)
+    page.find("#hold").click()
+    page("window.letGo()")
+    time.sleep(0.5)
+    assert asked(page, "PATCH") == 0
+    page.find("#hold").click()
+    page.planned()
+    assert asked(page, f"POST {API}/uploads") == 2  # one to begin, one to finish
+    assert page.complaints() == []
+
+
+def test_too_many_unfinished_uploads_are_said_to_be(page: Page, film: Path) -> None:
+    made = []
+    while (
+        answer := page.client.api("POST", "/uploads", {"name": "a.mp4", "size": 9})
+    ).status == 201:
+        made.append(answer.json["id"])
+    page.open("/")
+    page("localStorage.clear()")
+    page.find("#film").send_keys(str(film))
+    try:
+        page.until(lambda: "unfinished uploads" in page.text("#trouble"))
+        assert page.find("#film").is_displayed()
+    finally:
+        for one in made:
+            page.client.good("DELETE", f"/uploads/{one}")
+
+
+def test_a_file_that_goes_while_it_is_sent_is_said_to_be_gone(page: Page, tmp_path: Path) -> None:
+    big = large(tmp_path)
+    page.open("/")
+    page("localStorage.clear()")
+    with page.slow():
+        page.find("#film").send_keys(str(big))
+        page.until(lambda: " of " in page.text("#sending-numbers"))
+        big.unlink()
+        page.until(lambda: "cannot be read" in page.text("#trouble"))
+    assert page.find("#film").is_displayed()
+    page("localStorage.clear()")
+    page.complaints()
 
 
 def test_what_is_no_video_is_refused_in_words(page: Page, tmp_path: Path) -> None:
@@ -461,6 +700,33 @@ def test_a_sample_shows_several_networks_at_once(page: Page, film: Path) -> None
     )
     page.until(lambda: min(page(times)) > 0)
     page.shot("sample")
+    # They are not shown below another film.
+    page.find("#another").click()
+    page.find("#film").send_keys(str(film))
+    page.planned()
+    assert not page.all("#sample-videos video")
+    assert not page.find("#sample-results").is_displayed()
+    assert page.text("#sample-state") == ""
+
+
+def test_samples_are_offered_of_networks_that_have_the_factor(page: Page, long_film: Path) -> None:
+    page.upload(long_film)
+    ticked = "return [...document.querySelectorAll('#sample input:checked')].map((b) => b.value)"
+    assert page(ticked) == ["bicubic", "reel"]
+    assert not page.find("#sample [value=reel-gan]").is_enabled()
+    assert "has 4" in page(
+        "return document.querySelector('#sample [value=reel-gan]').parentElement.textContent"
+    )
+    page.shot("plan-samples")
+    Select(page.find("[name=model]")).select_by_value("reel-gan")
+    Select(page.find("[name=size]")).select_by_value("480")
+    assert page.text("#try-scale") == "4"
+    assert page(ticked) == ["bicubic", "reel-gan"]
+    assert not page.find("#sample [value=reel-live]").is_enabled()
+    page.find("#sample [value=reel]").click()
+    Select(page.find("[name=model]")).select_by_value("reel")
+    assert page.text("#try-scale") == "2"
+    assert page(ticked) == ["bicubic", "reel"]  # as ticked by hand, where it can be
 
 
 SHA256 = """
@@ -528,11 +794,8 @@ def canvas(page: Page, name: str, url: str) -> npt.NDArray[np.uint8]:
 
 
 def test_the_camera_comes_back_enlarged(page: Page) -> None:
-    script = page.driver.execute_cdp_cmd(
-        "Page.addScriptToEvaluateOnNewDocument", {"source": FLYING}
-    )
-    start_live(page)
-    page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+    with page.with_script(FLYING):
+        start_live(page)
     names = ("low", "bicubic", "ours")
     urls = page(f"return {list(names)}.map((id) => document.getElementById(id).toDataURL())")
     low, bicubic, ours = (canvas(page, n, u) for n, u in zip(names, urls, strict=True))
@@ -553,6 +816,34 @@ def test_the_camera_comes_back_enlarged(page: Page) -> None:
     page.find("#stop").click()
     assert live_state(page) == "idle"
     page.until(lambda: live_clients(page) == 0)
+
+
+def test_a_picture_that_cannot_be_read_does_not_stop_the_others(page: Page) -> None:
+    broken = """
+    let count = 0;
+    const read = window.createImageBitmap;
+    window.createImageBitmap = (...given) =>
+      ++count < 6 ? Promise.reject(new DOMException('broken')) : read(...given);
+    """
+    with page.with_script(broken):
+        start_live(page, "160x90")
+    assert int(page.text("#dropped")) >= 0
+    page.find("#stop").click()
+
+
+def test_a_camera_that_does_not_play_is_let_go(page: Page) -> None:
+    deaf = """
+    const take = MediaDevices.prototype.getUserMedia;
+    MediaDevices.prototype.getUserMedia = async function (wanted) {
+      return window.taken = await take.call(this, wanted);
+    };
+    HTMLMediaElement.prototype.play = () => Promise.reject(new DOMException('no', 'AbortError'));
+    """
+    with page.with_script(deaf):
+        page.open("/live")
+        page.find("#start").click()
+        page.until(lambda: live_state(page) == "no-camera")
+    assert page("return window.taken.getTracks().map((t) => t.readyState)") == ["ended"]
 
 
 def live_clients(page: Page) -> int:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug.serving import make_server
 
 from sharpreel.errors import FetchError, InputError, UsageError
 from sharpreel.verify import verify
-from sharpreel.web import remote
+from sharpreel.web import create_app, remote
+from sharpreel.web.settings import Settings
+from sharpreel.web.site import KEY
 from site_process import PLENTY, Running, site
 from terminal import events, sharpreel
 
@@ -154,6 +158,37 @@ def test_refusals_are_told_in_the_sites_own_words(
     stranger = remote.Site(there.url)
     with pytest.raises(remote.RemoteError, match="needs its token"):
         remote.upscale(stranger, clip, tmp_path / "a.mp4", BICUBIC, Told())
+
+
+def test_an_upload_that_is_being_checked_is_waited_for(clip: Path, tmp_path: Path) -> None:
+    """As after a lost answer to `finish`: the site goes on checking."""
+    app = create_app(Settings(data_dir=tmp_path / "data"))
+    here = app.extensions[KEY]
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    there = remote.Site(f"http://127.0.0.1:{server.server_port}")
+    data = clip.read_bytes()
+    upload = there.call("POST", "/uploads", {"name": "a.mp4", "size": len(data)})
+    place = f"/uploads/{upload['id']}"
+    there.ask("PATCH", place, data, {"Upload-Offset": "0"})
+    memory = remote.Memory(there.url, clip, BICUBIC)
+    memory.keep(upload=upload["id"])
+    try:
+        assert here.receiving.enter(upload["id"])
+        assert there.call("GET", place)["state"] == "checking"
+        with pytest.raises(remote.RemoteError, match="has it checked"):
+            there.ask("POST", f"{place}/finish")
+        checked = threading.Timer(1.5, here.receiving.leave, [upload["id"]])
+        checked.start()
+        assert remote._send(there, clip, memory, Told()) == upload["id"]
+        checked.join()
+        assert there.call("GET", place)["state"] == "ready"
+    finally:
+        server.shutdown()
+        serving.join()
+        server.server_close()
+        here.close()
 
 
 def test_a_site_that_is_not_there_is_told_at_once(clip: Path, tmp_path: Path) -> None:

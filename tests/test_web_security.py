@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import select
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 from subprocess import Popen
@@ -228,6 +229,29 @@ def test_the_token_opens_the_interface_to_programs(guarded: Flask) -> None:
     ]
     assert [one.status_code for one in answers] == [401] * 5 + [429] * 3
     assert int(answers[-1].headers["Retry-After"]) > 0
+
+
+def test_after_too_many_wrong_tokens_the_right_one_is_not_looked_at(tmp_path: Path) -> None:
+    limits = replace(LIMITS, logins_per_minute=3)
+    app = app_for(tmp_path, token=TOKEN, limits=limits)
+    inside, guesser, program = (app.test_client(use_cookies=n < 2) for n in range(3))
+    log_in(inside)
+    for _ in range(3):
+        wrong = {"Authorization": "Bearer guess"}
+        refused(program.get(f"{API}/jobs", headers=wrong), 401, "unauthorized")
+    right = {"Authorization": f"Bearer {TOKEN}"}
+    refused(program.get(f"{API}/jobs", headers=right), 429, "too_many")
+    assert log_in(guesser).status_code == 429
+    assert guesser.get(f"{API}/jobs").status_code == 401
+    assert inside.get(f"{API}/jobs").status_code == 200
+    elsewhere = {"REMOTE_ADDR": "10.0.0.9"}
+    assert program.get(f"{API}/jobs", headers=right, environ_base=elsewhere).status_code == 200
+
+
+def log_in(browser: FlaskClient) -> TestResponse:
+    form = re.search(r'name="csrf_token" value="([^"]+)"', browser.get("/login").text)
+    assert form
+    return browser.post("/login", data={"csrf_token": form[1], "token": TOKEN})
 
 
 def test_a_browser_logs_in_once_and_only_to_pages_of_this_site(tmp_path: Path) -> None:
@@ -490,6 +514,55 @@ def test_the_disk_keeps_room(tmp_path: Path) -> None:
     assert announce(client, 50).status_code == 201
 
 
+def test_what_failed_jobs_had_made_gives_way(tmp_path: Path, clip: Path) -> None:
+    client = limited(tmp_path, disk_bytes=10_000 + 2 * clip.stat().st_size)
+    here = client.application.extensions[KEY]
+    upload = send(client, clip).json
+    assert upload is not None
+    made = []
+    for state in ("failed", "running"):
+        asked = {"upload": upload["id"], "models": ["bicubic"]}
+        job = client.post(f"{API}/samples", json=asked).json
+        assert job is not None
+        assert here.store.change_job(job["id"], ["queued"], state=state)
+        folder = here.settings.jobs / job["id"]
+        (folder / "made").mkdir()
+        (folder / "made" / "part").write_bytes(bytes(5_000))
+        made.append(folder)
+    assert announce(client, 4_000 + clip.stat().st_size).status_code == 201
+    assert [(folder / "made").exists() for folder in made] == [False, True]
+    assert (made[0] / "input.mp4").exists()
+    refused(announce(client, 4_000), 507, "disk_full")
+    assert (made[1] / "made").exists()
+
+
+def test_a_newer_plan_ends_the_one_before(
+    app: Flask, upload: str, program_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program_file.write_text("import time; time.sleep(1000)")
+    start = child.start
+    begun: list[Popen[str]] = []
+
+    def slowly(module: str, words: Any, bounds: child.Bounds) -> Popen[str]:
+        begun.append(start("hostile" if len(begun) < 2 else module, words, bounds))
+        return begun[-1]
+
+    monkeypatch.setattr(child, "start", slowly)
+
+    def ask(what: str, crf: int) -> TestResponse:
+        asked = {"upload": upload, "options": {"model": "bicubic", "crf": crf}}
+        return app.test_client(use_cookies=False).post(f"{API}/{what}", json=asked)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, "plans", 1)
+        wait_until(lambda: len(begun) == 1)
+        second = pool.submit(ask, "plans", 2)
+        refused(first.result(60), 409, "superseded")
+        wait_until(lambda: len(begun) == 2)
+        assert ask("jobs", 3).status_code == 202  # who starts wants no more plans
+        refused(second.result(60), 409, "superseded")
+
+
 def test_a_client_comes_so_often_and_no_oftener(tmp_path: Path) -> None:
     client = limited(tmp_path, requests_per_second=0.01, burst=5)
     answers = [client.get(f"{API}/jobs") for _ in range(7)]
@@ -498,6 +571,16 @@ def test_a_client_comes_so_often_and_no_oftener(tmp_path: Path) -> None:
     other = client.get(f"{API}/jobs", environ_base={"REMOTE_ADDR": "10.0.0.9"})
     assert other.status_code == 200
     assert client.get("/healthz").status_code == 200
+
+
+def test_words_of_clients_make_no_new_numbers(tmp_path: Path) -> None:
+    client = limited(tmp_path)
+    for number in range(20):
+        client.open(f"/nothing/{number}", method=f"METHOD{number}")
+    text = client.get("/metrics").text
+    assert 'method="other",route="unknown"' in text
+    assert "METHOD" not in text
+    assert "/nothing" not in text
 
 
 def test_a_client_follows_so_many_streams(tmp_path: Path) -> None:

@@ -71,6 +71,12 @@ def test_unknown_names_get_the_nearest_one() -> None:
         weights.load_model("zzz")
 
 
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), 0, -2])
+def test_what_is_no_factor_is_refused(scale: float) -> None:
+    with pytest.raises(UsageError, match="no factor to enlarge by"):
+        weights.load_model("reel", scale)
+
+
 def test_a_scale_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="2 or 4 times, not 3"):
         weights.load_model("reel-fast", 3)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from sharpreel.trial import Estimate
     from sharpreel.upscale import Maker, Progress, Result
 
+T = TypeVar("T")
+STOP_SECONDS = 5.0  # from Ctrl-C to the end: what a thread still does then is thrown away
 app = typer.Typer(
     name="sharpreel",
     help="Turn low-resolution video into high-resolution video, with everything else in it kept.",
@@ -178,6 +180,9 @@ SegmentSeconds = Annotated[
         "--segment-seconds", help="About how much video is finished at a time and never redone."
     ),
 ]
+Batch = Annotated[
+    int, typer.Option("--batch", help="Segments that go through the network at once; for GPUs.")
+]
 Output = Annotated[
     Path | None,
     typer.Option("-o", "--output", help="File or folder to make; - writes y4m to stdout."),
@@ -224,6 +229,7 @@ def upscale(
         bool, typer.Option("--strict", help="Stop at the first frame that does not decode.")
     ] = False,
     segment_seconds: SegmentSeconds = 10.0,
+    batch: Batch = 1,
     recursive: Recursive = False,
     live: Annotated[
         bool, typer.Option("--live", help="Newest frame first, late ones left out; for pipes.")
@@ -244,7 +250,8 @@ def upscale(
 ) -> None:
     """Upscale a video, or every video of a folder; everything else in it is kept."""
     voice = Voice(as_json, quiet)
-    with errors_as_exit_codes(voice, debug):
+    # A Ray that this command started must be stopped by it, however long that takes.
+    with errors_as_exit_codes(voice, debug, None if cluster else STOP_SECONDS):
         from sharpreel.memory import bytes_of
         from sharpreel.plan import Options
 
@@ -273,7 +280,12 @@ def upscale(
             tile=tile_of(tile),
             max_memory=bytes_of(max_memory),
             live=live,
+            batch=batch,
         )
+        if cluster is None and (cpus_per_task is not None or gpus_per_task):
+            raise UsageError("--cpus-per-task and --gpus-per-task need --cluster.")
+        if cluster is not None and batch > 1:
+            raise UsageError("--batch is for one machine; --gpus-per-task 0.25 shares a GPU.")
         have_model(model, offline, voice)
         jobs = list_jobs(source, output, recursive)
         piped = str(source) == "-" or str(output) == "-"
@@ -351,30 +363,53 @@ class Films:
     """
 
     def __init__(self, options: Options, voice: Voice, debug: bool, alone: bool) -> None:
-        self._options, self.voice, self._debug, self._alone = options, voice, debug, alone
+        self._options, self.voice, self._debug, self.alone = options, voice, debug, alone
         self._outputs: set[Path] = set()
         self._lock = threading.Lock()
         self.maker: Callable[[Plan], Maker] | None = None
 
     def make(self, job: tuple[Path, Path | None]) -> int:
         """Upscale one input; its exit code. Errors are told here, so that the next one runs."""
-        from sharpreel.plan import NothingToDo
-        from sharpreel.upscale import plan_for, run
+        done = self._tried(job, self._upscale)
+        if isinstance(done, int):
+            return done
+        report_result(*done, self.voice)
+        return 1 if done[1].lost else 0
 
-        source, output = job
-        voice = self.voice
+    def refuse(self, job: tuple[Path, Path | None]) -> int | None:
+        """The exit code of an input that cannot be begun, told as by `make`; None: it can."""
+        done = self._tried(job, self._plan)
+        return done if isinstance(done, int) else None
+
+    def _plan(self, source: Path, output: Path | None) -> Plan:
+        from sharpreel.upscale import plan_for
+
+        return plan_for(source, output, self._options)
+
+    def _upscale(self, source: Path, output: Path | None) -> tuple[Plan, Result]:
+        from sharpreel.upscale import run
+
+        plan = self._plan(source, output)
+        self._claim(plan)
+        show_plan_briefly(plan, self.voice)
+        with progress_shown(plan, self.voice) as tell:
+            return plan, run(plan, tell, self.maker)
+
+    def _tried(
+        self, job: tuple[Path, Path | None], do: Callable[[Path, Path | None], T]
+    ) -> T | int:
+        """What came of it, or the exit code of why nothing did, which is told."""
+        from sharpreel.plan import NothingToDo
+
+        source, voice = job[0], self.voice
         try:
-            plan = plan_for(source, output, self._options)
-            self._claim(plan)
-            show_plan_briefly(plan, voice)
-            with progress_shown(plan, voice) as tell:
-                result = run(plan, tell, self.maker)
+            return do(*job)
         except NothingToDo as e:
             voice.event("skipped", input=str(source), reason=str(e))
             voice.say(f"{source}: skipped, {e}.")
             return 0
         except SharpreelError as e:
-            if isinstance(e, DiskFullError | Terminated) and not self._alone:
+            if isinstance(e, DiskFullError | Terminated) and not self.alone:
                 raise  # the next input would meet the same full disk, or is not wanted
             if self._debug:
                 traceback.print_exc()
@@ -384,14 +419,12 @@ class Films:
                     voice.say(f"  {difference}")
             return e.exit_code
         except Exception as e:
-            if self._alone:
+            if self.alone:
                 raise
             if self._debug:
                 traceback.print_exc()
             voice.error(unexpected(e), str(source))
             return 1
-        report_result(plan, result, voice)
-        return 1 if result.lost else 0
 
     def _claim(self, plan: Plan) -> None:
         """Raise UsageError when another input of this command has the same output."""
@@ -411,6 +444,8 @@ def _on_cluster(
     from sharpreel.cluster import WARNING, Cluster
 
     wanted = Cluster(*where)
+    if films.alone and (code := films.refuse(jobs[0])) is not None:
+        return [code]  # before a Ray is started for it
     if where[0] == "local":
         films.voice.warn(WARNING)
     # Ray prints what befalls a cluster, such as a lost node, to stdout, which is for our events.
@@ -601,6 +636,8 @@ def _stream(source: Path, output: Path | None, options: Options, voice: Voice) -
 
     stdin = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer) if options.live else sys.stdin.buffer
     result = pipes.run(source, output, options, stdin, sys.stdout.buffer)
+    for note in result.notes:
+        voice.say(f"  note: {note}")
     voice.say(f"{_frames(result.frames)}, {result.fps:.1f} fps ({result.engine}).")
     return 1 if result.lost else 0
 
@@ -674,6 +711,7 @@ def plan(
         for one, target in jobs:
             try:
                 made = plan_for(one, target, options)
+                made.refuse_engine()
                 estimate = None if no_trial else measure(made)
             except NothingToDo as e:
                 voice.event("skipped", input=str(one), reason=str(e))

@@ -169,33 +169,34 @@ def read_scores(path: Path) -> dict[str, Any]:
 
 
 def clip_told(voice: Voice) -> Any:
-    """A callback that says each clip when it is finished, and with --json every tenth frame."""
-    told = ""
+    """A callback that says each clip as it is begun, and with --json how far it is, at most four
+    times a second."""
+    told, first, since, next_time = "", 0, 0.0, 0.0
 
     def tell(clip: str, done: int, total: int | None) -> None:
-        nonlocal told
+        nonlocal told, first, since, next_time
+        now = time.monotonic()
         if clip != told:
-            told = clip
+            told, first, since, next_time = clip, done, now, now
             voice.say(f"  {clip}")
-        if done % 10 == 0 or done == total:
-            voice.event("progress", clip=clip, frames=done, total=total)
+        if now >= next_time or done == total:
+            next_time = now + 0.25
+            left = None
+            if total is not None and done > first:
+                left = (now - since) / (done - first) * (total - done)
+            voice.event("progress", clip=clip, frames=done, total=total, eta_seconds=left)
 
     return tell
 
 
 def frame_told(voice: Voice) -> Hear | None:
-    """With --json, a callback that says a frame's scores, at most ten times a second."""
+    """With --json, a callback that says the scores of each frame, which took longer to measure
+    than its line takes to write."""
     if not voice.as_json:
         return None
     from sharpreel.tally import plain
 
-    next_time = 0.0
-
     def hear(clip: str, scores: Mapping[str, FrameScore]) -> None:
-        nonlocal next_time
-        if time.monotonic() < next_time:
-            return
-        next_time = time.monotonic() + 0.1
         one = next(iter(scores.values()))
         found = {m: {"psnr": plain(s.psnr), "ssim": plain(s.ssim)} for m, s in scores.items()}
         voice.event("frame", clip=clip, frame=one.frame, scores=found)

@@ -18,16 +18,19 @@ on every network interface: a cluster belongs into a network of its own.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 import json
 import os
 import platform
 import socket
 import statistics
+import sys
 import tempfile
 import threading
 import time
 import uuid
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +40,7 @@ from typing import Any, TypeVar
 
 from sharpreel import journal, video
 from sharpreel.diagnose import instruction_sets
-from sharpreel.engine import Engine
+from sharpreel.engine import Engine, cuda_available
 from sharpreel.errors import (
     MissingExtra,
     ResumableError,
@@ -55,12 +58,12 @@ from sharpreel.upscale import (
     Source,
     ahead,
     cues_behind,
-    entry_behind,
     frames_behind,
     frames_left,
     lookback,
     plan_for,
     run,
+    segments_behind,
     sharpen,
     write_segment,
 )
@@ -79,6 +82,17 @@ WARNING = (
     "starting Ray on this machine; while it runs it listens on every network interface, and who "
     "reaches it can run code. Use it in a private network only."
 )
+RAY_SETTINGS = {  # read when Ray is imported
+    "RAY_USAGE_STATS_ENABLED": "0",  # it would send statistics of its use to its makers
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # it would start one here when that of --cluster is lost
+    "GRPC_VERBOSITY": "ERROR",  # it would say that this process has threads
+}
+CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # what every driver asks first
+HELLO_SECONDS = 10.0  # for a connection, and for the answer to it
+START_ONE = "Start one with `ray start --head`, or use --cluster local."
+OTHER_PORT = "`ray start --head` says its port; that of ray:// is --ray-client-server-port, 10001."
+GIVE_TOKEN = "Is its token in RAY_AUTH_TOKEN or ~/.ray/auth_token here? See docs/cluster.md."
 
 
 # What travels ------------------------------------------------------------------------------------
@@ -344,7 +358,7 @@ class Cluster:
 
     Raises:
         MissingExtra: Ray is not installed.
-        UsageError: No such cluster, or it cannot be reached.
+        UsageError: No such cluster, it cannot be reached, or a task has no room on this machine.
     """
 
     def __init__(
@@ -356,6 +370,8 @@ class Cluster:
             raise UsageError(f"--cpus-per-task must be 1 or more, got {cpus_per_task}.")
         if gpus_per_task < 0 or (gpus_per_task > 1 and gpus_per_task != int(gpus_per_task)):
             raise UsageError(f"--gpus-per-task {gpus_per_task}: a share of one, or a whole number.")
+        if address == "local":
+            _check_room(cpus_per_task, gpus_per_task)
         self.address, self.gpus_per_task = address, gpus_per_task
         self._cpus = cpus_per_task
         self.stopped = threading.Event()
@@ -364,20 +380,29 @@ class Cluster:
         self._seen: tuple[float, int] = (0.0, 0)
 
     def __enter__(self) -> Cluster:
-        # Ray would send statistics of its use to its makers.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+        for name, value in RAY_SETTINGS.items():
+            os.environ.setdefault(name, value)
+        before: Any = sys.modules.get("ray")
+        self._ours = before is None or not before.is_initialized()
         try:
+            grpc = importlib.import_module("grpc")
+            answers = self._ours and self._knock(grpc)
             import ray
         except ImportError as e:
             raise MissingExtra("--cluster", "cluster") from e
         self.ray: Any = ray
-        self._ours = not ray.is_initialized()
+        self.lost = ConnectionError, ray.exceptions.RaySystemError, grpc.RpcError
         if self._ours:
-            self._connect()
+            self._connect(GIVE_TOKEN if answers else START_ONE)
         self.nodes = [n for n in ray.nodes() if n["Alive"]]
         largest = max((int(n["Resources"].get("CPU", 0)) for n in self.nodes), default=0)
         self.cpus_per_task = self._cpus or (min(2, largest) or 2)
+        if self._ours and self.address == "local" and not self.capacity:
+            ray.shutdown()
+            raise UsageError(
+                f"--gpus-per-task {self.gpus_per_task:g}: this machine has fewer GPUs, and a local "
+                "cluster does not grow."
+            )
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -385,8 +410,7 @@ class Cluster:
         if self._ours:
             self.ray.shutdown()
 
-    def _connect(self) -> None:
-        self._knock()
+    def _connect(self, advice: str) -> None:
         quietly = {"log_to_driver": False, "logging_level": "ERROR"}
         try:
             if self.address == "local":
@@ -396,25 +420,46 @@ class Cluster:
                     object_store_memory=OWN_STORE_BYTES, **quietly,
                 )  # fmt: skip
             else:
-                self.ray.init(address=self.address, **quietly)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # ray:// warns of what it raises too
+                    self.ray.init(address=self.address, **quietly)
         except Exception as e:  # Ray raises of many kinds here
-            raise self._unreachable(e) from e
+            raise self._unreachable(e, advice) from e
 
-    def _knock(self) -> None:
-        """Raise UsageError where nobody listens: Ray would end this process then."""
+    def _knock(self, grpc: Any) -> bool:
+        """Did it answer? False where only Ray knows the address.
+
+        Sets the variable that makes Ray send a token, before Ray is imported and reads it: a
+        driver that is given an address does not look for one, and in a cluster without tokens the
+        workers cannot reach a driver that wants them.
+
+        Raises:
+            UsageError: Nobody listens there, and Ray would end this process; it is not Ray, for
+                which that would wait for minutes; it asks for a token and there is none.
+        """
         named = os.environ.get("RAY_ADDRESS", "") if self.address == "auto" else self.address
         host, colon, port = named.removeprefix("ray://").rpartition(":")
-        if colon and port.isdecimal():
-            try:
-                socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-            except OSError as e:
-                raise self._unreachable(e) from e
+        if not (colon and port.isdecimal()):
+            return False
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), HELLO_SECONDS).close()
+        except OSError as e:
+            raise self._unreachable(e, START_ONE) from e
+        if os.environ.get("RAY_USE_TLS", "0") != "0":
+            return True
+        said = _said_of_its_id(grpc, f"{host}:{port}")
+        if said in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            raise self._unreachable("what listens there is not Ray", OTHER_PORT)
+        if said != grpc.StatusCode.OK and _has_token():
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+        elif said == grpc.StatusCode.UNAUTHENTICATED:
+            raise self._unreachable("it asks for a token", GIVE_TOKEN)
+        return True
 
-    def _unreachable(self, cause: Exception) -> UsageError:
+    def _unreachable(self, cause: Exception | str, advice: str) -> UsageError:
         reason = " ".join(str(cause).split())[:160] or type(cause).__name__
         return UsageError(
-            f"--cluster {self.address}: no Ray cluster can be reached there ({reason}). Start one "
-            "with `ray start --head`, or use --cluster local."
+            f"--cluster {self.address}: no Ray cluster can be reached there ({reason}). {advice}"
         )
 
     @property
@@ -459,12 +504,11 @@ class Cluster:
         """do(item) of each, side by side, in threads: films that share the cluster.
 
         While one film's last segments are made, or it is joined and verified, the next has begun.
+        This thread only waits, as what a signal raises would be lost in a finalizer of Ray's.
         """
-        if len(items) == 1:
-            return [do(items[0])]
         with ThreadPoolExecutor(min(len(items), FILMS_AT_ONCE)) as pool:
-            futures = [pool.submit(do, item) for item in items]
             try:
+                futures = [pool.submit(do, item) for item in items]
                 return [future.result() for future in futures]
             except BaseException:
                 self.stop()
@@ -474,6 +518,34 @@ class Cluster:
     def stop(self) -> None:
         """Let all films end; what is finished is kept."""
         self.stopped.set()
+
+
+def _check_room(cpus: int | None, gpus: float) -> None:
+    """Raise UsageError where a task asks for more than this machine has."""
+    if cpus is not None and cpus > (there := video.usable_cpus()):
+        raise UsageError(
+            f"--cpus-per-task {cpus}: this machine has {there}, and a local cluster does not grow."
+        )
+    if gpus and not cuda_available():
+        raise UsageError(
+            f"--gpus-per-task {gpus:g}: this machine has no GPU that torch can use, and a local "
+            "cluster does not grow."
+        )
+
+
+def _has_token() -> bool:
+    named = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    return named or Path("~/.ray/auth_token").expanduser().exists()
+
+
+def _said_of_its_id(grpc: Any, address: str) -> Any:
+    """The gRPC status with which it answers a driver without a token; OK: it needs none."""
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary(CLUSTER_ID)(b"", timeout=HELLO_SECONDS)
+        except grpc.RpcError as e:
+            return e.code()
+    return grpc.StatusCode.OK
 
 
 def upscale_videos(
@@ -557,7 +629,7 @@ class Film:
         self._work, self._meter = work, Meter(plan, work, tell)
         try:
             self._make_all(self._jobs(source, dict(work.waiting)))
-        except (ConnectionError, self._ray.exceptions.RaySystemError) as e:
+        except self._cluster.lost as e:
             raise ResumableError(
                 "the cluster was lost on the way. Give the same command again to go on."
             ) from e
@@ -618,18 +690,8 @@ class Film:
 
     def _jobs(self, source: Source, finished: dict[str, Entry]) -> Iterator[Job]:
         """The scan: the segments that are to be made, found as they are wanted."""
-        plan, place = self._plan, source.place
-        cues = cues_behind(place, source.frames, plan, self.context)
-        shown = (one for one in cues if one.shown)
-        for number, group in itertools.groupby(shown, lambda one: one.segment):
-            pts = []
-            for one in group:
-                pts.append(one.frame.pts)
-                source.tail.append(one.frame)
-            entry = entry_behind(place, plan.segment_name(number), pts, source)
-            if place.tail not in finished:
-                yield Job(place, entry)
-            place = place.behind(entry, lookback(self.context))
+        for place, entry in segments_behind(self._plan, source, self.context, finished):
+            yield Job(place, entry)
 
     def _make_all(self, jobs: Iterator[Job]) -> None:
         """Give out segments while there are slots, take in what comes back."""
@@ -749,7 +811,7 @@ class Film:
 
     def _check_stopped(self) -> None:
         if self._cluster.stopped.is_set():
-            raise ResumableError("stopped with the others. Give the same command again to go on.")
+            raise ResumableError("stopped; what is finished is kept.")
 
 
 def _lost(what: str, cause: Exception) -> ResumableError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import math
 import os
 import re
@@ -23,6 +24,7 @@ import numpy.typing as npt
 
 from sharpreel import memory, ops, windows
 from sharpreel.errors import DeviceError, MissingExtra, UsageError, WeightsError
+from sharpreel.models import MODELS
 from sharpreel.models.graph import with_integers
 from sharpreel.ops import Frame
 from sharpreel.video import usable_cpus
@@ -236,6 +238,17 @@ def check_tile(model: Model, tile: int | None) -> None:
         )
 
 
+def check_graph(model: Model, precision: str) -> None:
+    """Raise UsageError unless OpenVINO can run a network in this precision."""
+    if precision == "int8" and model.int8 is None:
+        of_ours = model.spec.build is MODELS["reel"].build
+        build = ", or build one with `sharpreel export --precision int8`" if of_ours else ""
+        raise UsageError(f"{model.name} has no int8 graph; use --precision float32{build}.")
+    if precision != "int8" and not model.has_graph:
+        build = "" if model.spec.recurrent else "build one with `sharpreel export`, or "
+        raise UsageError(f"{model.name} has no saved graph; {build}use --engine torch.")
+
+
 def out_of_memory(error: Exception) -> bool:
     """Does this error mean that memory did not suffice?"""
     if isinstance(error, MemoryError):
@@ -268,16 +281,7 @@ class OpenVinoEngine(TiledEngine):
         precision: str = "float32",
     ) -> None:
         graph = model.int8 if precision == "int8" else model.graph
-        if precision == "int8" and graph is None:
-            raise UsageError(
-                f"{model.name} has no int8 graph; use --precision float32, or build one with "
-                "`sharpreel export --precision int8`."
-            )
-        if graph is None and not model.has_graph:
-            raise UsageError(
-                f"{model.name} has no saved graph; build one with `sharpreel export`, "
-                "or use --engine torch."
-            )
+        check_graph(model, precision)
         super().__init__(model, tile, max_memory)
         self.name = "openvino-int8" if precision == "int8" else "openvino"
         self.warm_up = model.spec.warm_up
@@ -451,7 +455,7 @@ class TorchEngine(TiledEngine):
         except ImportError as e:
             raise MissingExtra("The torch engine", "torch") from e
         if device == "cuda" and not torch.cuda.is_available():
-            raise DeviceError("--device cuda: torch finds no CUDA GPU. Use --device cpu.")
+            raise DeviceError(NO_GPU)
         super().__init__(model, tile, max_memory)
         self.name = f"torch-{device}"
         self._torch, self._device = torch, torch.device(device)
@@ -792,6 +796,7 @@ def cuda_available() -> bool:
     return bool(torch.cuda.is_available())
 
 
+NO_GPU = "--device cuda: torch finds no CUDA GPU. Use --device cpu."
 PRECISIONS = ("auto", "float32", "float16", "int8")
 
 
@@ -884,6 +889,19 @@ def choose_engine(
         model, chosen.device, tile=tile, max_memory=max_memory, precision=chosen.precision,
         threads=threads,
     )  # fmt: skip
+
+
+def refuse(
+    model: Model, device: str = "auto", engine: str = "auto", precision: str = "auto"
+) -> None:
+    """Raise what `choose_engine` would, without loading a network or a library."""
+    chosen = choose(model, device, engine, precision)
+    if chosen.engine == "openvino":
+        check_graph(model, chosen.precision)
+    elif importlib.util.find_spec("torch") is None:
+        raise MissingExtra("The torch engine", "torch")
+    elif chosen.device == "cuda" and not cuda_available():
+        raise DeviceError(NO_GPU)
 
 
 def _against_int8(model: Model) -> str:

@@ -135,6 +135,11 @@ class Plan:
         chosen = self.options
         return engine.choose(self.model, chosen.device, chosen.engine, chosen.precision)
 
+    def refuse_engine(self) -> None:
+        """Raise what `choose_engine` would, at no cost."""
+        chosen = self.options
+        engine.refuse(self.model, chosen.device, chosen.engine, chosen.precision)
+
     def choose_engine(self, threads: int | None = None) -> engine.Engine:
         """What will run the network, on so many processors; None: all."""
         chosen = self.options

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import pickle
 import struct
 import warnings
@@ -155,6 +156,8 @@ def load_model(
         MissingExtra: A checkpoint of others needs torch.
     """
     name = str(name_or_path)
+    if scale is not None and not 0 < scale < math.inf:
+        raise UsageError(f"{scale:g} is no factor to enlarge by; choose 2 or 4.")
     scale = None if scale is None else whole(scale)
     if name in MODELS:
         bundled = _bundled(name, min(MODELS[name].scales) if scale is None else scale)

@@ -7,6 +7,7 @@ A job is a folder. The command writes its results there; `studio/` in it is ours
     studio/output.log     its standard error
     studio/lock           held by the process as long as it lives
     studio/stop           there when it was asked to end
+    studio/uploads        videos that were uploaded for it, and for no other
 
 The lock is taken before the process begins and inherited by it. The system lets go of it when the
 process is gone, however it ended, so a job is alive exactly while its lock is held: no number of a
@@ -21,12 +22,13 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +38,8 @@ from sharpreel.errors import UsageError, write_error
 
 State = Literal["running", "finished", "stopped", "failed"]
 ENDED = ("trained", "tuned", "evaluated", "done", "skipped")  # events after which all is well
-RESUMABLE = ("Terminated", "KeyboardInterrupt", "DiskFullError")  # errors: the command goes on
+ASKED = ("Terminated", "KeyboardInterrupt")  # errors of what was asked to end
+RESUMABLE = (*ASKED, "DiskFullError")  # errors: the command goes on
 TAIL_BYTES = 6000  # of a log that are shown
 
 
@@ -61,6 +64,10 @@ class Job:
     @property
     def events_path(self) -> Path:
         return self.folder / "studio" / "events.jsonl"
+
+    @property
+    def uploads(self) -> Path:
+        return self.folder / "studio" / "uploads"
 
     def exists(self) -> bool:
         return (self.folder / "studio" / "job.json").is_file()
@@ -96,12 +103,17 @@ class Job:
         try:
             own.mkdir(parents=True, exist_ok=True)
             with (own / "lock").open("a") as lock:
-                if not _held(lock):
-                    raise UsageError(f"{self.name} is under way already.")
+                while not _held(lock):
+                    if self.running():
+                        raise UsageError(f"{self.name} is under way already.")
+                    time.sleep(0.01)  # somebody has only looked
                 (own / "stop").unlink(missing_ok=True)
-                # Until its number is known nobody can stop it, but neither can one that was.
-                journal.write_atomically(own / "job.json", json.dumps(facts))
-                with self.events_path.open("wb") as told, (own / "output.log").open("wb") as log:
+                # Another file, made while the old one is there: whoever follows that one sees it.
+                fresh = own / "events.jsonl.new"
+                with fresh.open("wb") as told, (own / "output.log").open("wb") as log:
+                    fresh.replace(self.events_path)
+                    # Until its number is known nobody can stop it, but neither can one that was.
+                    journal.write_atomically(own / "job.json", json.dumps(facts))
                     process = subprocess.Popen(
                         [sys.executable, "-m", program, *words],
                         stdin=subprocess.DEVNULL, stdout=told, stderr=log,
@@ -126,8 +138,8 @@ class Job:
 
     def running(self) -> bool:
         try:
-            with (self.folder / "studio" / "lock").open("a") as lock:
-                return not _held(lock)
+            with (self.folder / "studio" / "lock").open("rb") as lock:
+                return not _held(lock, fcntl.LOCK_SH)  # two who look do not see each other
         except OSError:
             return False
 
@@ -149,6 +161,8 @@ class Job:
             return Outcome("failed", "It ended without a word: killed, or out of memory.")
         if last["event"] != "error":
             return Outcome("finished")
+        if last.get("type") in ASKED:
+            return Outcome("stopped", "Stopped.")
         state: State = "stopped" if last.get("type") in RESUMABLE else "failed"
         return Outcome(state, str(last.get("message", "")))
 
@@ -169,20 +183,24 @@ class Job:
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "PYTHONUNBUFFERED": "1"}
 
 
-def _held(lock: Any) -> bool:
+def _held(lock: Any, how: int = fcntl.LOCK_EX) -> bool:
     """Hold the lock until its file is closed; False when another does."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
 class Follower:
-    """Reads lines of JSON as they are added to a file: each `read` gives all so far."""
+    """Reads lines of JSON as they are added to a file: each `read` gives all so far.
+
+    `seen` has the time at which each row was read first, seconds of `time.monotonic`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.seen: list[float] = []
         self._rows: list[dict[str, Any]] = []
         self._at = 0
         self._file: int | None = None  # its inode: a file begun anew is another one
@@ -193,6 +211,7 @@ class Follower:
                 now = os.fstat(file.fileno())
                 if now.st_ino != self._file or now.st_size < self._at:
                     self._rows, self._at, self._file = [], 0, now.st_ino
+                    self.seen = []
                 file.seek(self._at)
                 new = file.read()
         except OSError:
@@ -204,13 +223,14 @@ class Follower:
                 row = json.loads(line)
                 if isinstance(row, dict):
                     self._rows.append(row)
+        self.seen += [time.monotonic()] * (len(self._rows) - len(self.seen))
         return self._rows
 
 
 # The studio's folder -------------------------------------------------------------------------
 
 FOLDER_VARIABLE = "SHARPREEL_STUDIO"
-RUNS, SEARCHES, TESTS, UPLOADS = "runs", "searches", "tests", "uploads"
+RUNS, SEARCHES, TESTS = "runs", "searches", "tests"
 UPLOAD_MB = 500  # of one file: the server holds uploads in memory
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,79}")
 
@@ -233,19 +253,32 @@ def all_jobs(folder: Path) -> list[Job]:
     return sorted(found, key=lambda job: job.facts().get("began", 0), reverse=True)
 
 
-def new_job(folder: Path, name: str) -> Job:
-    """A job of this name that is not there yet.
+@contextlib.contextmanager
+def new_job(folder: Path, name: str) -> Iterator[Job]:
+    """A job of this name, whose folder is made here and is nobody else's.
+
+    What is raised inside takes the folder away again, unless the job has begun.
 
     Raises:
-        UsageError: The name is none for a folder, or taken.
+        UsageError: The name is none for a folder, or taken; or the folder cannot be made.
     """
     if not NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} is no name for a run; use letters, digits, dots, dashes and underscores."
         )
-    if (folder / name).exists():
-        raise UsageError(f"{name} is there already; choose another name.")
-    return Job(folder / name)
+    job = Job(folder / name)
+    try:
+        job.folder.mkdir(parents=True)
+    except FileExistsError:
+        raise UsageError(f"{name} is there already; choose another name.") from None
+    except OSError as e:
+        raise write_error(job.folder, e) from e
+    try:
+        yield job
+    except BaseException:
+        if not job.running():
+            shutil.rmtree(job.folder, ignore_errors=True)
+        raise
 
 
 def free_name(folder: Path, stem: str) -> str:

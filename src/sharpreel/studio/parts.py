@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,10 @@ from sharpreel.studio.jobs import UPLOAD_MB, Follower, Job, Outcome, home
 from sharpreel.video import VIDEO_SUFFIXES
 
 HANDED_OVER_MB = 200  # of a result, through the server's memory: larger ones are named by path
-REFRESH_SECONDS = 1.5
+REFRESH_SECONDS = 1.5  # of what runs
+LOOK_SECONDS = 5.0  # after which one looks whether another page has gone on with what ended
+NO_MODEL = "Give the path of a model file on the server."
+TALLEST = 630  # pixels of a film on the page: about 70 % of a common screen
 
 
 @contextlib.contextmanager
@@ -50,20 +53,18 @@ class Videos:
     single: bool = False
     optional: bool = False
 
-    def place(self, name: str) -> Path | None:
-        """The video or folder; uploads are written to the studio's folder, under this name.
+    def place(self, folder: Path) -> Path | None:
+        """The video or folder of videos; uploads are written to this new folder.
 
         Raises:
             InputError, UsageError: Nothing was chosen, or it is not there.
         """
         if self.path or not self.uploads:
             return None if self.optional and not self.path.strip() else server_path(self.path)
-        folder = home() / jobs.UPLOADS / name
         files = {Path(upload.name).name.lstrip("."): upload for upload in self.uploads}
         if len(files) < len(self.uploads):
             raise UsageError("Two of the uploads have one name; rename one of them.")
         try:
-            shutil.rmtree(folder, ignore_errors=True)  # of an attempt that did not begin
             folder.mkdir(parents=True)
             for plain, upload in files.items():
                 (folder / plain).write_bytes(upload.getbuffer())
@@ -129,30 +130,50 @@ def show_next(key: str, job: Job) -> None:
     st.rerun()
 
 
-def follower(path: Path) -> Follower:
-    """Of this session: what it has read is not read again."""
-    known: dict[str, Follower] = st.session_state.setdefault("followers", {})
-    return known.setdefault(str(path), Follower(path))
+def follower(job: Job, path: Path) -> Follower:
+    """Of this session: what it has read of a job's file is not read again, until the job begins
+    anew."""
+    began = job.facts().get("began")
+    known: dict[str, tuple[Any, Follower]] = st.session_state.setdefault("followers", {})
+    if str(path) not in known or known[str(path)][0] != began:
+        known[str(path)] = began, Follower(path)
+    return known[str(path)][1]
 
 
-def live(job: Job, show: Callable[[], None]) -> None:
-    """Show a part of the page, again and again while the job runs; then the whole page anew."""
-    running = job.running()
+def live(job: Job, show: Callable[[], None], running: bool) -> None:
+    """Show a part of the page, again and again while the job runs; the whole page is made anew
+    when the job has ended, or another page has gone on with it.
+
+    Args:
+        running: As the rest of the page has it.
+    """
+    began = job.facts().get("began")
 
     def part() -> None:
         with errors_shown():
             show()
-        if running and not job.running():
+
+    def look() -> None:
+        if (job.running(), job.facts().get("began")) != (running, began):
             st.rerun()
 
-    st.fragment(part, run_every=REFRESH_SECONDS if running else None)()
+    def both() -> None:
+        part()
+        look()
+
+    if running:
+        st.fragment(both, run_every=REFRESH_SECONDS)()
+    else:
+        st.fragment(part)()
+        st.fragment(look, run_every=LOOK_SECONDS)()
 
 
-def control(job: Job, key: str, going_on: Sequence[str] = ()) -> Outcome:
+def control(job: Job, key: str, going_on: Sequence[str] = (), again: str = "Go on") -> Outcome:
     """The job's state, its error and the end of its log, and buttons to stop it and go on.
 
     Args:
         going_on: Words that are added to its command when it goes on.
+        again: What going on is called.
     """
     outcome = job.outcome()
     if outcome.state == "running":
@@ -164,7 +185,7 @@ def control(job: Job, key: str, going_on: Sequence[str] = ()) -> Outcome:
     else:
         tell = st.warning if outcome.state == "stopped" else st.error
         tell(outcome.message)
-        if st.button("Go on" if outcome.state == "stopped" else "Try again", key=f"{key}-resume"):
+        if st.button(again if outcome.state == "stopped" else "Try again", key=f"{key}-resume"):
             job.again(*going_on)
             st.rerun()
     tail = job.log_tail()
@@ -199,14 +220,26 @@ def hand_over(path: Path, label: str, key: str, mime: str | None = None) -> None
         st.download_button(label, file, path.name, mime, key=key, on_click="ignore")
 
 
-def framed(html: str, height: int) -> None:
-    """A page in the page."""
+def framed(html: str, height: int, width: int | None = None) -> None:
+    """A page in the page, as wide as that one where no width is given."""
     if hasattr(st, "iframe"):
-        st.iframe(html, height=height)
+        st.iframe(html, height=height, width=width or "stretch")
     else:  # Streamlit before 1.56
         from streamlit.components import v1
 
-        v1.html(html, height=height, scrolling=True)
+        v1.html(html, height=height, width=width, scrolling=True)
+
+
+def film(path: Path, width: int) -> None:
+    """A player of this width, where Streamlit lets one say it; else as wide as the page."""
+    known = "width" in inspect.signature(st.video).parameters  # since 1.47
+    st.video(str(path), **({"width": width} if known else {}))
+
+
+def fitted(width: int, height: int) -> tuple[int, int]:
+    """The size at which a picture is shown: never enlarged, and at most TALLEST high."""
+    share = min(1.0, TALLEST / height)
+    return max(round(width * share), 1), max(round(height * share), 1)
 
 
 def models_made() -> dict[str, Path]:
@@ -220,8 +253,9 @@ def models_made() -> dict[str, Path]:
     return found
 
 
-def choose_model(key: str, label: str, first: dict[str, str]) -> str:
-    """A model by name, of the studio's runs, or a file on the server.
+def choose_model(key: str, label: str, first: dict[str, str]) -> str | None:
+    """A model by name, of the studio's runs, or a file on the server; None as long as its path
+    leads nowhere, which the page says.
 
     Args:
         first: What can be chosen besides: what it is called -> name or path.
@@ -232,6 +266,9 @@ def choose_model(key: str, label: str, first: dict[str, str]) -> str:
     if name != other:
         return {**first, **made}[name]
     text = st.text_input("Model file", key=f"{key}-file", placeholder="/models/mine.safetensors")
-    if not text.strip():
-        raise UsageError("Give the path of a model file on the server.")
-    return str(server_path(text))
+    if text.strip():
+        with errors_shown():
+            return str(server_path(text))
+    else:
+        st.caption(NO_MODEL)
+    return None

@@ -123,13 +123,23 @@ class Share:
     text: str
 
 
-def loading(events: Sequence[Row]) -> Share:
-    """How many clips are decoded and made small."""
-    last = next((e for e in reversed(events) if e["event"] == "clip"), None)
-    if last is None:
+def loading(events: Sequence[Row], seen: Sequence[float]) -> Share:
+    """How many clips are decoded and made small.
+
+    Args:
+        seen: When each event was seen first, in seconds; events that came together say nothing
+            about the pace.
+    """
+    clips = [(e, at) for e, at in zip(events, seen, strict=True) if e["event"] == "clip"]
+    if not clips:
         return Share(0.0, "Clips: not begun")
-    text = f"Clips {last['what']}: {last['done']} of {last['total']}"
-    return Share(_of(last["done"], last["total"]), text)
+    last, now = clips[-1]
+    done, total = last["done"], last["total"]
+    same = clips[-done:]  # each round counts from 1
+    before = next((e["done"] for e, at in reversed(same) if at == same[0][1]), done)
+    pace = None if before == done else (now - same[0][1]) / (done - before)
+    return Share(_of(done, total), f"Clips {last['what']}: {done} of {total}"
+                                   f"{_left(total - done, pace)}")  # fmt: skip
 
 
 def bars(rows: Sequence[Row], steps: int, epoch: int, loaded: Share) -> list[Share]:
@@ -172,17 +182,24 @@ def _validating(rows: Sequence[Row], clips: Sequence[Row]) -> Share:
     if not clips:
         return Share(0.0, "Validation batches: none yet")
     last = clips[-1]
-    if rows[-1] is not last:  # it is learning again
-        return Share(0.0, f"Validation batches: 0 of {last['of']}")
-    before = next((row for row in reversed(clips[:-1]) if row["step"] == last["step"]), None)
-    pace = None if before is None else last["time"] - before["time"]
-    left = _left(last["of"] - last["number"], pace)
-    text = f"Validation batches: {last['number']} of {last['of']}{left}"
-    return Share(_of(last["number"], last["of"]), text)
+    done = last["number"] if rows[-1] is last else 0  # else it is learning again
+    paces = [
+        after["time"] - before["time"]
+        for before, after in itertools.pairwise(clips[-RECENT:])
+        if before["step"] == after["step"]
+    ]
+    pace = median(paces) if paces else None
+    text = f"Validation batches: {done} of {last['of']}{_left(last['of'] - done, pace)}"
+    return Share(_of(done, last["of"]), text)
 
 
 def _left(count: int, pace: float | None) -> str:
-    return f", {clock(count * pace)} left" if count and pace is not None else ""
+    return left(count * pace) if count and pace is not None else ""
+
+
+def left(seconds: float | None) -> str:
+    """What is left, to stand behind a count; nothing where nobody knows."""
+    return "" if seconds is None else f", {clock(seconds)} left"
 
 
 def seconds_a_step(batches: Sequence[Row]) -> float | None:

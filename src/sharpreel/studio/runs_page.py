@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import os
 import socket
@@ -145,18 +146,20 @@ def _compare(runs: Sequence[Run]) -> None:
     if not chosen:
         return
     picked = [by_title[title] for title in chosen]
-    st.dataframe(differing(picked), hide_index=True)
+    widths = {title: st.column_config.Column(width="medium") for title in chosen}
+    st.dataframe(differing(picked), hide_index=True, column_config=widths)
     curves = histories(picked)
     for column, (key, title) in zip(st.columns(len(METRICS)), METRICS.items(), strict=True):
         with column:
             st.caption(title)
-            st.vega_lite_chart(charts.chart(curves[key], "step", 280), key=f"runs {key}")
+            spec = charts.chart(curves[key], "step", 280, chosen)
+            st.vega_lite_chart(spec, key=f"runs {key}")
 
 
 def differing(runs: Sequence[Run]) -> list[dict[str, str]]:
     """Rows of what differs between runs (of one run: all of it), a column for each."""
-    names = sorted({name for run in runs for name in run.params})
-    rows = [(name, [run.params.get(name, "") for run in runs]) for name in names]
+    names = sorted({name for run in runs for name in run.params} - {"sha256"})
+    rows = [(name, [in_words(run.params.get(name, "")) for run in runs]) for name in names]
     rows = [(name, values) for name, values in rows if len(runs) == 1 or len(set(values)) > 1]
     for key, title in METRICS.items():
         numbers = [run.metrics.get(key) for run in runs]
@@ -165,6 +168,25 @@ def differing(runs: Sequence[Run]) -> list[dict[str, str]]:
         {"setting": name, **dict(zip((run.title for run in runs), values, strict=True))}
         for name, values in rows
     ]
+
+
+def in_words(value: str) -> str:
+    """A parameter as a person reads it; MLflow keeps lists and settings as Python prints them."""
+    if value[:1] not in "([{":
+        return value
+    try:
+        content = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+    return _listed(content)
+
+
+def _listed(content: Any) -> str:
+    if isinstance(content, dict):
+        return ", ".join(f"{name} {_listed(one)}" for name, one in content.items())
+    if isinstance(content, (list, tuple)):
+        return "; ".join(map(_listed, content))
+    return str(content)
 
 
 def histories(runs: Sequence[Run]) -> dict[str, list[Point]]:
@@ -187,7 +209,8 @@ def histories(runs: Sequence[Run]) -> dict[str, list[Point]]:
 
 def _mlflow_page() -> None:
     job = jobs.mlflow_job(jobs.home())
-    if not job.running():
+    running = job.running()
+    if not running:
         if st.button("Start MLflow's own page", key="runs-mlflow"):
             prepare_store()
             port = free_port()
@@ -196,7 +219,7 @@ def _mlflow_page() -> None:
             job.start(words, {"port": port}, program="mlflow")
             st.rerun()
         return
-    parts.live(job, lambda: _link(job))
+    parts.live(job, lambda: _link(job), running)
 
 
 def _link(job: Job) -> None:

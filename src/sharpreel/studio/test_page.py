@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from sharpreel import inputs, ops, report, video
 from sharpreel.degrade import DEGRADATIONS
-from sharpreel.errors import InputError
+from sharpreel.errors import InputError, UsageError
 from sharpreel.metrics import PROTOCOLS
 from sharpreel.models import DEFAULT_MODEL, MODELS
 from sharpreel.models.published import PUBLISHED
 from sharpreel.ops import Frame
 from sharpreel.studio import charts, jobs, parts
 from sharpreel.studio.jobs import Job
-from sharpreel.studio.progress import COLUMNS, Point, thinned
-from sharpreel.voice import clock
+from sharpreel.studio.progress import COLUMNS, Point, left, thinned
 
 TEST, INFERENCE = "Test: high-resolution video in", "Inference: low-resolution video in"
 PLAYED = (".mp4", ".m4v", ".webm", ".mov")  # that browsers play
 CONTAINERS = ("mp4", "mkv", "webm", "mov")
-WIDEST = 1280  # pixels of a picture before and after; wider ones are cut about their middle
+LEAST, MARGINS = 320, 48  # pixels: width of what is around a picture, and beside it
 FILES = ("report.html", "scores.csv", "frames.csv", "scores.json")
 
 
@@ -54,16 +55,16 @@ def _form() -> None:
         from sharpreel.weights import available_scales
 
         factors = list(available_scales(model))
-    left, right = st.columns(2)
-    scale = left.selectbox("Factor", factors, key=f"test-scale {model}",
+    one, two = st.columns(2)
+    scale = one.selectbox("Factor", factors, key=f"test-scale {model}",
                            format_func=lambda s: str(s) if s else "the model's own")  # fmt: skip
-    device = right.selectbox("Device", ["auto", "cpu", "cuda"], key="test-device")
-    words = ["--model", model, "--device", device, "--json"]
+    device = two.selectbox("Device", ["auto", "cpu", "cuda"], key="test-device")
+    words = ["--model", str(model), "--device", device, "--json"]
     words += ["--scale", str(scale)] if scale else []
-    (_test_form if mode == TEST else _inference_form)(words, Path(model).stem)
+    (_test_form if mode == TEST else _inference_form)(words, model)
 
 
-def _test_form(words: list[str], model: str) -> None:
+def _test_form(words: list[str], model: str | None) -> None:
     videos = parts.choose_videos("test-hr", "Video in high resolution", single=True)
     one, two, three = st.columns(3)
     names = list(DEGRADATIONS)
@@ -75,15 +76,16 @@ def _test_form(words: list[str], model: str) -> None:
         "Frames of a clip at most (0: all)", 0, 10_000_000, 0, key="test-most"
     )
     temporal = st.checkbox("Measure motion and flicker, too (slower)", key="test-temporal")
-    name = _name(f"test-{model}")
+    name = _name("test", model)
     if st.button("Start test", type="primary", key="test-start"):
-        job = jobs.new_job(jobs.home() / jobs.TESTS, name)
-        source = videos.place(name)
-        words = ["evaluate", *words, "--data", str(source), "--output", str(job.folder / "report"),
-                 "--degrade", degradation, "--protocol", protocol]  # fmt: skip
-        words += ["--max-frames", str(most)] if most else []
-        words += [] if temporal else ["--no-temporal"]
-        job.start(words, {"mode": "test"})
+        with _new(name, model) as job:
+            source = videos.place(job.uploads)
+            words = ["evaluate", *words, "--data", str(source),
+                     "--output", str(job.folder / "report"),
+                     "--degrade", degradation, "--protocol", protocol]  # fmt: skip
+            words += ["--max-frames", str(most)] if most else []
+            words += [] if temporal else ["--no-temporal"]
+            job.start(words, {"mode": "test"})
         parts.show_next("test", job)
 
 
@@ -91,23 +93,37 @@ def _degradation(name: str) -> str:
     return f"{name}: {DEGRADATIONS[name].summary}"
 
 
-def _inference_form(words: list[str], model: str) -> None:
+def _inference_form(words: list[str], model: str | None) -> None:
     videos = parts.choose_videos("test-lr", "Video in low resolution", single=True)
     container = st.selectbox("Container of the result", CONTAINERS, key="test-container",
                              help="Browsers play mp4 and webm.")  # fmt: skip
-    name = _name(f"large-{model}")
+    name = _name("large", model)
     if st.button("Upscale", type="primary", key="test-start"):
-        job = jobs.new_job(jobs.home() / jobs.TESTS, name)
-        source = videos.place(name)
-        assert source is not None
-        info = video.probe(source)  # says in one line what is no video
-        output = job.folder / f"{source.stem}_{model}.{container}"
-        words = ["upscale", str(source), *words, "--output", str(output)]
-        job.start(words, {"mode": "inference", "source": str(info.path), "output": str(output)})
+        with _new(name, model) as job:
+            source = videos.place(job.uploads)
+            assert source is not None
+            assert model is not None
+            info = video.probe(source)  # says in one line what is no video
+            output = job.folder / f"{source.stem}_{Path(model).stem}.{container}"
+            words = ["upscale", str(source), *words, "--output", str(output)]
+            about = {"mode": "inference", "source": str(info.path), "output": str(output)}
+            job.start(words, about)
         parts.show_next("test", job)
 
 
-def _name(stem: str) -> str:
+def _new(name: str, model: str | None) -> AbstractContextManager[Job]:
+    """As `jobs.new_job`.
+
+    Raises:
+        UsageError: There is no model.
+    """
+    if model is None:
+        raise UsageError(parts.NO_MODEL)
+    return jobs.new_job(jobs.home() / jobs.TESTS, name)
+
+
+def _name(what: str, model: str | None) -> str:
+    stem = f"{what}-{Path(model).stem}" if model else what
     free = jobs.free_name(jobs.home() / jobs.TESTS, stem)
     name: str = st.text_input("Name", free, key=f"test-name {stem}")
     return name
@@ -117,20 +133,19 @@ def _name(stem: str) -> str:
 
 
 def _watch_test(job: Job) -> None:
-    outcome = parts.control(job, "test")
+    outcome = parts.control(job, "test", again="Start again")
     if outcome.state == "finished":
         _report(job.folder / "report")
     else:
-        parts.live(job, lambda: _live_scores(job))
+        parts.live(job, lambda: _live_scores(job), outcome.state == "running")
 
 
 def _live_scores(job: Job) -> None:
-    events = parts.follower(job.events_path).read()
+    events = parts.follower(job, job.events_path).read()
     done = next((e for e in reversed(events) if e["event"] == "progress"), None)
     frames = [e for e in events if e["event"] == "frame"]
-    if done is not None and done.get("total"):
-        st.progress(min(done["frames"] / done["total"], 1.0),
-                    f"{done['clip']}: {done['frames']} of {done['total']} frames")  # fmt: skip
+    if done is not None:
+        _bar(done, f"{done['clip']}: ")
     if not frames:
         st.caption("No frame is measured yet.")
         return
@@ -176,7 +191,7 @@ def _report(folder: Path) -> None:
 def _watch_inference(job: Job) -> None:
     outcome = parts.control(job, "test")
     if outcome.state != "finished":
-        parts.live(job, lambda: _live_upscale(job))
+        parts.live(job, lambda: _live_upscale(job), outcome.state == "running")
         return
     facts = job.facts()["about"]
     source, result = Path(facts["source"]), Path(facts["output"])
@@ -190,22 +205,26 @@ def _watch_inference(job: Job) -> None:
         st.warning(f"{done['lost']} frames of the video did not decode and are missing.")
     small = result.stat().st_size <= parts.HANDED_OVER_MB * 1e6
     if small and result.suffix.lower() in PLAYED:
-        st.video(str(result))
+        parts.film(result, parts.fitted(*video.probe(result).shown_size)[0])
     parts.hand_over(result, "Download the result", "test-result")
     _before_and_after(source, result)
 
 
 def _live_upscale(job: Job) -> None:
-    events = parts.follower(job.events_path).read()
+    events = parts.follower(job, job.events_path).read()
     last = next((e for e in reversed(events) if e["event"] == "progress"), None)
     if last is None:
         st.caption("Not begun yet.")
         return
-    total = last.get("total")
-    left = "" if last.get("eta_seconds") is None else f", {clock(last['eta_seconds'])} left"
+    _bar(last, f"{last['stage']}: ", f", {last['fps']:.1f} a second")
+
+
+def _bar(event: Mapping[str, Any], before: str, pace: str = "") -> None:
+    """How many frames are done, of a `progress` event."""
+    frames, total = event["frames"], event.get("total")
     of = f" of {total}" if total else ""
-    text = f"{last['stage']}: {last['frames']}{of} frames, {last['fps']:.1f} a second{left}"
-    st.progress(min(last["frames"] / total, 1.0) if total else 0.0, text)
+    text = f"{before}{frames}{of} frames{pace}{left(event.get('eta_seconds'))}"
+    st.progress(min(frames / total, 1.0) if total else 0.0, text)
 
 
 def _before_and_after(source: Path, result: Path) -> None:
@@ -216,7 +235,7 @@ def _before_and_after(source: Path, result: Path) -> None:
     pair = frames_at(source, result, at)
     page = report.slider(pair, f"{source.name} at {at:.2f} s")
     height, width = pair["bicubic"].shape[:2]
-    parts.framed(page, min(round(height * min(1.0, WIDEST / width)), 900) + 140)
+    parts.framed(page, height + 140, max(width, LEAST) + MARGINS)
 
 
 def frames_at(source: Path, result: Path, seconds: float) -> dict[str, Frame]:
@@ -233,11 +252,14 @@ def frames_at(source: Path, result: Path, seconds: float) -> dict[str, Frame]:
         found.append(frame.pixels)
     lr, sr = found
     bicubic = ops.resize(inputs.in_bytes(lr), *sr.shape[:2])
-    return {"bicubic": _middle(bicubic), "result": _middle(inputs.in_bytes(sr))}
+    pair = {"bicubic": bicubic, "result": inputs.in_bytes(sr)}
+    turns = -info.rotation // 90  # anticlockwise
+    return {name: _middle(np.rot90(frame, turns)) for name, frame in pair.items()}
 
 
 def _middle(frame: Frame) -> Frame:
+    """As much of its middle, pixel for pixel, as the player shows the whole at."""
     height, width = frame.shape[:2]
-    high, wide = min(height, WIDEST * 9 // 16), min(width, WIDEST)
+    wide, high = parts.fitted(width, height)
     top, left = (height - high) // 2, (width - wide) // 2
     return frame[top : top + high, left : left + wide]

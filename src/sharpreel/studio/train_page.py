@@ -41,25 +41,28 @@ class Wish:
     settings: dict[str, str]
     videos: Videos
     val: Videos
-    start_from: str
+    start_from: str | None  # "": a fresh network; None: a checkpoint that is not known yet
     epochs: int | None
     height: int
     device: str
     threads: int
 
-    def words(self, name: str) -> list[str]:
-        """Arguments of `sharpreel`, checked as far as that is possible at once.
+    def words(self, job: Job) -> list[str]:
+        """Arguments of `sharpreel` for this job, checked as far as that is possible at once.
 
         Raises:
             SharpreelError: It cannot be had; one line says why.
         """
         from sharpreel import data, recipes, train
 
+        if self.start_from is None:
+            raise UsageError(parts.NO_MODEL)
         config = recipes.configure(self.recipe, self.settings, self.scale)
         train.check_device(self.device)
         if self.start_from:
             weights.load_model(self.start_from)
-        source, val = self.videos.place(name), self.val.place(f"{name}-val")
+        source = self.videos.place(job.uploads / "videos")
+        val = self.val.place(job.uploads / "val")
         assert source is not None
         store = data.is_store(source)
         names = (
@@ -118,23 +121,26 @@ def _form() -> None:
     free = jobs.free_name(runs, config.name)
     name = st.text_input("Name of the run", free, key=f"train-name {config.name}")
     if st.button("Start training", type="primary", key="train-start"):
-        job = jobs.new_job(runs, name)
         wish = Wish(
             recipe, scale, settings | more, videos, val, start_from, epochs, height, device, threads
         )
-        job.start([*wish.words(name), "--out", str(job.folder)])
+        with jobs.new_job(runs, name) as job:
+            job.start([*wish.words(job), "--out", str(job.folder)])
         parts.show_next("train", job)
 
 
-def _beginning() -> tuple[str, dict[str, Any]]:
-    """The checkpoint to begin with and its card; nothing for a fresh network."""
+def _beginning() -> tuple[str | None, dict[str, Any]]:
+    """The checkpoint to begin with, as in `Wish`, and its card."""
     ways = ["A fresh network", "A checkpoint (up-training)"]
     if st.radio("Begin with", ways, horizontal=True, key="train-begin") == ways[0]:
         return "", {}
     files = sorted(weights.BUNDLED.glob("*.safetensors"))
     bundled = {f"{path.stem} (in the package)": str(path) for path in files}
     start_from = parts.choose_model("train-from", "Checkpoint", bundled)
-    return start_from, _card(start_from)
+    if start_from is not None:
+        with parts.errors_shown():
+            return start_from, _card(start_from)
+    return None, {}
 
 
 def _recipe(card: dict[str, Any]) -> tuple[str, str]:
@@ -291,7 +297,7 @@ def _watch(job: Job) -> None:
     )
     if outcome.state == "finished":
         _result(job)
-    parts.live(job, lambda: _live(job))
+    parts.live(job, lambda: _live(job), outcome.state == "running")
 
 
 def _result(job: Job) -> None:
@@ -304,8 +310,9 @@ def _result(job: Job) -> None:
 
 
 def _live(job: Job) -> None:
-    rows = parts.follower(job.folder / "batches.jsonl").read()
-    loaded = progress.loading(parts.follower(job.events_path).read())
+    rows = parts.follower(job, job.folder / "batches.jsonl").read()
+    events = parts.follower(job, job.events_path)
+    loaded = progress.loading(events.read(), events.seen)
     steps, epoch = _lengths(job.folder)
     for share in progress.bars(rows, steps, epoch, loaded):
         st.progress(share.done, share.text)
@@ -313,6 +320,9 @@ def _live(job: Job) -> None:
     titles = {"training batches": "step", "validation batches": "clip", "epochs": "epoch"}
     for row in progress.ROWS:
         st.markdown(f"**{row.capitalize()}**")
+        if not any(drawn[row, measure] for measure in progress.COLUMNS):
+            st.caption("None yet.")
+            continue
         for column, (measure, title) in zip(st.columns(3), progress.COLUMNS.items(), strict=True):
             with column:
                 st.caption(title)

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from sharpreel.errors import InputError, MissingExtra
-from sharpreel.studio import jobs, parts, runs_page, train_page
+from sharpreel.studio import jobs, parts, progress, runs_page, train_page
 from sharpreel.studio.jobs import Job
 
 SPACE = """\
@@ -44,19 +44,18 @@ def _form() -> None:
     folder = jobs.home() / jobs.SEARCHES
     name = right.text_input("Name", jobs.free_name(folder, recipe), key=f"tune-name {recipe}")
     if st.button("Start search", type="primary", key="tune-start"):
-        job = jobs.new_job(folder, name)
         fixed = parts.settings_of_lines(settings)
         _check(recipe, space, fixed, device)
-        source = videos.place(name)
-        job.folder.mkdir(parents=True)
-        path = job.folder / "space.toml"
-        path.write_text(space)
-        words = ["tune", recipe, "--data", str(source), "--out", str(job.folder), "--space",
-                 str(path), "--trials", str(trials), "--device", device, "--json"]  # fmt: skip
-        for key, value in fixed.items():
-            words += ["--set", f"{key}={value}"]
-        about = {"recipe": recipe, "trials": trials}
-        job.start(words, about, {"MLFLOW_TRACKING_URI": runs_page.store_uri()})
+        with jobs.new_job(folder, name) as job:
+            source = videos.place(job.uploads / "videos")
+            path = job.folder / "space.toml"
+            path.write_text(space)
+            words = ["tune", recipe, "--data", str(source), "--out", str(job.folder), "--space",
+                     str(path), "--trials", str(trials), "--device", device, "--json"]  # fmt: skip
+            for key, value in fixed.items():
+                words += ["--set", f"{key}={value}"]
+            about = {"recipe": recipe, "trials": trials}
+            job.start(words, about, {"MLFLOW_TRACKING_URI": runs_page.store_uri()})
         parts.show_next("tune", job)
 
 
@@ -75,17 +74,26 @@ def _check(recipe: str, space: str, settings: dict[str, str], device: str) -> No
 
 
 def _watch(job: Job) -> None:
-    parts.control(job, "tune")
+    outcome = parts.control(job, "tune")
     best = _best(job)
     if best is not None:
-        st.success(f"Best: trial {best['trial']}, {best['value']:+.3f} dB over bicubic")
+        text, above = _gain(best["value"])
+        (st.success if above else st.info)(f"Best: trial {best['trial']}, {text}")
         if st.button("Take the best as a recipe", key="tune-take"):
             from sharpreel.studio import pages
 
             st.session_state["train-recipe-next"] = f"best of {job.name}"
             st.session_state["train-next"] = ""
             st.switch_page(pages.page("Train"))
-    parts.live(job, lambda: _live(job))
+    parts.live(job, lambda: _live(job), outcome.state == "running")
+
+
+def _gain(value: float) -> tuple[str, bool]:
+    """What a trial gained, in words, and whether it is above bicubic, to a thousandth of a dB."""
+    gain = round(value, 3)
+    if gain > 0:
+        return f"{gain:+z.3f} dB over bicubic", True
+    return (f"{-gain:.3f} dB below bicubic" if gain < 0 else "no better than bicubic"), False
 
 
 def _best(job: Job) -> dict[str, Any] | None:
@@ -98,15 +106,13 @@ def _best(job: Job) -> dict[str, Any] | None:
 
 def _live(job: Job) -> None:
     trials = int(job.facts()["about"].get("trials", 1))
-    events = parts.follower(job.events_path).read()
+    follower = parts.follower(job, job.events_path)
+    events = follower.read()
     told = [e for e in events if e["event"] == "trial"]
     finished = told[-1]["finished"] if told else 0
-    loaded = [e for e in events if e["event"] == "clip"]
-    if loaded and not told:
-        last = loaded[-1]
-        st.progress(
-            last["done"] / last["total"], f"Clips {last['what']}: {last['done']} of {last['total']}"
-        )
+    if not told:
+        loaded = progress.loading(events, follower.seen)
+        st.progress(loaded.done, loaded.text)
     st.progress(min(finished / trials, 1.0), f"Trials: {finished} of {trials}")
     rows = _table(job)
     if rows:

@@ -14,7 +14,7 @@ from flask import Blueprint, Response, current_app, jsonify, request, send_file
 from pydantic import BaseModel, ValidationError
 
 from sharpreel.models import DEFAULT_MODEL
-from sharpreel.web import jobs, openapi, schemas, uploads
+from sharpreel.web import jobs, openapi, room, schemas, uploads
 from sharpreel.web.openapi import operation
 from sharpreel.web.problems import Problem, not_found
 from sharpreel.web.security import client
@@ -61,13 +61,15 @@ def answer(kind: type[BaseModel], values: Any, status: int = 200) -> Response:
 
 def _upload(upload: Upload) -> dict[str, Any]:
     values = {name: getattr(upload, name) for name in ("id", "name", "size", "offset", "state")}
+    if upload.state == "receiving" and upload.offset == upload.size:
+        values["state"] = "checking" if site().receiving.holds(upload.id) else "receiving"
     chunk = site().settings.limits.chunk_bytes
     return {**values, "sha256": upload.sha256, "info": upload.info, "chunk_bytes": chunk}
 
 
 def job_as_dict(here: Site, job: Job) -> dict[str, Any]:
     """A job as the API tells it, without what is the site's own business."""
-    folder, base = jobs.folder_of(here.settings, job), f"{PREFIX}/jobs/{job.id}"
+    folder, base = room.folder_of(here.settings, job), f"{PREFIX}/jobs/{job.id}"
     urls = {"self": base, "events": f"{base}/events"}
     if job.result is not None and job.state == "done":
         urls["result"] = f"{base}/result"
@@ -319,7 +321,7 @@ def result(job_id: str) -> Response:
     job = jobs.find(here, job_id)
     if job.state != "done" or job.result is None:
         raise Problem(409, "not_ready", f"The job is {job.state}; it has no result.")
-    path = jobs.folder_of(here.settings, job) / job.result["file"]
+    path = room.folder_of(here.settings, job) / job.result["file"]
     as_file = request.args.get("download") == "1"
     return _send(path, job.result["name"] if as_file else None, job.result["sha256"])
 
@@ -331,7 +333,7 @@ def play(job_id: str, side: str) -> Response:
     job = jobs.find(here, job_id)
     if side not in ("before", "after"):
         raise not_found("video")
-    return _send(_playable(jobs.folder_of(here.settings, job), f"play-{side}"))
+    return _send(_playable(room.folder_of(here.settings, job), f"play-{side}"))
 
 
 @blueprint.get("/jobs/<job_id>/samples/<model>")
@@ -341,7 +343,7 @@ def sample(job_id: str, model: str) -> Response:
     job = jobs.find(here, job_id)
     if model not in [one["model"] for one in job.results]:
         raise not_found("sample")
-    return _send(_playable(jobs.folder_of(here.settings, job), f"sample-{model}"))
+    return _send(_playable(room.folder_of(here.settings, job), f"sample-{model}"))
 
 
 @blueprint.get("/jobs/<job_id>/frame/<side>")
@@ -351,7 +353,7 @@ def frame(job_id: str, side: str) -> Response:
     job = jobs.find(here, job_id)
     if side not in ("before", "after"):
         raise not_found("frame")
-    return _send(jobs.folder_of(here.settings, job) / f"{side}.jpg")
+    return _send(room.folder_of(here.settings, job) / f"{side}.jpg")
 
 
 def _send(path: Path | None, name: str | None = None, tag: str | None = None) -> Response:

@@ -25,6 +25,7 @@ from pathlib import Path
 from sharpreel.locks import Lock
 
 GRACE_SECONDS = 20.0
+LOOK_SECONDS = 0.1
 NICE = 10  # the site answers while films are made
 
 
@@ -65,21 +66,30 @@ def start(module: str, arguments: Sequence[object], bounds: Bounds) -> subproces
     )  # fmt: skip
 
 
-def run(module: str, arguments: Sequence[object], bounds: Bounds, seconds: float) -> Ended:
-    """Run it to its end, or for so long; `late` says that it was stopped."""
+def run(
+    module: str,
+    arguments: Sequence[object],
+    bounds: Bounds,
+    seconds: float,
+    stop: threading.Event | None = None,
+) -> Ended:
+    """Run it to its end, for so long, or until `stop` is set; `late` says that it was stopped."""
     with start(module, arguments, bounds) as process:
-        late = threading.Event()
+        done, late = threading.Event(), threading.Event()
+        end = time.monotonic() + seconds
 
-        def stop() -> None:
-            late.set()
-            process.kill()
+        def watch() -> None:
+            while not done.wait(LOOK_SECONDS):
+                if time.monotonic() > end or (stop is not None and stop.is_set()):
+                    late.set()
+                    process.kill()
+                    return
 
-        timer = threading.Timer(seconds, stop)
-        timer.start()
+        threading.Thread(target=watch, daemon=True).start()
         try:
             out, errors = _read_all(process)
         finally:
-            timer.cancel()
+            done.set()
             process.kill()
     return Ended(process.returncode, out, errors, late.is_set())
 

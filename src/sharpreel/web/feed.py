@@ -35,7 +35,9 @@ class Feed:
         with self._listening():
             while not self._closed:
                 latest = self._store.revision()
-                new = "state != 'deleted'" if seen < 0 else f"revision > {seen}"
+                new = f"revision > {seen}"
+                if seen < 0 and job_id is None:  # of one job it is told that it is gone
+                    new = "state != 'deleted'"
                 jobs = self._store.jobs(new + mine, *values)
                 seen = latest
                 yield jobs

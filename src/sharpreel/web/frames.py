@@ -1,4 +1,4 @@
-"""The newest finished place of a job, before and after, as JPEG. Run as a child process.
+"""The newest place of a job, before and after, as JPEG. Run as a child process.
 
 python -m sharpreel.web.frames INPUT WORK_FOLDER TARGET_FOLDER
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -22,22 +24,46 @@ TURNS = {0: 0, 90: 3, 180: 2, 270: 1}  # clockwise degrees -> quarter turns of n
 
 
 def write_frames(source: Path, work: Path, target: Path) -> None:
-    """Write before.jpg and after.jpg of the first frame of the last finished segment.
+    """Write before.jpg and after.jpg of the first frame of the newest segment.
 
     Raises:
-        InputError: Nothing is finished yet, or it is finished altogether.
+        InputError: There is nothing of any yet, or it is finished altogether.
     """
-    try:
-        entry = json.loads((work / "journal.jsonl").read_text().splitlines()[-1])
-    except (OSError, ValueError, IndexError) as e:
-        raise InputError(f"{work}: no segment yet.") from e
     info = video.probe(source)
-    before = next(iter(video.VideoReader(info, entry["pts"][0])), None)
-    after = next(iter(video.VideoReader(video.probe(work / entry["name"]))), None)
-    if before is None or after is None:
-        raise InputError(f"{work}: no frame decodes.")
-    for name, frame in (("before", before), ("after", after)):
-        _write(np.rot90(frame.pixels, TURNS[info.rotation]), target / f"{name}.jpg")
+    for segment, start_pts in places(work):
+        with suppress(InputError):  # too little of it is there, or it has got its name meanwhile
+            after = next(iter(video.VideoReader(video.probe(segment))), None)
+            before = next(iter(video.VideoReader(info, start_pts)), None)
+            if before is not None and after is not None:
+                for name, frame in (("before", before), ("after", after)):
+                    turned = np.rot90(frame.pixels, TURNS[info.rotation])
+                    _write(turned, target / f"{name}.jpg")
+                return
+    raise InputError(f"{work}: no frame yet.")
+
+
+def places(work: Path) -> Iterator[tuple[Path, int | None]]:
+    """Segments, the newest first, and where they begin in the input (None: with it).
+
+    The newest is one that is being written: Matroska can be read while it grows.
+    """
+    entries = []
+    with suppress(OSError):
+        for line in (work / "journal.jsonl").read_text().splitlines():
+            with suppress(ValueError):  # the last line may be half there
+                entries.append(json.loads(line))
+    ends = {-1: None} | {number_of(entry["name"]): entry["pts"][-1] + 1 for entry in entries}
+    for part in sorted(work.glob("part-*.mkv"), reverse=True):
+        before = number_of(part.name) - 1
+        if before in ends:
+            yield part, ends[before]
+    for entry in entries[-1:]:
+        yield work / entry["name"], entry["pts"][0]
+
+
+def number_of(name: str) -> int:
+    """Of the segment that a file holds: `Plan.segment_name` and its part."""
+    return int(Path(name).stem.rsplit("-", 1)[-1])
 
 
 def _write(pixels: Pixels, path: Path) -> None:

@@ -24,13 +24,25 @@ class Rate:
         """Seconds to wait until the next is allowed; 0: it was, and is counted."""
         now = time.monotonic()
         with self._lock:
-            left, at = self._left.pop(client, (self._burst, now))
-            left = min(left + (now - at) * self._rate, self._burst)
-            wait = 0.0 if left >= 1 else (1 - left) / self._rate
+            left = self._left_at(client, now)
+            wait = self._wait(left)
+            self._left.pop(client, None)
             self._left[client] = (left - 1 if wait == 0 else left, now)
             if len(self._left) > MOST_CLIENTS:  # the one that came least lately
                 del self._left[next(iter(self._left))]
             return wait
+
+    def wait(self, client: str) -> float:
+        """Seconds to wait until the next is allowed, which is not counted."""
+        with self._lock:
+            return self._wait(self._left_at(client, time.monotonic()))
+
+    def _left_at(self, client: str, now: float) -> float:
+        left, at = self._left.get(client, (self._burst, now))
+        return min(left + (now - at) * self._rate, self._burst)
+
+    def _wait(self, left: float) -> float:
+        return 0.0 if left >= 1 else (1 - left) / self._rate
 
 
 class Gate:
@@ -43,10 +55,15 @@ class Gate:
     def enter(self, client: str) -> bool:
         """Go in, unless as many are inside; whoever went in must `leave`."""
         with self._lock:
-            if self._inside[client] >= self._most:
+            if self._inside.get(client, 0) >= self._most:
                 return False
             self._inside[client] += 1
             return True
+
+    def holds(self, client: str) -> bool:
+        """Is somebody inside?"""
+        with self._lock:
+            return client in self._inside
 
     def leave(self, client: str) -> None:
         with self._lock:
@@ -63,6 +80,35 @@ class Gate:
         finally:
             if entered:
                 self.leave(client)
+
+
+class Latest:
+    """Of what is asked for again and again, only the last goes on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._going_on: dict[str, threading.Event] = {}
+
+    @contextmanager
+    def going_on(self, key: str) -> Iterator[threading.Event]:
+        """End the block that has this key; the value is set when another ends this one."""
+        mine = threading.Event()
+        self.end(key, mine)
+        try:
+            yield mine
+        finally:
+            with self._lock:
+                if self._going_on.get(key) is mine:
+                    del self._going_on[key]
+
+    def end(self, key: str, instead: threading.Event | None = None) -> None:
+        """End the block that has this key, if there is one."""
+        with self._lock:
+            before = self._going_on.pop(key, None)
+            if instead is not None:
+                self._going_on[key] = instead
+        if before is not None:
+            before.set()
 
 
 def client_of(address: str | None) -> str:

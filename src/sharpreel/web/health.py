@@ -8,8 +8,8 @@ from collections import Counter
 from flask import Blueprint, Response, current_app, jsonify
 
 from sharpreel.web.metrics import CONTENT_TYPE, Labels
+from sharpreel.web.room import disk_used
 from sharpreel.web.site import site
-from sharpreel.web.uploads import disk_used
 
 blueprint = Blueprint("health", __name__)
 

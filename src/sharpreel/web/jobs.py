@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from sharpreel import weights
 from sharpreel.errors import did_you_mean
 from sharpreel.models import DEFAULT_MODEL, MODELS
 from sharpreel.ops import enlarged
-from sharpreel.web import child, log, uploads
+from sharpreel.web import child, log, room, uploads
 from sharpreel.web.problems import Problem, not_found
 from sharpreel.web.queue import LANES, Queue
 from sharpreel.web.settings import Settings
@@ -64,14 +64,6 @@ def check_network(name: str, scale: float | None) -> None:
         raise Problem(422, "unknown_scale", f"{name} has {has}, not {scale:g}x.")
 
 
-def folder_of(settings: Settings, job: Job) -> Path:
-    return settings.jobs / job.id
-
-
-def input_of(settings: Settings, job: Job) -> Path:
-    return folder_of(settings, job) / f"input{job.suffix}"
-
-
 def words_of(options: Mapping[str, Any], cluster: str | None = None) -> list[str]:
     """Options of the API as those of `sharpreel upscale`; each is one word."""
     names = ("model", "scale", "height", "codec", "crf", "preset")
@@ -84,6 +76,8 @@ def words_of(options: Mapping[str, Any], cluster: str | None = None) -> list[str
 def plan(here: Site, upload: Upload, options: Mapping[str, Any], client: str, trial: bool) -> Any:
     """The `plan` event of `sharpreel plan`, made by a child; with `trial` it is timed, too.
 
+    A timed one ends as soon as the client asks for another plan of this upload: people try options.
+
     Raises:
         Problem: What is asked for cannot be made of this upload, or would be too large.
     """
@@ -93,8 +87,15 @@ def plan(here: Site, upload: Upload, options: Mapping[str, Any], client: str, tr
     words = ["plan", source, "--json", *words_of(options), *([] if trial else ["--no-trial"])]
     if options.get("container"):
         words += ["-o", here.settings.jobs / f"plan-{upload.id}.{options['container']}"]
-    with uploads.turn(here, client, here.plans):
-        ended = child.run("sharpreel", words, child.Bounds(limits.job_bytes), PLAN_SECONDS)
+    key = f"{client} {upload.id}"
+    with here.planning.going_on(key) if trial else nullcontext() as stop:
+        if not trial:
+            here.planning.end(key)
+        with uploads.turn(here, client, here.plans, stop):
+            bounds = child.Bounds(limits.job_bytes)
+            ended = child.run("sharpreel", words, bounds, PLAN_SECONDS, stop)
+        if stop is not None and stop.is_set():
+            raise uploads.superseded()
     said = {event["event"]: event for event in events(ended.stdout)}
     if "plan" in said:
         return said["plan"]
@@ -158,12 +159,12 @@ def create(here: Site, upload: Upload, kind: str, options: dict[str, Any], clien
         kind=kind, name=upload.name, suffix=upload.suffix, upload=upload.id, options=options,
         client=client, state="paused",
     )  # fmt: skip
-    folder_of(here.settings, job).mkdir(mode=0o700)
+    room.folder_of(here.settings, job).mkdir(mode=0o700)
     source = uploads.path_of(here.settings, upload)
     try:
-        os.link(source, input_of(here.settings, job))
+        os.link(source, room.input_of(here.settings, job))
     except OSError:  # a file system without links
-        shutil.copy2(source, input_of(here.settings, job))
+        shutil.copy2(source, room.input_of(here.settings, job))
     here.store.change_job(job.id, ["paused"], state="queued")
     _wake(here, job)
     log.say(log_of, "job made", job_id=job.id, kind=kind, options=options)
@@ -194,7 +195,7 @@ def cancel(here: Site, job_id: str) -> Job:
     """
     job = find(here, job_id)
     if here.store.change_job(job.id, ["queued", "paused"], state="cancelled", finished=time.time()):
-        forget_work(here.settings, job)
+        room.forget_work(here.settings, job)
     elif not here.store.change_job(job.id, ["running"], wish="cancel"):
         raise _not_now(find(here, job_id), "cancelled")
     return find(here, job_id)
@@ -233,7 +234,10 @@ def retry(here: Site, job_id: str) -> Job:
         Problem: It did neither.
     """
     job = find(here, job_id)
-    anew = {"state": "queued", "error": None, "deaths": 0, "finished": None, "wish": ""}
+    anew = {
+        "state": "queued", "error": None, "deaths": 0, "started": None, "finished": None,
+        "wish": "",
+    }  # fmt: skip
     if not here.store.change_job(job.id, ["failed", "cancelled"], **anew):
         raise _not_now(find(here, job_id), "tried again")
     _wake(here, job)
@@ -245,19 +249,11 @@ def delete(here: Site, job_id: str) -> None:
     job = find(here, job_id)
     here.store.change_job(job.id, [*ACTIVE, *ENDED], state="deleted", finished=time.time())
     if job.state != "running":
-        shutil.rmtree(folder_of(here.settings, job), ignore_errors=True)
+        shutil.rmtree(room.folder_of(here.settings, job), ignore_errors=True)
 
 
 def _not_now(job: Job, what: str) -> Problem:
     return Problem(409, "wrong_state", f"The job is {job.state}; it cannot be {what}.")
-
-
-def forget_work(settings: Settings, job: Job) -> None:
-    """Delete what a job has made so far, but its input."""
-    for path in folder_of(settings, job).glob("*"):
-        if path != input_of(settings, job) and path.name != "lock":
-            with suppress(OSError):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def find_lost(store: Store, queues: Mapping[str, Queue], dead: str | None = None) -> list[Job]:
@@ -295,7 +291,7 @@ def expire(settings: Settings, store: Store, now: float | None = None) -> int:
             log.say(log_of, "job expired", job_id=job.id)
             gone += 1
     for job in store.jobs("state = 'deleted'"):
-        shutil.rmtree(folder_of(settings, job), ignore_errors=True)
+        shutil.rmtree(room.folder_of(settings, job), ignore_errors=True)
         if (job.finished or 0) < now - TOLD_SECONDS:
             store.remove_job(job.id)
     for upload in store.uploads(

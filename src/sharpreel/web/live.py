@@ -62,7 +62,8 @@ MOST_PIXELS = 320 * 320  # of a frame that comes: 320x180, and no more on the si
 FEWEST_PIXELS = 16  # on a side
 MOST_BYTES = 256 * 1024  # of a message: a 320x320 JPEG of pure noise takes less
 MOST_A_SECOND, BURST = 75, 150  # messages; cameras give 30 or 60
-MOST_SIZES = 12  # frame sizes in one connection: each takes a compilation
+MOST_SIZES = 12  # graphs compiled for one connection: each frame size takes one
+KEPT_GRAPHS = 3  # of an engine; who goes back to one of these sizes waits for nothing
 IDLE_SECONDS, SEND_SECONDS, PING_SECONDS, LINGER_SECONDS = 30, 10, 20, 2
 JPEG_QUALITY, WEBP_QUALITY = 90, 85
 
@@ -170,10 +171,24 @@ class _InTurn(OpenVinoEngine):
     def __init__(self, model: Model, turns: threading.Semaphore) -> None:
         super().__init__(model, threads=1, precision=choose(model, "cpu").precision)
         self._turns = turns
+        self._kept: dict[Any, Any] = {}  # shape -> what `_compile` made for it
+        self.compiled = 0
 
     def run(self, frame: Pixels) -> Pixels:
         with self._turns:
             return super().run(frame)
+
+    def _compile(self, frame: Pixels) -> None:
+        if self._shape is not None:
+            self._kept[self._shape] = (self._request, self._ports, self._fold)
+        shape = ((1, *frame.shape), frame.dtype)
+        if kept := self._kept.pop(shape, None):
+            self._shape, (self._request, self._ports, self._fold) = shape, kept
+            return
+        super()._compile(frame)
+        self.compiled += 1
+        while len(self._kept) >= KEPT_GRAPHS:
+            del self._kept[next(iter(self._kept))]
 
 
 class Seats:
@@ -267,8 +282,9 @@ class _Client:
         with closing(iter(self._newest)) as messages:
             # Frames of another size are another scene.
             sizes = itertools.groupby(pictures(messages), key=lambda pixels: pixels.shape)
-            for count, (_, frames) in enumerate(sizes):
-                if count == MOST_SIZES:
+            compiled = engine.compiled
+            for _, frames in sizes:
+                if engine.compiled - compiled >= MOST_SIZES:
                     raise Refused(POLICY, "too many frame sizes in one connection")
                 engine.reset()
                 for enlarged in upscale_frames(frames, engine=engine):

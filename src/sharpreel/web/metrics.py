@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "PUT"})
 BUCKETS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
 
 Labels = tuple[tuple[str, str], ...]
@@ -28,7 +29,8 @@ class Metrics:
             self._counters[name, tuple(sorted(labels.items()))] += amount  # type: ignore[assignment]
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answered request."""
+        """Count one answered request; `route` is a pattern of ours, a method may be anything."""
+        method = method if method in METHODS else "other"
         self.count("sharpreel_http_requests_total", method=method, route=route, status=str(status))
         labels = (("route", route),)
         with self._lock:

@@ -6,7 +6,7 @@ A file that browsers play already gets a second name; H.264 in another container
 everything else is encoded anew, in at most 1920x1080. What has to be made is made of the first
 SECONDS only. One JSON object is printed for each source: its `bytes`, its `width` and `height` as
 shown, its `sha256` where SUM is 1, and `play`, the name of the playable file, or `why` there is
-none.
+none. `plays_seconds` is how much of it plays where that is not all.
 """
 
 from __future__ import annotations
@@ -46,14 +46,17 @@ def describe(source: Path, stem: Path, with_sum: bool, seconds: float) -> dict[s
     if with_sum:
         facts["sha256"] = fetch.sha256_of(source)
     try:
-        facts["play"] = make(info, source, stem, seconds).name
+        path, whole = make(info, source, stem, seconds)
+        facts["play"] = path.name
+        if not whole:
+            facts["plays_seconds"] = seconds
     except (av.FFmpegError, OSError, InputError) as e:
         facts["why"] = str(e)
     return facts
 
 
-def make(info: VideoInfo, source: Path, stem: Path, seconds: float) -> Path:
-    """The playable file `stem`.mp4 or .webm; see the top of this file."""
+def make(info: VideoInfo, source: Path, stem: Path, seconds: float) -> tuple[Path, bool]:
+    """The playable file `stem`.mp4 or .webm, and is it whole? See the top of this file."""
     suffix = played_as_is(info)
     if suffix is not None:
         target = stem.with_name(stem.name + suffix)
@@ -62,19 +65,17 @@ def make(info: VideoInfo, source: Path, stem: Path, seconds: float) -> Path:
             os.link(source, target)
         except OSError:
             shutil.copyfile(source, target)
-        return target
+        return target, True
     target = stem.with_name(f"{stem.name}.mp4")
     part = stem.with_name(f"{stem.name}.part.mp4")
     with (
         video.open_input(source) as before,
         av.open(str(part), "w", options={"movflags": "+faststart"}) as after,
     ):
-        if _is_plain_h264(info):
-            _pack(before, after, info, seconds)
-        else:
-            _encode(before, after, info, seconds)
+        make_it = _pack if _is_plain_h264(info) else _encode
+        whole = make_it(before, after, info, seconds)
     os.replace(part, target)
-    return target
+    return target, whole
 
 
 def _is_plain_h264(info: VideoInfo) -> bool:
@@ -94,8 +95,8 @@ def _zero(container: InputContainer, info: VideoInfo) -> Fraction:
     return info.start_pts * info.time_base
 
 
-def _pack(before: InputContainer, after: OutputContainer, info: VideoInfo, seconds: float) -> None:
-    """Copy the picture's packets and the sound's, from zero on."""
+def _pack(before: InputContainer, after: OutputContainer, info: VideoInfo, seconds: float) -> bool:
+    """Copy the picture's packets and the sound's, from zero on; was that all?"""
     stream = video.video_stream(before, info.path)
     early = mux.early_dts(before, stream)
     pairs: dict[int, Any] = {stream.index: after.add_stream_from_template(stream)}
@@ -114,15 +115,16 @@ def _pack(before: InputContainer, after: OutputContainer, info: VideoInfo, secon
         packet.pts -= shift
         packet.dts -= shift
         if packet.pts * packet.time_base > seconds:
-            break
+            return False
         packet.stream = pairs[packet.stream.index]
         after.mux(packet)
+    return True
 
 
 def _encode(
     before: InputContainer, after: OutputContainer, info: VideoInfo, seconds: float
-) -> None:
-    """Decode the picture and encode it as H.264, small enough, with its own times."""
+) -> bool:
+    """Decode the picture and encode it as H.264, small enough, with its own times; was that all?"""
     source = video.video_stream(before, info.path)
     source.thread_type = "AUTO"
     shrink = min(LARGEST[0] / info.width, LARGEST[1] / info.height, 1)
@@ -156,11 +158,12 @@ def _encode(
             at = max((frame.pts or 0) - shift, last + 1)
             if at * info.time_base > seconds:
                 after.mux(target.encode(None))
-                return
+                return False
             small = frame.reformat(width, height, "yuv420p")
             small.pts, small.time_base, last = at, info.time_base, at
             after.mux(target.encode(small))
     after.mux(target.encode(None))
+    return True
 
 
 def main() -> int:

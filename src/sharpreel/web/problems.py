@@ -63,9 +63,8 @@ def _answer(error: Exception) -> Response:
         if error.response is not None:  # a redirect
             return make_response(error.get_response())
         name = HTTPStatus(error.code or 500).name.lower()
-        headers, details = {}, {}
-        if error.code == 405:
-            headers = {"Allow": dict(error.get_headers()).get("Allow", "")}
+        own, details = dict(error.get_headers()), {}
+        headers = {word: own[word] for word in ("Allow", "Content-Range") if word in own}
     return _shaped(error.code or 500, name, error.description or name, headers, details)
 
 

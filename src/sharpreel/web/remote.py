@@ -157,7 +157,8 @@ class Site:
             try:
                 return act()
             except RemoteError as e:
-                if e.status not in PASSING or time.monotonic() > end:
+                passes = e.status in PASSING or e.code == "busy"
+                if not passes or time.monotonic() > end:
                     raise
             except (OSError, http.client.HTTPException) as e:
                 if not self._reached:

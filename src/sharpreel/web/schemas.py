@@ -84,14 +84,14 @@ class Info(BaseModel):
 
 
 class Upload(BaseModel):
-    """A file that comes or has come."""
+    """A file that comes or has come; one that is all here may be `checking` for minutes."""
 
     id: Id
     name: str
     size: int
     offset: int
     chunk_bytes: int
-    state: Literal["receiving", "ready", "refused"]
+    state: Literal["receiving", "checking", "ready", "refused"]
     sha256: Sha256 | None = None
     info: Info | None = None
 
@@ -145,13 +145,14 @@ class Plan(BaseModel):
 
 
 class Result(BaseModel):
-    """A finished film."""
+    """A finished film; in the page its first `plays_seconds` play, or all of it (null)."""
 
     name: str
     bytes: int
     width: int
     height: int
     sha256: Sha256
+    plays_seconds: float | None = None
 
 
 class SampleResult(BaseModel):

@@ -57,7 +57,7 @@ OPEN = frozenset({"security.login", "security.log_in", "static", "health.healthz
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
 GOOD_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-DATA_BYTES = 1 << 16  # a PATCH of so much is no burden by its number
+BODY_BYTES = 1 << 16  # of all requests but uploads; a PATCH of so much is no burden by its number
 
 blueprint = Blueprint("security", __name__)
 log_of = logging.getLogger("sharpreel.web.access")
@@ -69,8 +69,8 @@ def protect(app: Flask) -> None:
         SESSION_COOKIE_NAME="sharpreel",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Strict",
-        MAX_CONTENT_LENGTH=1 << 16,  # of all but uploads, which say so
-        MAX_FORM_MEMORY_SIZE=1 << 16,
+        MAX_CONTENT_LENGTH=BODY_BYTES,  # of all but uploads, which say so
+        MAX_FORM_MEMORY_SIZE=BODY_BYTES,
     )
     app.session_interface = _Sessions()
     app.jinja_env.globals["csrf_token"] = csrf_token
@@ -129,6 +129,8 @@ def _check() -> AnyResponse | None:
     if request.endpoint == "health.healthz":
         return None
     _check_rate()
+    if "Transfer-Encoding" in request.headers:  # who reads it does not know how long that takes
+        raise Problem(411, "length_required", "Say by Content-Length how many bytes come.")
     socket = request.headers.get("Upgrade", "").lower() == "websocket"
     followed = request.headers.get("Sec-Fetch-Mode") == "navigate"  # a link to a result
     if socket or request.method not in SAFE or (request.path.startswith(API) and not followed):
@@ -154,7 +156,7 @@ def _check_host(settings: Settings) -> None:
 
 
 def _check_rate() -> None:
-    data = request.method == "PATCH" and (request.content_length or 0) >= DATA_BYTES
+    data = request.method == "PATCH" and (request.content_length or 0) >= BODY_BYTES
     wait = 0.0 if data else site().requests.take(g.client)
     if wait:
         after = {"Retry-After": str(int(wait) + 1)}
@@ -185,9 +187,8 @@ def _bearer(settings: Settings) -> bool:
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
     if kind.lower() != "bearer" or not settings.token:
         return False
-    if _same(given.strip(), settings.token):
+    if _is_token(given):
         return True
-    _slow_down()
     words = "That is not this site's token."
     raise Problem(401, "unauthorized", words, {"WWW-Authenticate": "Bearer"})
 
@@ -207,15 +208,20 @@ def _same(given: str, wanted: str) -> bool:
     return bool(wanted) and hmac.compare_digest(given.encode(), wanted.encode())
 
 
-def _slow_down() -> None:
-    """Count a wrong token.
+def _is_token(given: str) -> bool:
+    """Is this the site's token? One that is not is counted.
 
     Raises:
-        Problem: There were too many.
+        Problem: There were too many wrong ones; this one is not looked at.
     """
-    if wait := site().logins.take(g.client):
+    logins = site().logins
+    if wait := logins.wait(g.client):
         after = {"Retry-After": str(int(wait) + 1)}
         raise Problem(429, "too_many", "Too many wrong tokens; wait a minute.", after)
+    if _same(given.strip(), site().settings.token or ""):
+        return True
+    logins.take(g.client)
+    return False
 
 
 @blueprint.get("/login")
@@ -232,8 +238,7 @@ def log_in() -> AnyResponse | tuple[str, int]:
     target = _local(request.form.get("next"))
     if not _same(request.form.get("csrf_token", ""), str(session.get("csrf", ""))):
         raise Problem(403, "forged", "The page is too old, or not ours: load it again.")
-    if not _same(request.form.get("token", "").strip(), site().settings.token or ""):
-        _slow_down()
+    if not _is_token(request.form.get("token", "")):
         error = "That is not the token of this site."
         return render_template("login.html", next=target, error=error), 401
     session.clear()  # what an earlier page knew is not worth a login

@@ -119,8 +119,10 @@ class _Site:
         # Nobody else is here: whatever is said to run was left by a site that was killed.
         for job in self._store.jobs("state = 'running'"):
             if job.worker is not None:
-                jobs.find_lost(self._store, self._queues, job.worker)
-        jobs.expire(self._settings, self._store)
+                with _whatever_fails():
+                    jobs.find_lost(self._store, self._queues, job.worker)
+        with _whatever_fails():
+            jobs.expire(self._settings, self._store)
         try:
             for part in self._parts:
                 part.start(self._settings)
@@ -142,14 +144,17 @@ class _Site:
         find = expire = 0.0
         while not self._stopping.wait(LOOK_SECONDS):
             for part in self._parts:
-                self._look_after(part)
+                with _whatever_fails():
+                    self._look_after(part)
             now = time.monotonic()
             if now >= find:
                 find = now + FIND_SECONDS
-                jobs.find_lost(self._store, self._queues)
+                with _whatever_fails():
+                    jobs.find_lost(self._store, self._queues)
             if now >= expire:
                 expire = now + min(EXPIRE_SECONDS, 3600 * self._settings.limits.keep_hours / 4)
-                jobs.expire(self._settings, self._store)
+                with _whatever_fails():
+                    jobs.expire(self._settings, self._store)
 
     def _look_after(self, part: Part) -> None:
         """Start a process again that ended, and let its jobs go."""
@@ -163,7 +168,8 @@ class _Site:
             _close(part)
             part.process = None
             part.began = time.monotonic()
-            jobs.find_lost(self._store, self._queues, part.alias)
+            with _whatever_fails():  # else they are found when their lease has run out
+                jobs.find_lost(self._store, self._queues, part.alias)
         if time.monotonic() >= part.began + part.pause - 1:
             part.start(self._settings)
 
@@ -184,6 +190,15 @@ class _Site:
                 part.process.kill()
                 part.process.wait()
             _close(part)
+
+
+@contextmanager
+def _whatever_fails() -> Iterator[None]:
+    """Log what fails in the block: a full disk or a lost Redis passes, and the next round tries."""
+    try:
+        yield
+    except Exception:
+        log_of.exception("the site goes on without this")
 
 
 def _close(part: Part) -> None:

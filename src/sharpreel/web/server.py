@@ -2,24 +2,35 @@
 
     python -m sharpreel.web.server [LISTENING_SOCKET]    settings: the first line of standard input
 
-One process, because limits for each client are counted in it and live sockets stay in it. A client
-that sends or reads nothing is cut off by the socket's own timeouts, and may not hold more than so
-many connections: threads are for those who use them.
+One process, because limits for each client are counted in it and live sockets stay in it. Threads
+are for those who use them:
+
+    connection ──> arriving ──> whole head, and a short body ──> thread
+      so many      the main loop reads; all must be
+      a client     here within `request_seconds`
+
+What moves afterwards, pieces of uploads and answers, is cut off by the socket's own timeouts when
+it stops moving.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
+import selectors
 import signal
 import socket
 import struct
 import sys
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sharpreel.web import child, create_app, log
+from sharpreel.web import child, create_app, log, security
 from sharpreel.web.gates import Gate, client_of
 from sharpreel.web.serve import listen
 from sharpreel.web.settings import Settings
@@ -30,6 +41,9 @@ if TYPE_CHECKING:
     from flask import Flask
 
 GRACE_SECONDS = 10
+HEAD_BYTES = 1 << 15  # of a request, which a browser's cookies and paths come nowhere near
+LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
+EXPECTS = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*\r\n", re.IGNORECASE)
 KEEP_ALIVE_SECONDS = 2
 
 
@@ -38,6 +52,20 @@ def set_timeouts(listener: socket.socket, seconds: float) -> None:
     value = struct.pack("ll", int(seconds), 0)
     for name in ("SO_RCVTIMEO", "SO_SNDTIMEO"):
         listener.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
+
+
+def missing(came: bytes | bytearray) -> bool:
+    """Does a request that came so far lack some of its head, or of its body where that is short?
+
+    Pieces of uploads are read by their view, which knows whose they are; what else is long is
+    refused unread.
+    """
+    end = came.find(b"\r\n\r\n")
+    if end < 0:
+        return True
+    found = LENGTH.search(came, 0, end + 2)
+    length = 0 if found is None or came.startswith(b"PATCH ") else int(found[1])
+    return length <= security.BODY_BYTES and len(came) < end + 4 + length
 
 
 def end_streams(app: Flask) -> None:
@@ -53,34 +81,99 @@ def run_gunicorn(settings: Settings, descriptor: int) -> None:
     from gunicorn.app.base import BaseApplication
     from gunicorn.workers import gthread
 
-    most = settings.limits.connections_per_client
+    limits = settings.limits
 
     class Worker(gthread.ThreadWorker):  # type: ignore[misc]
-        """With so many connections for each client, and streams that end when it does."""
+        """Gives threads to whole requests alone; see the top of this file."""
 
-        connections = Gate(most)
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            # Behind a proxy all connections are the proxy's: it must count them.
+            most = (
+                self.cfg.worker_connections if settings.proxies else limits.connections_per_client
+            )
+            self.connections = Gate(most)
+            self.arriving: dict[Any, float] = {}  # connection -> when all must be here
 
         def enqueue_req(self, conn: Any) -> None:
-            if not conn.initialized and not hasattr(conn, "counted"):
-                # Behind a proxy all connections are the proxy's: it must count them.
+            if not conn.initialized:
                 who = client_of(conn.client[0])
-                conn.counted = settings.proxies or self.connections.enter(who)
-                if not conn.counted:
+                if not self.connections.enter(who):
                     self.nr_conns -= 1
                     conn.close()
                     return
-                if not settings.proxies:
-                    _when_closed(conn, lambda: self.connections.leave(who))
+                _close_once(conn, partial(self.connections.leave, who))
+                conn.init()
+            conn.came, conn.told = bytearray(), False
+            conn.sock.setblocking(False)
+            self.arriving[conn] = time.monotonic() + limits.request_seconds
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.take, conn))
+
+        def take(self, conn: Any, sock: Any) -> None:
+            """Read what came of a request, and hand it on when it is whole."""
+            try:
+                piece = conn.parser.unreader.read()
+            except BlockingIOError:
+                return
+            except OSError:
+                piece = b""
+            conn.came += piece
+            if not piece or (b"\r\n\r\n" not in conn.came and len(conn.came) > HEAD_BYTES):
+                self.drop(conn)
+            elif not missing(conn.came):
+                self.hand_on(conn)
+            elif not conn.told and EXPECTS.search(conn.came):
+                conn.told = True
+                with suppress(OSError):
+                    conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+        def drop(self, conn: Any) -> None:
+            del self.arriving[conn]
+            self.poller.unregister(conn.sock)
+            self.nr_conns -= 1
+            conn.close()
+
+        def hand_on(self, conn: Any) -> None:
+            del self.arriving[conn]
+            self.poller.unregister(conn.sock)
+            conn.sock.setblocking(True)
+            conn.data_ready = True
+            conn.parser.unreader.unread(bytes(conn.came))
             super().enqueue_req(conn)
 
+        def notify(self) -> None:
+            """Called by the main loop whenever something happened, and each second."""
+            super().notify()
+            now = time.monotonic()
+            for conn in [conn for conn, due in self.arriving.items() if due < now]:
+                self.drop(conn)
+
+        def handle(self, conn: Any) -> Any:
+            keep = super().handle(conn)
+            if keep is False:  # it waits for the client, which the main loop must not
+                conn.close(graceful=True)
+            return keep
+
+        def handle_request(self, req: Any, conn: Any) -> Any:
+            keep = super().handle_request(req, conn)
+            # What the view did not want to read is not waited for.
+            return keep and getattr(req.body.reader, "length", None) == 0
+
+        def send_away(self) -> None:
+            """Let everyone go who listens, or has not asked yet."""
+            end_streams(self.wsgi)
+            for conn in list(self.arriving):
+                with suppress(OSError):
+                    conn.sock.shutdown(socket.SHUT_RDWR)
+
         def handle_exit(self, number: int, frame: Any) -> None:
-            threading.Thread(target=end_streams, args=(self.wsgi,), daemon=True).start()
+            threading.Thread(target=self.send_away, daemon=True).start()
             super().handle_exit(number, frame)
 
         def is_parent_alive(self) -> bool:
             alive = bool(super().is_parent_alive())
             if not alive:
-                end_streams(self.wsgi)
+                self.send_away()
             return alive
 
     class Logger(glogging.Logger):  # type: ignore[misc]
@@ -130,16 +223,16 @@ def _end_with_site(worker: Any) -> None:
     child.when_input_ends(lambda: os.kill(arbiter, signal.SIGTERM))
 
 
-def _when_closed(connection: Any, leave: Any) -> None:
-    """Call `leave` once, when a connection of Gunicorn's is closed."""
+def _close_once(connection: Any, then: Callable[[], None]) -> None:
+    """Let a connection of Gunicorn's be closed by the first who does, and act then."""
     close = connection.close
-    left = threading.Event()
+    closed = threading.Event()
 
     def closing(*arguments: Any, **named: Any) -> None:
-        if not left.is_set():
-            left.set()
-            leave()
-        close(*arguments, **named)
+        if not closed.is_set():
+            closed.set()
+            then()
+            close(*arguments, **named)
 
     connection.close = closing
 

@@ -51,6 +51,7 @@ class Limits:
         connections_per_client: TCP connections at a time.
         requests_per_second: Of one client on average; `burst` at once.
         logins_per_minute: Tries at the token.
+        request_seconds: In which a request must be here; a piece of an upload is one by its head.
         idle_seconds: A connection on which nothing moves for so long is closed.
         keep_hours: Finished jobs, and uploads that no job uses, go after this time.
         unfinished_hours: Uploads that nobody goes on with go after this time.
@@ -75,6 +76,7 @@ class Limits:
     requests_per_second: float = 30.0
     burst: int = 120
     logins_per_minute: int = 10
+    request_seconds: float = 20.0
     idle_seconds: float = 30.0
     keep_hours: float = 72.0
     unfinished_hours: float = 24.0

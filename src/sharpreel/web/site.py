@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flask import current_app
 
 from sharpreel.web.feed import Feed
-from sharpreel.web.gates import Gate, Rate
+from sharpreel.web.gates import Gate, Latest, Rate
 from sharpreel.web.metrics import Metrics
 from sharpreel.web.queue import Queue, lanes
 from sharpreel.web.settings import Settings
@@ -31,6 +31,7 @@ class Site:
         requests, logins: How often a client may come, and try a token.
         streams, sockets, looking: How many of them a client has open.
         looks, plans: Places for children that look at uploads, and for those that plan.
+        planning: The newest plan that each client wants of each upload.
         receiving: Uploads that a request is writing now.
     """
 
@@ -45,6 +46,7 @@ class Site:
     looking: Gate
     looks: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LOOKS))
     plans: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LOOKS))
+    planning: Latest = field(default_factory=Latest)
     receiving: Gate = field(default_factory=lambda: Gate(1))
     metrics: Metrics = field(default_factory=Metrics)
 

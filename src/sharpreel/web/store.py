@@ -17,6 +17,7 @@ import secrets
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -111,33 +112,43 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
+class _Opened:
+    """A thread's connection, which is closed when the thread has ended and so nobody holds this."""
+
+    def __init__(self, tables: sqlite3.Connection) -> None:
+        self.tables = tables
+
+    def __del__(self) -> None:
+        self.tables.close()
+
+
 class Store:
     """The tables of one site; usable from any thread."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._local = path, threading.local()
-        self._opened: list[sqlite3.Connection] = []
+        self._opened: weakref.WeakSet[_Opened] = weakref.WeakSet()
         with self.changing() as tables:
             for statement in SCHEMA.split(";"):
                 tables.execute(statement)
 
     def _tables(self) -> sqlite3.Connection:
-        tables: sqlite3.Connection | None = getattr(self._local, "tables", None)
-        if tables is None:
+        opened: _Opened | None = getattr(self._local, "opened", None)
+        if opened is None:
             tables = sqlite3.connect(
                 self._path, timeout=30, isolation_level=None, check_same_thread=False
             )
-            self._opened.append(tables)  # each thread has its own; `close` is for all
             tables.row_factory = sqlite3.Row
             tables.execute("PRAGMA journal_mode = WAL")
             tables.execute("PRAGMA synchronous = NORMAL")
-            self._local.tables = tables
-        return tables
+            opened = self._local.opened = _Opened(tables)
+            self._opened.add(opened)  # each thread has its own; `close` is for all
+        return opened.tables
 
     def close(self) -> None:
         """Let go of the file, when no thread uses it any more."""
-        while self._opened:
-            self._opened.pop().close()
+        for opened in list(self._opened):
+            opened.tables.close()
         self._local = threading.local()
 
     @contextmanager
@@ -228,9 +239,11 @@ class Store:
 
         What was wished while it ran before still holds: its worker, or the site, had ended first.
         """
+        now, job = time.time(), self.job(job_id)
+        began = (job and job.started) or now  # not anew after a pause
         taken = self.change_job(
             job_id, ["queued"], state="running", worker=worker, error=None,
-            lease=time.time() + LEASE_SECONDS, started=time.time(),
+            lease=now + LEASE_SECONDS, started=began,
         )  # fmt: skip
         return self.job(job_id) if taken else None
 

@@ -12,16 +12,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import threading
+import time
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from sharpreel import fetch, video
-from sharpreel.web import child, log
+from sharpreel.web import child, log, room
 from sharpreel.web.gates import Gate
 from sharpreel.web.problems import Problem, not_found
 from sharpreel.web.settings import Settings
@@ -30,6 +30,8 @@ from sharpreel.web.store import Upload
 
 BLOCK = 1 << 16  # what came before a line broke counts to the last whole one
 LABEL_LENGTH = 200
+BUSY_SECONDS = 2  # after which who finds an upload busy should ask again
+LOOK_SECONDS = 0.1  # between two looks whether waiting is still of use
 PATIENCE_SECONDS = 60  # that a request waits for its turn to have an upload looked at
 
 log_of = logging.getLogger("sharpreel.web.uploads")
@@ -104,32 +106,15 @@ def too_large(size: int, most: int) -> Problem:
     return Problem(413, "too_large", words)
 
 
-def disk_used(settings: Settings) -> int:
-    """Bytes of all uploads and results; a file with two names counts once."""
-    seen: dict[tuple[int, int], int] = {}
-    for folder in (settings.uploads, settings.jobs):
-        for path in folder.rglob("*"):
-            with suppress(OSError):
-                status = path.lstat()
-                if not path.is_dir():
-                    seen[status.st_dev, status.st_ino] = status.st_size
-    return sum(seen.values())
-
-
 def check_room(here: Site, more: int) -> None:
-    """Refuse what the disk or the quota has no room for.
+    """Refuse what the disk or the quota has no room for, what failed jobs had made put aside.
 
     Raises:
         Problem: There is too little.
     """
-    limits = here.settings.limits
     waiting = sum(u.size - u.offset for u in here.store.uploads("state = 'receiving'"))
-    full = Problem(507, "disk_full", "There is no room for this now. Try again later.")
-    if shutil.disk_usage(here.settings.data_dir).free - waiting - more < limits.spare_bytes:
-        raise full
-    most = limits.disk_bytes
-    if most is not None and disk_used(here.settings) + waiting + more > most:
-        raise full
+    if not room.make_room(here.settings, here.store, waiting + more):
+        raise Problem(507, "disk_full", "There is no room for this now. Try again later.")
 
 
 @contextmanager
@@ -142,7 +127,8 @@ def writing(here: Site, upload_id: str) -> Iterator[Upload]:
     gate: Gate = here.receiving
     with gate.inside(upload_id) as alone:
         if not alone:
-            raise Problem(409, "busy", "Another request is sending this upload.")
+            words = "Another request is sending this upload, or has it checked."
+            raise Problem(409, "busy", words, {"Retry-After": str(BUSY_SECONDS)})
         yield find(here, upload_id)
 
 
@@ -263,18 +249,40 @@ def _refuse(here: Site, upload: Upload) -> None:
     here.store.update_upload(upload.id, state="refused")
 
 
+def superseded() -> Problem:
+    return Problem(409, "superseded", "You asked for a newer plan of this upload meanwhile.")
+
+
 @contextmanager
-def turn(here: Site, client: str, places: threading.Semaphore) -> Iterator[None]:
+def turn(
+    here: Site,
+    client: str,
+    places: threading.Semaphore,
+    stop: threading.Event | None = None,
+) -> Iterator[None]:
     """One of the places for children that look at uploads, while the block runs.
+
+    Args:
+        stop: When this is set the wait is over, without a place.
 
     Raises:
         Problem: The client waits for too many, or too long.
     """
+    stop = stop or threading.Event()
     with here.looking.inside(client) as entered:
         if not entered:
-            raise Problem(429, "too_many", "You have too much looked at already; wait a moment.")
-        if not places.acquire(timeout=PATIENCE_SECONDS):
-            raise Problem(503, "busy", "The server is busy; try again.", {"Retry-After": "10"})
+            raise Problem(
+                429,
+                "too_many",
+                "You have too much looked at already; wait a moment.",
+                {"Retry-After": "2"},
+            )
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not places.acquire(timeout=LOOK_SECONDS):
+            if stop.is_set():
+                raise superseded()
+            if time.monotonic() > end:
+                raise Problem(503, "busy", "The server is busy; try again.", {"Retry-After": "10"})
         try:
             yield
         finally:

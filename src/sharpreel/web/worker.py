@@ -20,13 +20,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sharpreel.errors import ResumableError
 from sharpreel.models import DEFAULT_MODEL
-from sharpreel.web import child, jobs, log, uploads
+from sharpreel.web import child, jobs, log, room
 from sharpreel.web.queue import Queue
 from sharpreel.web.settings import Settings
 from sharpreel.web.store import Job, Store
@@ -102,9 +103,9 @@ class Worker:
             elif e.why == "pause":
                 self.store.change_mine(job.id, self._name, state="paused", worker=None, lease=None)
                 if self.store.cancel_as_wished(job.id):
-                    jobs.forget_work(self._settings, job)
+                    room.forget_work(self._settings, job)
             elif e.why == "cancel":
-                jobs.forget_work(self._settings, job)
+                room.forget_work(self._settings, job)
                 self._end(job, "cancelled")
         except Failed as e:
             self._end(job, "failed", error=str(e))
@@ -112,7 +113,7 @@ class Worker:
             log_of.exception("job failed unexpectedly")
             self._end(job, "failed", error="Something went wrong on the server; see its log.")
         if (now := self.store.job(job.id)) is None or now.state == "deleted":
-            shutil.rmtree(jobs.folder_of(self._settings, job), ignore_errors=True)
+            shutil.rmtree(room.folder_of(self._settings, job), ignore_errors=True)
 
     def _end(self, job: Job, state: str, **values: Any) -> None:
         self.store.change_mine(
@@ -123,11 +124,11 @@ class Worker:
 
     def _film(self, job: Job) -> dict[str, Any]:
         """Make the whole film; the columns that tell of it."""
-        options, folder = job.options, jobs.folder_of(self._settings, job)
+        options, folder = job.options, room.folder_of(self._settings, job)
         made = folder / "made"
         made.mkdir(exist_ok=True)
         target = made / f"film.{options['container']}" if options.get("container") else made
-        looking = _Looking(jobs.input_of(self._settings, job), made, folder)
+        looking = _Looking(room.input_of(self._settings, job), made, folder)
         notes: list[str] = []
         pixels = 0  # of a frame
 
@@ -141,8 +142,7 @@ class Worker:
                 self._progress(job, event)
                 if event["frames"] * pixels > self._settings.limits.result_pixels:
                     raise Failed("The video is longer than it says, and than is made here.")
-                if event["event"] == "segment":
-                    looking.look()
+                looking.look(again=event["event"] == "segment")
 
         words = jobs.words_of(options, self._settings.cluster)
         watched = self._upscale(job, ["-o", target, *words], told)
@@ -156,7 +156,7 @@ class Worker:
         self._tell(job, stage="player")
         after, before = self._play(
             job, (output, folder / "play-after", 1),
-            (jobs.input_of(self._settings, job), folder / "play-before", 0),
+            (room.input_of(self._settings, job), folder / "play-before", 0),
         )  # fmt: skip
         for side, facts in (("input", before), ("result", after)):
             if "play" not in facts:
@@ -166,12 +166,14 @@ class Worker:
             "name": _result_name(job, output),
             **{key: after[key] for key in ("bytes", "width", "height", "sha256")},
         }
+        if any("plays_seconds" in facts for facts in (before, after)):
+            result["plays_seconds"] = self._settings.limits.play_seconds
         total = done.get("frames", job.frames)
         return {"result": result, "notes": notes, "frames": total, "total": total}
 
     def _sample(self, job: Job) -> dict[str, Any]:
         """Make some seconds by each network; the columns that tell of it."""
-        options, folder = job.options, jobs.folder_of(self._settings, job)
+        options, folder = job.options, room.folder_of(self._settings, job)
         start, end = options["start"], options["start"] + options["seconds"]
         results = []
         for number, model in enumerate(options["models"]):
@@ -214,7 +216,7 @@ class Worker:
         """
         settings = self._settings
         arguments = [
-            "upscale", jobs.input_of(settings, job), "--json", "--skip-existing",
+            "upscale", room.input_of(settings, job), "--json", "--skip-existing",
             f"--segment-seconds={settings.segment_seconds}", *words,
         ]  # fmt: skip
         watched = self._watch(job, "sharpreel", arguments, told)
@@ -247,7 +249,7 @@ class Worker:
             said=watched.words[-2000:],
         )  # fmt: skip
         if error := watched.events.get("error"):
-            source = jobs.input_of(self._settings, job)
+            source = room.input_of(self._settings, job)
             return jobs.without_paths(str(error["message"]), source, job)
         if watched.code == -signal.SIGKILL:
             return "It was stopped by the system, most likely for want of memory."
@@ -271,7 +273,7 @@ class Worker:
         """
         limits = self._settings.limits
         bounds = child.Bounds(
-            memory=limits.job_bytes, lock=str(jobs.folder_of(self._settings, job) / "lock")
+            memory=limits.job_bytes, lock=str(room.folder_of(self._settings, job) / "lock")
         )
         lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         words: deque[str | None] = deque(maxlen=50)
@@ -341,11 +343,8 @@ class Worker:
         Raises:
             Failed: It nearly is, or the quota is used up.
         """
-        settings = self._settings
-        full = shutil.disk_usage(settings.data_dir).free < settings.limits.spare_bytes
-        quota = settings.limits.disk_bytes
-        if full or (quota is not None and uploads.disk_used(settings) > quota):
-            raise Failed("The server's disk is full. Try again later; it goes on where it was.")
+        if not room.make_room(self._settings, self.store):
+            raise Failed("The server's disk is full. Try again later.")
 
     def _tell(self, job: Job, **values: Any) -> None:
         self.store.change_mine(job.id, self._name, **values)
@@ -364,13 +363,16 @@ class _Looking:
         self._source, self._made, self._target = source, made, target
         self._next, self._thread = 0.0, threading.Thread()
 
-    def look(self) -> None:
+    def look(self, again: bool) -> None:
+        """Have the newest place shown, if it is time; `again`: though one was shown before."""
         now = time.monotonic()
         if now < self._next or self._thread.is_alive():
             return
+        if not again and (self._target / "after.jpg").exists():
+            return
         self._next = now + FRAME_SECONDS
         work = next(self._made.glob("*.sharpreel"), None)
-        if work is not None:
+        if work is not None and _holds_something(work):
             words = [self._source, work, self._target]
             bounds = child.Bounds(memory=4 << 30, cpu_seconds=60)
             self._thread = threading.Thread(
@@ -379,6 +381,15 @@ class _Looking:
                 daemon=True,
             )
             self._thread.start()
+
+
+def _holds_something(work: Path) -> bool:
+    """Has a segment reached the disk, or some of one?"""
+    for path in work.glob("*seg-*"):
+        with suppress(OSError):  # it got its name meanwhile
+            if path.stat().st_size:
+                return True
+    return False
 
 
 def _pump(stream: Any, put: Callable[[str | None], None]) -> None:

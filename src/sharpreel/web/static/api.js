@@ -10,8 +10,10 @@ export class ApiError extends Error {
     Object.assign(this, { status, code, requestId: request_id, retryAfter });
   }
 
+  // Whether the same request may be answered later. A 429 that names no time is a quota: it is not
+  // waiting that helps. Nor does it where the disk is full (507).
   get passing() {
-    return this.status === 0 || this.status === 429 || this.status >= 502;
+    return [0, 502, 503, 504].includes(this.status) || (this.status === 429 && this.retryAfter !== null);
   }
 }
 
@@ -30,16 +32,16 @@ function refused(status, text, retryAfter) {
 
 // JSON in, JSON out; null for an answer without content.
 export async function call(method, path, body = undefined, signal = undefined) {
-  let answer;
+  let answer, text;
   const headers = { Accept: "application/json", "X-CSRF-Token": csrf };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   try {
     answer = await fetch(url(path), { method, headers, signal, body: body && JSON.stringify(body) });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
+    text = await answer.text();
+  } catch {
+    signal?.throwIfAborted();
     throw new ApiError(0);
   }
-  const text = await answer.text();
   if (!answer.ok) throw refused(answer.status, text, answer.headers.get("Retry-After"));
   return text ? JSON.parse(text) : null;
 }
@@ -47,6 +49,7 @@ export async function call(method, path, body = undefined, signal = undefined) {
 // Bytes of an upload; tells how many are sent, which fetch cannot.
 export function patch(path, offset, bytes, onProgress, signal) {
   return new Promise((done, fail) => {
+    signal.throwIfAborted();
     const request = new XMLHttpRequest();
     request.open("PATCH", url(path));
     request.setRequestHeader("X-CSRF-Token", csrf);
@@ -57,32 +60,48 @@ export function patch(path, offset, bytes, onProgress, signal) {
       ? done(JSON.parse(request.responseText || "{}"))
       : fail(refused(request.status, request.responseText, request.getResponseHeader("Retry-After")));
     request.onerror = request.ontimeout = () => fail(new ApiError(0));
-    request.onabort = () => fail(new DOMException("stopped", "AbortError"));
-    signal?.addEventListener("abort", () => request.abort(), { once: true });
+    request.onabort = () => fail(signal.reason);
+    signal.addEventListener("abort", () => request.abort(), { once: true });
     request.send(bytes);
   });
 }
 
-// Each state of jobs as the server sends it; the browser connects again by itself. A page that
-// nobody looks at lets go of its stream: browsers allow a site six connections for all tabs together.
-export function jobEvents(path, onJob, onOpen = () => {}) {
-  let source = null;
+const AGAIN_SECONDS = 5; // after which a stream that was refused is asked for again
+const SILENT = "The server sends no news at the moment. This page looks again every few seconds.";
+
+// Each state of jobs as the server sends it to `onJob`, and to `onGone` ids of those that were deleted.
+//
+// A broken stream is opened again by the browser, but one that was refused (too many streams, a proxy
+// without its server) never is: that is done here. Meanwhile `onLost` is told now and then, with words
+// for the user, so that the page asks by itself; `onOpen` says that this is over. A page that nobody
+// looks at lets go of its stream: browsers allow a site six connections for all tabs together.
+export function jobEvents(path, { onJob, onGone, onOpen, onLost }) {
+  let source = null, timer = null;
+  const close = () => {
+    clearTimeout(timer);
+    source?.close();
+    source = null;
+  };
+  const open = () => {
+    source = new EventSource(url(path));
+    source.addEventListener("job", ({ data }) => onJob(JSON.parse(data)));
+    source.addEventListener("gone", ({ data }) => onGone(JSON.parse(data).id));
+    source.addEventListener("open", onOpen);
+    source.addEventListener("error", ({ target }) => {
+      if (target.readyState === EventSource.CLOSED) timer = setTimeout(open, 1000 * AGAIN_SECONDS);
+      onLost(SILENT);
+    });
+  };
   const look = () => {
-    if (document.hidden) {
-      source?.close();
-      source = null;
-    } else if (!source) {
-      source = new EventSource(url(path));
-      source.addEventListener("job", ({ data }) => onJob(JSON.parse(data)));
-      source.addEventListener("open", onOpen);
-    }
+    close();
+    if (!document.hidden) open();
   };
   document.addEventListener("visibilitychange", look);
   look();
   return {
     close() {
       document.removeEventListener("visibilitychange", look);
-      source?.close();
+      close();
     },
   };
 }

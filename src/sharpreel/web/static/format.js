@@ -48,6 +48,11 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+// Text into a place that is read aloud when it changes, so only when it does.
+export function say(place, text) {
+  if (place.textContent !== text) place.textContent = text;
+}
+
 // Pairs of a word and what it says, into a <dl>.
 export function facts(list, pairs) {
   list.replaceChildren(...pairs.filter(([, value]) => value !== null && value !== undefined && value !== "")

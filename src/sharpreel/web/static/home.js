@@ -1,7 +1,7 @@
 // The first page: a film is chosen, sent, planned, perhaps tried for three seconds, and begun.
 
 import { call, ENDED, jobEvents } from "./api.js";
-import { bytes, duration, element, facts, percent } from "./format.js";
+import { bytes, duration, element, facts, percent, say } from "./format.js";
 import { showSamples } from "./samples.js";
 import { forget, remembered, Upload } from "./upload.js";
 
@@ -44,7 +44,8 @@ function showRemembered() {
 
 // Sending --------------------------------------------------------------------------------------
 
-async function send(file) {
+// `before`: what was sent of this file until it was paused.
+async function send(file, before = null) {
   trouble(null);
   if (!file.size) {
     trouble(new Error(`${file.name} is empty.`));
@@ -60,7 +61,6 @@ async function send(file) {
     const seconds = speed.from ? (performance.now() - speed.from.at) / 1000 : 0;
     const rate = seconds > 0.5 ? (now.sent - speed.from.sent) / seconds : 0;
     const words = {
-      starting: "Asking the server …",
       sending: `${bytes(now.sent)} of ${bytes(now.size)}` + (rate > 0
         ? `, ${bytes(rate)} a second, ${duration((now.size - now.sent) / rate)} left` : ""),
       waiting: `The line is lost or the server is busy: ${now.problem} Trying again …`,
@@ -75,7 +75,8 @@ async function send(file) {
       spoken = tens;
       $("sending-status").textContent = now.state === "sending" ? `${share} per cent sent` : words[now.state];
     }
-  });
+  }, before);
+  $("sending-numbers").textContent = "Asking the server …";
   $("sending-name").textContent = file.name;
   $("hold").textContent = "Pause";
   show(1);
@@ -83,6 +84,8 @@ async function send(file) {
   const mine = sending;
   try {
     const ready = await mine.run();
+    if (mine !== sending) return;
+    sending = null;
     history.replaceState(null, "", `?upload=${encodeURIComponent(ready.id)}`);
     await plan(ready);
   } catch (error) {
@@ -93,9 +96,8 @@ async function send(file) {
 }
 
 $("hold").addEventListener("click", () => {
-  const { file } = sending;
   if ($("hold").textContent === "Go on") {
-    send(file);
+    send(sending.file, sending);
     return;
   }
   sending.stop();
@@ -103,16 +105,14 @@ $("hold").addEventListener("click", () => {
   $("sending-status").textContent = $("sending-numbers").textContent = "Paused. What is sent is kept.";
 });
 
-$("drop-upload").addEventListener("click", async () => {
-  const { key, id } = sending;
-  sending.stop();
+$("drop-upload").addEventListener("click", () => {
+  const dropped = sending;
   sending = null;
-  if (id || remembered().some((one) => one.key === key)) {
-    await forget({ key, id: id ?? remembered().find((one) => one.key === key).id }).catch(trouble);
-  }
+  const over = dropped.cancel().catch(trouble);
   show(0);
   $("film").value = "";
   $("film").focus();
+  over.then(showRemembered);
 });
 
 $("film").addEventListener("change", ({ target }) => target.files[0] && send(target.files[0]));
@@ -134,6 +134,7 @@ addEventListener("drop", (event) => {
 
 async function plan(ready) {
   upload = ready;
+  forgetSample();
   if (!models.length) models = await call("GET", "/models");
   const { info } = ready;
   facts($("input-facts"), [
@@ -144,9 +145,11 @@ async function plan(ready) {
   ]);
   const chosen = models.find((m) => m.default) ?? models[0];
   options.elements.model.replaceChildren(...models.map((m) => new Option(m.name, m.name, m === chosen, m === chosen)));
-  offerSizes();
   $("sample-models").replaceChildren(...models.map((m) => element("label", {},
-    element("input", { type: "checkbox", name: "models", value: m.name, checked: m === chosen || m.name === "bicubic" }), m.name)));
+    element("input", { type: "checkbox", name: "models", value: m.name }), m.name, element("span", { class: "soft" }))));
+  offerSizes();
+  ticked = false;
+  offerSamples();
   if (info.seconds) $("sample").elements.start.max = Math.max(0, Math.floor(info.seconds - 1));
   show(2);
   $("plan-title").focus();
@@ -165,13 +168,30 @@ function offerSizes() {
   );
   if ([...select.options].some((o) => o.value === before)) select.value = before;
   $("model-note").textContent = `${model.name}: ${[model.note, model.licence].filter(Boolean).join(" · ")}`;
-  $("try-scale").textContent = sampleScale();
 }
 
-const sampleScale = () => {
+// The chosen factor; with a height, the smallest of the network's that reaches it.
+function sampleScale() {
   const size = options.elements.size.value;
-  return size.startsWith("x") ? Number(size.slice(1)) : 2;
-};
+  if (size.startsWith("x")) return Number(size.slice(1));
+  const { scales } = models.find((m) => m.name === options.elements.model.value);
+  return scales.find((s) => s * upload.info.height >= Number(size)) ?? Math.max(...scales);
+}
+
+// The chosen network beside bicubic, or what the user has ticked; what lacks the factor cannot be.
+let ticked = false;
+
+function offerSamples() {
+  const scale = sampleScale();
+  $("try-scale").textContent = scale;
+  for (const box of $("sample-models").querySelectorAll("input")) {
+    const { name, scales } = models.find((m) => m.name === box.value);
+    const has = scales.includes(scale);
+    box.disabled = !has;
+    box.checked = has && (ticked ? box.checked : name === options.elements.model.value || name === "bicubic");
+    box.nextElementSibling.textContent = has ? "" : `has ${scales.map((s) => `${s}×`).join(", ")} only`;
+  }
+}
 
 function wanted() {
   const { model, size, codec, crf, container } = options.elements;
@@ -223,7 +243,7 @@ function showPlan(made) {
 
 options.addEventListener("change", ({ target }) => {
   if (target.name === "model") offerSizes();
-  $("try-scale").textContent = sampleScale();
+  offerSamples();
   replan();
 });
 
@@ -250,6 +270,18 @@ $("another").addEventListener("click", () => {
 
 // Three seconds by several networks ------------------------------------------------------------
 
+let events = null; // of the sample that is waited for
+
+// Of the film before.
+function forgetSample() {
+  sampleEnded("");
+  $("sample").reset();
+  $("sample-results").hidden = true;
+  $("sample-videos").replaceChildren();
+}
+
+$("sample-models").addEventListener("change", () => { ticked = true; });
+
 $("sample").addEventListener("submit", async (event) => {
   event.preventDefault();
   const names = [...$("sample").querySelectorAll("input:checked")].map((box) => box.value);
@@ -262,39 +294,50 @@ $("sample").addEventListener("submit", async (event) => {
   $("sample-bar").hidden = false;
   $("sample-bar").value = 0;
   $("sample-state").textContent = "Waiting for its turn …";
+  const film = upload;
   try {
     const job = await call("POST", "/samples", {
       upload: upload.id, models: names, scale: sampleScale(),
       start: Number($("sample").elements.start.value) || 0, seconds: 3,
     });
-    watchSample(job.id);
+    if (film === upload) watchSample(job.id);
   } catch (error) {
-    sampleEnded(error.message);
+    if (film === upload) sampleEnded(error.message);
   }
 });
 
 function sampleEnded(words) {
+  events?.close();
+  events = null;
   $("make-sample").disabled = false;
   $("sample-bar").hidden = true;
   $("sample-state").textContent = words;
 }
 
 function watchSample(id) {
-  const events = jobEvents(`/jobs/${id}/events`, (job) => {
-    if (!ENDED.includes(job.state)) {
-      $("sample-bar").value = percent(job.frames, job.total);
-      $("sample-state").textContent = job.state === "running" ? "Being made …" : "Waiting for its turn …";
-      return;
-    }
-    events.close();
-    if (job.state !== "done") {
-      sampleEnded(job.error ? `The sample failed: ${job.error}` : "The sample was cancelled.");
-      return;
-    }
-    sampleEnded("The sample is ready.");
-    $("sample-results").hidden = false;
-    showSamples(job.results, $("sample-videos"), $("sample-play"));
+  const gone = () => sampleEnded("The sample was deleted.");
+  const lost = ({ status, message }) => (status === 404 ? gone() : say($("sample-state"), message));
+  const mine = events = jobEvents(`/jobs/${id}/events`, {
+    onJob: showSample,
+    onGone: gone,
+    onOpen() {},
+    onLost: () => call("GET", `/jobs/${id}`).then((job) => events === mine && showSample(job), (error) => events === mine && lost(error)),
   });
+}
+
+function showSample(job) {
+  if (!ENDED.includes(job.state)) {
+    $("sample-bar").value = percent(job.frames, job.total);
+    say($("sample-state"), job.state === "running" ? "Being made …" : "Waiting for its turn …");
+    return;
+  }
+  if (job.state !== "done") {
+    sampleEnded(job.error ? `The sample failed: ${job.error}` : "The sample was cancelled.");
+    return;
+  }
+  sampleEnded("The sample is ready.");
+  $("sample-results").hidden = false;
+  showSamples(job.results, $("sample-videos"), $("sample-play"));
 }
 
 // A page that is loaded again goes on where it was.

@@ -1,9 +1,9 @@
 // One job: its progress as it goes, then the result beside the film it came from.
 
-import { actionButtons, showButtons } from "./actions.js";
+import { actionButtons, downloadLink, showButtons } from "./actions.js";
 import { call, ENDED, jobEvents, url } from "./api.js";
 import { compareSlider, Together } from "./compare.js";
-import { bytes, clock, duration, element, facts, percent, STATES, when } from "./format.js";
+import { bytes, clock, duration, element, facts, percent, say, STATES, when } from "./format.js";
 import { showSamples } from "./samples.js";
 
 const $ = (id) => document.getElementById(id);
@@ -38,12 +38,8 @@ function show(job) {
     showFrames(job);
   }
   state = job.state;
-  if (ENDED.includes(state)) {
-    events?.close();
-    events = null;
-  } else {
-    watch();
-  }
+  if (ENDED.includes(state)) unwatch();
+  else watch();
 }
 
 function showProgress(job) {
@@ -65,19 +61,18 @@ function showProgress(job) {
 function showActions(job) {
   if ($("actions").dataset.state === job.state) return;
   $("actions").dataset.state = job.state;
-  const buttons = actionButtons(job, (now, action) => {
-    if (action === "delete") location.assign("/jobs");
-    else show(now);
-  }, trouble);
+  const deleted = () => location.assign("/jobs");
+  const buttons = actionButtons(job, { changed: show, deleted, gone, failed: trouble });
   if (job.state === "done" && job.result) {
-    buttons.unshift(element("a", { class: "button main", id: "download", "data-action": "download", href: url(`/jobs/${id}/result?download=1`) },
-      `Download (${bytes(job.result.bytes)})`));
+    const attributes = { class: "button main", id: "download" };
+    buttons.unshift(downloadLink(job, attributes, `Download (${bytes(job.result.bytes)})`, gone));
   }
   showButtons($("actions"), buttons);
 }
 
 function showDetails(job) {
   const { result, options } = job;
+  $("details").hidden = false;
   const seconds = job.started && job.finished ? job.finished - job.started : null;
   facts($("facts"), [
     ["Result", result && `${result.name}, ${result.width}×${result.height}, ${bytes(result.bytes)}`],
@@ -106,18 +101,19 @@ function showFrames(job) {
   });
   // Both or none: they are of one frame.
   Promise.all(pictures).then((both) => {
-    if ($("after").src) return;
+    if ($("after").src || $("details").hidden) return;
     for (const [place, src] of both) {
       place.src = src;
       place.hidden = false;
     }
+    shape($("frame-after").naturalWidth, $("frame-after").naturalHeight);
     $("look").hidden = false;
     $("look-note").textContent = "The newest finished frame. Drag in the picture, or use the arrow keys on the line below it.";
   }).catch(() => {});
 }
 
 // When it is done: both films, playing together.
-function showVideos({ urls }) {
+function showVideos({ urls, result }) {
   const before = $("before"), after = $("after"), play = $("play"), seek = $("seek");
   for (const [video, which] of [[before, "before"], [after, "after"]]) {
     video.src = urls[which];
@@ -128,6 +124,7 @@ function showVideos({ urls }) {
   }
   function ready() {
     if (Math.min(before.readyState, after.readyState) < 2) return;
+    shape(after.videoWidth, after.videoHeight);
     for (const video of [before, after]) video.hidden = false;
     for (const place of ["frame-before", "frame-after"]) $(place).hidden = true;
     $("player").hidden = false;
@@ -146,20 +143,61 @@ function showVideos({ urls }) {
   after.addEventListener("pause", () => { play.textContent = "Play"; });
   play.addEventListener("click", () => (after.paused ? after.play().catch(trouble) : after.pause()));
   seek.addEventListener("input", () => { after.currentTime = Number(seek.value); });
-  $("look-note").textContent = "Drag in the picture, or use the arrow keys on the line below it. Both films play together; the page plays smaller copies where a browser could not play the files themselves.";
+  const first = result.plays_seconds ? `the first ${duration(result.plays_seconds)} of both films play` : "both films play together";
+  $("look-note").textContent = `Drag in the picture, or use the arrow keys on the line below it. Here ${first}, as smaller copies where a browser could not play the files themselves.`;
   $("look").hidden = false;
 }
 
+// Shows the pictures' box, in their shape, so that there are no bars beside them.
+function shape(width, height) {
+  if (width && height) $("look").style.setProperty("--ratio", `${width} / ${height}`);
+  $("pictures").hidden = $("slide").hidden = false;
+}
+
 function watch() {
-  events ??= jobEvents(`/jobs/${id}/events`, show);
+  events ??= jobEvents(`/jobs/${id}/events`, {
+    onJob: show,
+    onGone: gone,
+    onOpen: () => say($("line"), ""),
+    onLost(words) {
+      say($("line"), words);
+      look();
+    },
+  });
+}
+
+function unwatch() {
+  events?.close();
+  events = null;
+  say($("line"), "");
+}
+
+function look() {
+  call("GET", `/jobs/${id}`).then(show, (error) => {
+    if (error.status === 404) {
+      gone();
+    } else {
+      trouble(error);
+      watch();
+    }
+  });
+}
+
+function gone() {
+  unwatch();
+  const was = state !== null;
+  for (const video of document.querySelectorAll("video")) video.pause();
+  for (const part of document.querySelectorAll("#job section")) part.hidden = true;
+  showButtons($("actions"), []);
+  $("stage").textContent = "";
+  delete $("state").dataset.state;
+  say($("state"), was ? "deleted" : "unknown");
+  say($("trouble"), was ? "This job was deleted." : "There is no such job; perhaps it was deleted or has expired.");
 }
 
 function trouble(error) {
-  $("trouble").textContent = error ? error.message : "";
+  say($("trouble"), error ? error.message : "");
 }
 
 compareSlider($("look"));
-call("GET", `/jobs/${id}`).then(show, (error) => {
-  $("state").textContent = "unknown";
-  trouble(error.status === 404 ? new Error("There is no such job; perhaps it was deleted or has expired.") : error);
-});
+look();

@@ -1,8 +1,8 @@
 // The table of all jobs, kept up to date by the server's events.
 
-import { actionButtons, showButtons } from "./actions.js";
-import { call, jobEvents, url } from "./api.js";
-import { duration, element, percent, STATES, when } from "./format.js";
+import { actionButtons, downloadLink, showButtons } from "./actions.js";
+import { call, jobEvents } from "./api.js";
+import { duration, element, percent, say, STATES, when } from "./format.js";
 
 const $ = (id) => document.getElementById(id);
 const rows = new Map(); // job id -> its row
@@ -15,13 +15,13 @@ function row(job) {
       element("span", { class: "soft" })),
     speed: element("td", { "data-label": "Speed" }),
     left: element("td", { "data-label": "Left" }),
-    begun: element("td", { "data-label": "Begun" }, when(job.created)),
+    begun: element("td", { "data-label": "Begun" }),
     actions: element("td", { "data-label": "Actions" }, element("div", { class: "row" })),
   };
   const name = element("a", { href: `/jobs/${job.id}` }, job.name || "film");
   const kind = job.kind === "sample" ? element("span", { class: "hint" }, "sample") : "";
   const made = element("tr", { "data-id": job.id }, element("th", { scope: "row" }, element("span", {}, name, kind)), ...Object.values(cells));
-  rows.set(job.id, { made, cells, state: null });
+  rows.set(job.id, { made, cells, name: job.name, state: null });
   // The newest first.
   const later = [...$("rows").children].find((other) => Number(other.dataset.created) < job.created);
   made.dataset.created = job.created;
@@ -40,13 +40,15 @@ function show(job) {
   const running = job.state === "running";
   cells.speed.textContent = running && job.fps ? `${job.fps.toFixed(1)} frames/s` : "–";
   cells.left.textContent = running ? duration(job.eta_seconds) : "–";
+  cells.begun.textContent = !job.started && job.state === "queued" ? STATES.queued : when(job.started);
   if (one.state && one.state !== job.state) $("said").textContent = `${job.name}: ${STATES[job.state]}`;
   one.state = job.state;
-  const buttons = actionButtons(job, (now, action) => (action === "delete" ? remove(job.id) : show(now)), trouble);
+  const buttons = actionButtons(job, {
+    changed: show, deleted: () => remove(job.id), gone: () => gone(job.id), failed: trouble,
+  });
   if (job.state === "done" && job.result) {
-    buttons.unshift(element("a", {
-      class: "button", href: url(`/jobs/${job.id}/result?download=1`), "aria-label": `Download ${job.name}`,
-    }, "Download"));
+    const attributes = { class: "button", "aria-label": `Download ${job.name}` };
+    buttons.unshift(downloadLink(job, attributes, "Download", () => gone(job.id)));
   }
   const place = cells.actions.firstChild;
   if (place.dataset.state !== job.state) showButtons(place, buttons);
@@ -55,9 +57,18 @@ function show(job) {
 }
 
 function remove(id) {
-  rows.get(id)?.made.remove();
+  const { made } = rows.get(id) ?? {};
   rows.delete(id);
   filled();
+  if (made?.contains(document.activeElement)) $("main").focus();
+  made?.remove();
+}
+
+// Deleted elsewhere, or expired.
+function gone(id) {
+  const one = rows.get(id);
+  if (one) $("said").textContent = `${one.name}: deleted`;
+  remove(id);
 }
 
 function filled() {
@@ -69,12 +80,17 @@ function trouble(error) {
   $("trouble").textContent = error ? error.message : "";
 }
 
+// What the server tells of its own accord is newer than an answer that was on its way.
+let told = new Set();
+
 async function all() {
+  const since = told = new Set();
   try {
     const jobs = await call("GET", "/jobs");
+    if (since !== told) return; // it was asked again
     const there = new Set(jobs.map((job) => job.id));
-    [...rows.keys()].filter((id) => !there.has(id)).forEach(remove);
-    jobs.forEach(show);
+    [...rows.keys()].filter((id) => !there.has(id) && !since.has(id)).forEach(remove);
+    jobs.filter((job) => !since.has(job.id)).forEach(show);
     filled();
     trouble(null);
   } catch (error) {
@@ -82,5 +98,22 @@ async function all() {
   }
 }
 
-// After a lost connection some jobs may be gone.
-jobEvents("/events", show, all);
+all();
+jobEvents("/events", {
+  onJob(job) {
+    told.add(job.id);
+    show(job);
+  },
+  onGone(id) {
+    told.add(id);
+    gone(id);
+  },
+  onOpen() {
+    say($("line"), "");
+    all(); // some may have gone before
+  },
+  onLost(words) {
+    say($("line"), words);
+    all();
+  },
+});

@@ -162,8 +162,13 @@ class Session {
     this.encoding = true;
     this.captured = captured;
     const place = geometry(this.size, this.video.videoWidth, this.video.videoHeight);
-    const picture = await this.reduced(place);
+    const picture = await this.reduced(place).catch(() => null);
     if (socket !== this.socket || !this.ready) return;
+    if (!picture) { // the browser did not make one; the next may be
+      this.encoding = false;
+      this.missedHere += 1;
+      return;
+    }
     const head = new DataView(new ArrayBuffer(HEAD_OUT));
     const sequence = this.sequence++;
     head.setUint32(0, sequence);
@@ -174,7 +179,7 @@ class Session {
     this.send();
   }
 
-  reduced({ width, height, from }) {
+  async reduced({ width, height, from }) {
     if (this.small?.width !== width || this.small?.height !== height) {
       this.small = self.OffscreenCanvas
         ? new OffscreenCanvas(width, height)
@@ -202,7 +207,7 @@ class Session {
       if (this.ended) return;
       this.draw(low, ours);
       this.meter.add(performance.now() - captured, server);
-    });
+    }).catch(() => { this.missedHere += 1; }); // one that cannot be read must not stop the others
     this.drawing.then(() => this.send());
   }
 
@@ -241,14 +246,18 @@ class Session {
     clearInterval(this.timer);
     clearTimeout(this.retry);
     this.socket.close();
-    const { video } = this;
-    video.remove();
-    video.srcObject?.getTracks().forEach((track) => track.stop());
-    if (video.src) URL.revokeObjectURL(video.src);
-    video.pause();
-    video.removeAttribute("src");
-    video.srcObject = null;
+    release(this.video);
   }
+}
+
+// Lets go of the camera or the file.
+function release(video) {
+  video.remove();
+  video.srcObject?.getTracks().forEach((track) => track.stop());
+  if (video.src) URL.revokeObjectURL(video.src);
+  video.pause();
+  video.removeAttribute("src");
+  video.srcObject = null;
 }
 
 // Sources --------------------------------------------------------------------------------------
@@ -306,7 +315,7 @@ async function start() {
     const unknown = from.value === "file"
       ? ["no-file", "Your browser cannot play this file. The upload page takes any video."]
       : ["no-camera", `The camera cannot be used (${error.message || error.name}).`];
-    video.remove();
+    release(video);
     const [state, text] = error.state ? [error.state, error.text] : WHY[error.name] ?? unknown;
     finished(state, text, true);
     return;

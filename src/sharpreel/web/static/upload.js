@@ -7,8 +7,10 @@ import { ApiError, call, patch } from "./api.js";
 
 const PREFIX = "sharpreel.upload:";
 const LONGEST_WAIT = 30; // seconds between two tries
+const WILL_NOT_BE = [404, 413, 422]; // answers after which an upload cannot go on
 
 const keyOf = ({ name, size, lastModified }) => `${PREFIX}${name}|${size}|${lastModified}`;
+const recorded = (key) => JSON.parse(localStorage.getItem(key) ?? "null");
 
 // Uploads of this browser that were begun and not finished, the newest first.
 export function remembered() {
@@ -26,49 +28,74 @@ export function remembered() {
 }
 
 export async function forget({ key, id }) {
-  localStorage.removeItem(key);
-  await call("DELETE", `/uploads/${id}`).catch((error) => {
+  if (recorded(key)?.id === id) localStorage.removeItem(key);
+  await whenFree(() => call("DELETE", `/uploads/${id}`)).catch((error) => {
     if (error.status !== 404) throw error;
   });
 }
 
 const pause = (seconds, signal) => new Promise((done, fail) => {
-  const stop = () => fail(new DOMException("stopped", "AbortError"));
-  if (signal.aborted) stop();
+  const stop = () => fail(signal.reason);
+  if (signal?.aborted) stop();
   const timer = setTimeout(done, 1000 * seconds);
   addEventListener("online", () => { clearTimeout(timer); done(); }, { once: true });
-  signal.addEventListener("abort", () => { clearTimeout(timer); stop(); }, { once: true });
+  signal?.addEventListener("abort", () => { clearTimeout(timer); stop(); }, { once: true });
 });
+
+// Asks again while another request has the upload: one that was stopped, or whose answer was lost.
+async function whenFree(act, signal) {
+  for (;;) {
+    try {
+      return await act();
+    } catch (error) {
+      if (error.status !== 409 || error.code !== "busy") throw error;
+      await pause(error.retryAfter ?? 1, signal);
+    }
+  }
+}
 
 export class Upload {
   // `onChange` is told after each change of: sent, hashed, size, state, problem.
   // state: "starting", "sending", "waiting" (for the line), "checking", "ready"
-  constructor(file, onChange) {
-    Object.assign(this, { file, size: file.size, onChange, sent: 0, hashed: 0, problem: "" });
+  // `before`: a stopped upload of the same file, which may still be asking for room.
+  constructor(file, onChange, before = null) {
+    Object.assign(this, { file, size: file.size, onChange, before, sent: 0, hashed: 0, problem: "" });
     this.state = "starting";
     this.key = keyOf(file);
     this.stopper = new AbortController();
+    this.signal = this.stopper.signal;
   }
 
   // The upload as the server knows it, checked; AbortError after `stop`.
-  async run() {
+  run() {
+    const run = this.carry();
+    this.ended = run.then(() => {}, () => {});
+    return run;
+  }
+
+  async carry() {
     const digest = this.digest();
-    digest.catch(() => {}); // it is asked for at the end
+    digest.catch((error) => this.stopper.abort(error)); // what cannot be read is not sent either
     try {
+      await this.before?.ended;
+      this.signal.throwIfAborted();
       const upload = await this.insist(() => this.begin());
-      this.id = upload.id;
       if (upload.state !== "ready") {
         await this.send(upload);
         this.change({ state: "checking" });
         const sha256 = await digest;
-        Object.assign(upload, await this.insist(() => call("POST", `/uploads/${upload.id}/finish`, { sha256 })));
+        const finish = () => {
+          this.change({ state: "checking" });
+          return call("POST", `/uploads/${upload.id}/finish`, { sha256 }, this.signal);
+        };
+        Object.assign(upload, await this.insist(() => whenFree(finish, this.signal)));
         if (upload.sha256 && upload.sha256 !== sha256) throw new Error("What arrived is not what was sent. Please upload it again.");
       }
       localStorage.removeItem(this.key);
       this.change({ state: "ready", sent: this.size });
       return upload;
     } catch (error) {
-      if (error instanceof ApiError && !error.passing) localStorage.removeItem(this.key);
+      if (WILL_NOT_BE.includes(error.status)) localStorage.removeItem(this.key);
       throw error;
     } finally {
       this.worker.terminate();
@@ -78,15 +105,25 @@ export class Upload {
   // Everything sent stays, here and on the server.
   stop() {
     this.stopper.abort();
-    this.worker.terminate();
+  }
+
+  // Nothing stays.
+  async cancel() {
+    this.stop();
+    const before = recorded(this.key);
+    localStorage.removeItem(this.key);
+    await this.ended;
+    const upload = recorded(this.key) ?? before; // it may just have been given room
+    if (upload) await forget({ key: this.key, id: upload.id });
   }
 
   change(what) {
-    this.onChange(Object.assign(this, what));
+    Object.assign(this, what);
+    if (!this.signal.aborted) this.onChange(this);
   }
 
   async begin() {
-    const before = JSON.parse(localStorage.getItem(this.key) || "null");
+    const before = recorded(this.key);
     if (before) {
       try {
         const upload = await call("GET", `/uploads/${before.id}`);
@@ -103,7 +140,7 @@ export class Upload {
 
   remember(id, sent) {
     const { name, size } = this.file;
-    const begun = JSON.parse(localStorage.getItem(this.key) || "{}").begun || Date.now();
+    const begun = recorded(this.key)?.begun ?? Date.now();
     localStorage.setItem(this.key, JSON.stringify({ id, name, size, sent, begun }));
   }
 
@@ -119,9 +156,11 @@ export class Upload {
         if (at !== offset) return { offset: at };
         known = false;
         const told = (loaded) => this.change({ sent: offset + loaded, state: "sending" });
+        const bring = () => patch(`/uploads/${upload.id}`, offset, piece, told, this.signal);
         try {
-          return await patch(`/uploads/${upload.id}`, offset, piece, told, this.stopper.signal);
+          return await whenFree(bring, this.signal);
         } catch (error) {
+          if (error.status === 0) await this.checkReadable(); // the browser does not tell one from the other
           if (error.status !== 409) throw error;
           return call("GET", `/uploads/${upload.id}`);
         }
@@ -136,26 +175,35 @@ export class Upload {
   async insist(act) {
     for (let tries = 0; ; tries++) {
       try {
-        return await act();
+        const answer = await act();
+        this.signal.throwIfAborted();
+        return answer;
       } catch (error) {
         if (!(error instanceof ApiError) || !error.passing) throw error;
         const wait = error.retryAfter ?? Math.min(LONGEST_WAIT, 2 ** tries);
         this.change({ state: "waiting", problem: error.message });
-        await pause(wait, this.stopper.signal);
+        await pause(wait, this.signal);
       }
     }
+  }
+
+  async checkReadable() {
+    await this.file.slice(0, 1).arrayBuffer().catch((error) => { throw unreadable(error.message); });
   }
 
   digest() {
     this.worker = new Worker(new URL("./hash-worker.js", import.meta.url), { type: "module" });
     return new Promise((done, fail) => {
       this.worker.onmessage = ({ data }) => {
-        if (data.error) fail(new Error(`The file cannot be read: ${data.error}`));
+        if (data.error) fail(unreadable(data.error));
         else if (data.sha256) done(data.sha256);
         else this.change({ hashed: data.done });
       };
-      this.worker.onerror = () => fail(new Error("The file cannot be read."));
+      this.worker.onerror = () => fail(unreadable("its sum cannot be made"));
+      this.signal.addEventListener("abort", () => fail(this.signal.reason), { once: true });
       this.worker.postMessage(this.file);
     });
   }
 }
+
+const unreadable = (why) => new Error(`The file cannot be read; was it moved, changed or deleted? (${why})`);
