@@ -28,6 +28,7 @@ from sharpreel.errors import InputError, UsageError
 from sharpreel.web import frames, jobs, schemas
 from sharpreel.web import serve as serve_module
 from sharpreel.web import worker as worker_module
+from sharpreel.web.feed import Feed
 from sharpreel.web.queue import Queue, lanes
 from sharpreel.web.settings import Limits, Settings
 from sharpreel.web.store import LEASE_SECONDS, Store
@@ -477,3 +478,15 @@ def test_a_queue_elsewhere_needs_an_address_and_a_client(
 def test_films_go_to_the_cluster_by_one_setting() -> None:
     words = jobs.words_of({"model": "reel", "height": 720, "container": "mkv"}, "local")
     assert words == ["--model=reel", "--height=720", "--allow-audio-transcode", "--cluster=local"]
+
+
+def test_a_listener_of_a_job_that_is_gone_is_told(store: Store) -> None:
+    feed = Feed(store)
+    job = add(store, state="deleted")
+    kept = add(store)
+    told = list(feed.follow(job.id))  # and it ends
+    assert [[one.state for one in jobs] for jobs in told] == [["deleted"]]
+    everyone = feed.follow()
+    assert [one.id for one in next(everyone)] == [kept.id]
+    feed.close()
+    everyone.close()  # type: ignore[attr-defined]
