@@ -652,3 +652,29 @@ def test_a_cluster_of_this_machine_warns_and_leaves_nothing(
     assert "private network only" in done.stderr
     assert sha256(output) == sha256(alone("bicubic"))
     until(lambda: {process.pid for process in ray_processes()} <= before)
+
+
+def test_a_client_server_that_is_slow_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def init(address: str, **options: Any) -> None:
+        asked.append(address)
+        if len(asked) < cluster.CONNECTING:
+            raise ConnectionAbortedError(f"{cluster.SLOW_START}:\nTraceback ...")
+
+    monkeypatch.setattr(ray, "init", init)
+    there = Cluster("ray://host:1")
+    there.ray = ray
+    there._join({})
+    assert asked == ["ray://host:1"] * cluster.CONNECTING
+    asked.clear()
+    monkeypatch.setattr(cluster, "CONNECTING", 2)
+
+    def fail(**options: Any) -> None:
+        asked.append("x")
+        raise RuntimeError("another thing")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(RuntimeError, match="another thing"):
+        there._join({})
+    assert asked == ["x"]

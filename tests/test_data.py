@@ -222,6 +222,23 @@ def test_preparing_again_decodes_only_what_is_missing(
     assert store.names == ["a", "b"]
 
 
+def test_a_clip_whose_file_has_become_another_is_decoded_anew(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, frames in (("a", 3), ("b", 4)):
+        make_clip(tmp_path / "in" / f"{name}.mp4", frames=frames, audio=False)
+
+    def prepared() -> data.Store:
+        return data.prepare(data.find_clips(tmp_path / "in"), tmp_path / "store")
+
+    first = prepared()
+    make_clip(tmp_path / "in" / "a.mp4", frames=7, audio=False)
+    second = prepared()
+    assert [entry.frames for entry in second.entries] == [7, 4]
+    assert second.entries[1] == first.entries[1]
+    assert data.open_store(tmp_path / "store") == second
+    second.verify()
+
+
 def test_a_broken_preparation_leaves_a_whole_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,7 +200,7 @@ def test_the_newest_place_is_shown_before_its_segment_is_finished(
     settings = Settings(data_dir=tmp_path / "data")
     settings.prepare()
     worker = Worker(settings, "me", threading.Event())
-    job = add(worker.store, options={"model": "reel-fast"})
+    job = add(worker.store, options={"model": "reel", "scale": 4})  # slow enough to be looked at
     folder = settings.jobs / job.id
     folder.mkdir()
     shutil.copyfile(long_clip, folder / "input.mp4")

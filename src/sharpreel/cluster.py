@@ -77,6 +77,8 @@ RETRIES = 3  # times that a segment is made again after its worker was lost
 STRAGGLER = 2.5  # times the median time of a segment, after which a second worker tries it too
 PATIENCE_SECONDS = 5.0  # but not before
 FILMS_AT_ONCE = 16
+CONNECTING = 3  # times that a driver asks a client server for its process
+SLOW_START = "Initialization failure from server"  # what the client says when that was too slow
 OWN_STORE_BYTES = 256 << 20  # a cluster that we start is one machine: frames are read by path
 WARNING = (
     "starting Ray on this machine; while it runs it listens on every network interface, and who "
@@ -420,11 +422,25 @@ class Cluster:
                     object_store_memory=OWN_STORE_BYTES, **quietly,
                 )  # fmt: skip
             else:
+                self._join(quietly)
+        except Exception as e:  # Ray raises of many kinds here
+            raise self._unreachable(e, advice) from e
+
+    def _join(self, quietly: dict[str, Any]) -> None:
+        """Connect to a cluster that is there.
+
+        A client server starts a process for each driver and does not wait long for it: on a busy
+        machine the second or third one is in time.
+        """
+        for left in reversed(range(CONNECTING)):
+            try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # ray:// warns of what it raises too
                     self.ray.init(address=self.address, **quietly)
-        except Exception as e:  # Ray raises of many kinds here
-            raise self._unreachable(e, advice) from e
+                return
+            except Exception as e:
+                if not left or SLOW_START not in str(e):
+                    raise
 
     def _knock(self, grpc: Any) -> bool:
         """Did it answer? False where only Ray knows the address.

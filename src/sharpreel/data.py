@@ -274,7 +274,8 @@ class Clip:
 
 @dataclass(frozen=True)
 class Entry:
-    """A clip in a store: where it is, how large, and the SHA-256 of its bytes."""
+    """A clip in a store: where it is, how large, the SHA-256 of its bytes, and `origin_of` what
+    it was decoded from ("" in stores of the first version)."""
 
     name: str
     file: str
@@ -285,6 +286,7 @@ class Entry:
     rights: str = "unknown"
     source: str = ""
     lr_file: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -405,6 +407,8 @@ def prepare(
 ) -> Store:
     """Decode clips to a store, each frame once; what is in the store already stays.
 
+    A clip whose files have become others is decoded anew.
+
     Args:
         max_frames: Of each clip, at most so many. A still becomes a clip of so many, 20 by default.
         seed: Of the camera's way over stills.
@@ -421,6 +425,8 @@ def prepare(
         entries: list[Entry] = []
         for k, source in enumerate(sources):
             entry = known.get(source.name)
+            if entry is not None and entry.origin not in ("", origin_of(source)):
+                entry = None
             if entry is not None and height is not None and entry.height != height:
                 raise UsageError(
                     f"{folder}: {source.name} was prepared with {entry.height} lines, not "
@@ -524,8 +530,23 @@ def _store_clip(
     frames_count, height, width = shape
     return Entry(
         source.name, file, frames_count, height, width, digest, source.rights,
-        str(source.paths[0]), lr_file,
+        str(source.paths[0]), lr_file, origin_of(source),
     )  # fmt: skip
+
+
+def origin_of(source: Source) -> str:
+    """What tells a clip's files from others of the same names: their sizes, the first one's head.
+
+    Raises:
+        InputError: They cannot be read.
+    """
+    try:
+        sizes = [(p.name, p.stat().st_size) for p in (*source.paths, *source.lr_paths)]
+        with source.paths[0].open("rb") as file:
+            head = file.read(journal.HEAD_BYTES)
+    except OSError as e:
+        raise InputError(f"{source.paths[0]}: cannot be read ({e.strerror}).") from e
+    return hashlib.sha256(repr(sizes).encode() + head).hexdigest()
 
 
 def _lowered(frame: Frames, height: int, name: str) -> Frames:

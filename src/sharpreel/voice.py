@@ -17,7 +17,6 @@ import typer
 from sharpreel.errors import SharpreelError, Terminated, UsageError
 
 INTERRUPTED = 130
-TERMINATED = "terminated. Give the same command again to go on."
 
 # Options that commands of every kind have.
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
@@ -103,12 +102,10 @@ def errors_as_exit_codes(
     last = _LastWord(voice, patience)
 
     def terminate(number: int, frame: Any) -> None:
-        last.prepare(Terminated.exit_code, TERMINATED)
-        raise Terminated(TERMINATED)
+        raise last.ask(Terminated("terminated. Give the same command again to go on."))
 
     def interrupt(number: int, frame: Any) -> None:
-        last.prepare(INTERRUPTED, "interrupted; resumable")
-        raise KeyboardInterrupt
+        raise last.ask(KeyboardInterrupt())
 
     previous = {signal.SIGTERM: signal.signal(signal.SIGTERM, terminate)}
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -117,15 +114,10 @@ def errors_as_exit_codes(
         yield
     except typer.Exit:
         raise
-    except SharpreelError as e:
-        if debug:
+    except (SharpreelError, KeyboardInterrupt) as e:
+        if debug and isinstance(e, SharpreelError):
             traceback.print_exc()
-        voice.error(e)
-        raise typer.Exit(e.exit_code) from None
-    except KeyboardInterrupt:
-        voice.event("error", type="KeyboardInterrupt", message="interrupted; resumable")
-        print("\nsharpreel: interrupted. Give the same command again to go on.", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(_tell(voice, e)) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
@@ -135,12 +127,22 @@ def errors_as_exit_codes(
     except Exception as e:
         if debug:
             traceback.print_exc()
-        voice.error(unexpected(e))
-        raise typer.Exit(1) from None
+        # A signal in the middle of Python's own code, such as Thread.start, breaks that.
+        raise typer.Exit(_tell(voice, last.asked or unexpected(e))) from None
     finally:
         last.spare()
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _tell(voice: Voice, error: BaseException) -> int:
+    """Say how it ended; the exit code."""
+    if isinstance(error, SharpreelError):
+        voice.error(error)
+        return error.exit_code
+    voice.event("error", type="KeyboardInterrupt", message="interrupted; resumable")
+    print("\nsharpreel: interrupted. Give the same command again to go on.", file=sys.stderr)
+    return INTERRUPTED
 
 
 def unexpected(error: Exception) -> SharpreelError:
@@ -150,24 +152,32 @@ def unexpected(error: Exception) -> SharpreelError:
 
 
 class _LastWord:
-    """Ends this process when the command does not, some seconds after it was asked to."""
+    """Ends this process when the command does not, some seconds after it was asked to.
+
+    Attributes:
+        asked: Why it shall end, once it shall.
+    """
 
     def __init__(self, voice: Voice, patience: float | None) -> None:
         self._voice, self._patience = voice, patience
         self._timer: threading.Timer | None = None
+        self.asked: BaseException | None = None
 
-    def prepare(self, code: int, message: str) -> None:
+    def ask(self, why: BaseException) -> BaseException:
+        """Wait for the end from now on; what is to be raised."""
         if self._patience is not None and self._timer is None:
-            self._timer = threading.Timer(self._patience, self._end, (code, message))
+            self._timer = threading.Timer(self._patience, self._end)
             self._timer.daemon = True
             self._timer.start()
+        self.asked = why
+        return why
 
     def spare(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _end(self, code: int, message: str) -> None:
-        kind = "KeyboardInterrupt" if code == INTERRUPTED else "Terminated"
-        self._voice.event("error", type=kind, message=message)
-        print(f"\nsharpreel: {message}", file=sys.stderr, flush=True)
+    def _end(self) -> None:
+        assert self.asked is not None
+        code = _tell(self._voice, self.asked)
+        sys.stderr.flush()
         os._exit(code)
