@@ -24,10 +24,10 @@ GAIN = {
     ("reel-fast", 2): 1.58,
     ("reel-fast", 4): 2.29,
     ("reel", 2): 3.13,
-    ("reel", 4): 2.26,
+    ("reel", 4): 2.28,
     ("reel-live", 2): 1.00,
     ("reel-gan", 4): 2.40,
-    ("reel-quality", 4): 2.55,
+    ("reel-quality", 4): 2.45,
 }
 
 

@@ -479,7 +479,7 @@ def test_a_search_is_watched_and_its_best_becomes_a_recipe(home: Path, videos: P
     assert ended(job).state == "finished", job.log_tail()
     at.run()
     assert errors(at) == []
-    assert at.success[-1].value.startswith("Best: trial ")
+    assert [*at.success, *at.info][-1].value.startswith("Best: trial ")  # four steps gain little
     assert len(at.dataframe[0].value) == 4
     assert {"History", "Parallel coordinates"} <= {tab.label for tab in at.tabs}
     assert "best of reel-fast-1" in labelled(opened("train").selectbox, "Recipe").options
