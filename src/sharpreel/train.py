@@ -942,12 +942,18 @@ class Training:
 
     def finish(self, extra: Mapping[str, Any] | None = None) -> Path:
         """Write the model file that `sharpreel upscale -m` runs: the best weights validated, or the
-        last average.
+        last average. Of several processes the first one writes, and the others wait.
 
         Args:
             extra: More fields for its card.
         """
         path = self.run / f"{self.config.name}_x{self.config.scale}.safetensors"
+        if self.fabric.global_rank == 0:
+            self._write_final(path, extra or {})
+        self.fabric.barrier()
+        return path
+
+    def _write_final(self, path: Path, extra: Mapping[str, Any]) -> None:
         best = self.run / "best.safetensors"
         if best.is_file():
             import safetensors.torch
@@ -957,9 +963,8 @@ class Training:
         else:
             card = card_of(self, [])
             tensors = {k: v.cpu() for k, v in self.average.items()}
-        save_model(path, tensors, card | dict(extra or {}))
+        save_model(path, tensors, card | dict(extra))
         self.tracker.finished(path, card)
-        return path
 
 
 def _psnr(sr: Tensor, hr: Tensor) -> float:
