@@ -241,11 +241,11 @@ def measure(
 
     What does not end in LIMIT is said and left out from there.
     """
-    top = peaks()
+    top: dict[str, float] = {}
     rows: list[Row] = []
     failed = set()
     for size in sizes:
-        top = {name: max(rate, top[name]) for name, rate in peaks().items()}
+        top = {name: max(rate, top.get(name, 0.0)) for name, rate in peaks().items()}
         found: dict[tuple[str, str], list[dict[str, float]]] = {pair: [] for pair in pairs}
         for pair in pairs * runs:
             if pair in failed:

@@ -38,6 +38,7 @@ Frames = npt.NDArray[np.uint8]
 Tell = Callable[[str, int, int], None]  # what was done, how many of how many
 Rated = TypeVar("Rated", "Source", "Entry")
 FORMAT = "sharpreel-clips-1"
+ORIGIN_BYTES = 1 << 12  # of a clip's first file; there may be very many clips to look at
 TRUTH = ("truth", "gt", "hr")  # folders that hold a clip's frames and are not its name
 
 
@@ -543,7 +544,7 @@ def origin_of(source: Source) -> str:
     try:
         sizes = [(p.name, p.stat().st_size) for p in (*source.paths, *source.lr_paths)]
         with source.paths[0].open("rb") as file:
-            head = file.read(journal.HEAD_BYTES)
+            head = file.read(ORIGIN_BYTES)
     except OSError as e:
         raise InputError(f"{source.paths[0]}: cannot be read ({e.strerror}).") from e
     return hashlib.sha256(repr(sizes).encode() + head).hexdigest()

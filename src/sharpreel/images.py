@@ -68,21 +68,6 @@ def header_of(path: Path) -> Header | None:
     return None
 
 
-def upright(pixels: Pixels, matrix: bytes | None) -> Pixels:
-    """A picture as its display matrix (of EXIF's orientation) wants it shown.
-
-    Args:
-        pixels: (H, W, C).
-        matrix: FFmpeg's, nine 32-bit integers; None: as it is stored.
-    """
-    if matrix is None:
-        return pixels
-    a, b, _, c, d, *_ = struct.unpack("<9i", matrix)
-    if a == 0 == d:
-        pixels, a, d = pixels.swapaxes(0, 1), c, b
-    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
-
-
 def read_picture(path: Path) -> VideoFrame:
     """One PNG or JPEG as a decoded frame, not converted.
 
@@ -99,16 +84,16 @@ def read_picture(path: Path) -> VideoFrame:
     return frame
 
 
-def orientation_of(frame: VideoFrame) -> bytes | None:
-    """A decoded picture's display matrix, for `upright`."""
-    return video.side_data_of(frame).get("DISPLAYMATRIX")
+def orientation_of(frame: VideoFrame) -> tuple[int, ...] | None:
+    """A decoded picture's display matrix, of EXIF's orientation, for `video.upright`."""
+    return video.display_matrix_of(video.side_data_of(frame))
 
 
 def info_of(frame: VideoFrame, path: Path, place: Path, count: int) -> VideoInfo:
     """Pictures like this one described as a video: `place` holds `count` of them."""
     components = frame.format.components
     blank = np.broadcast_to(np.uint8(0), (frame.height, frame.width, 1))
-    height, width, _ = upright(blank, orientation_of(frame)).shape
+    height, width, _ = video.upright(blank, orientation_of(frame)).shape
     alpha = any(c.is_alpha for c in components)
     if frame.format.name == "pal8":  # whose colours may be transparent
         header = header_of(path)
@@ -145,7 +130,7 @@ def read_rgb(path: Path) -> Pixels:
     convert = video.to_rgb(info, info.alpha)
     convert.push(raw)
     for ready in (*convert.pull(), *convert.finish()):
-        return upright(video.split_alpha(ready, info.alpha)[0], orientation_of(raw))
+        return video.upright(video.split_alpha(ready, info.alpha)[0], orientation_of(raw))
     raise InputError(f"{path}: holds no picture.")
 
 

@@ -76,11 +76,11 @@ class PictureReader:
             convert.push(raw)
             for ready in convert.pull():
                 pixels, alpha = video.split_alpha(ready, info.alpha)
-                pixels = images.upright(pixels, matrix)
+                pixels = video.upright(pixels, matrix)
                 if pixels.shape[:2] != (info.height, info.width):
                     raise _other_size(path, (pixels.shape[1], pixels.shape[0]), info)
                 if alpha is not None:
-                    alpha = images.upright(alpha, matrix)
+                    alpha = video.upright(alpha, matrix)
                 self.report.decoded += 1
                 yield Frame(pixels, index, 1, key=False, alpha=alpha)
 

@@ -299,7 +299,6 @@ def _describe(
         if num_frames is None or (num_frames < estimate // 2 and "mp4" in container.format.name):
             num_frames = estimate
     side_data = side_data_of(frame)
-    matrix = side_data.get("DISPLAYMATRIX")
     description = frame.format
     alpha = any(c.is_alpha for c in description.components)
     if container.format.name == "gif":
@@ -321,7 +320,7 @@ def _describe(
         color=color_of(frame, path),
         bits=max(c.bits for c in description.components),
         sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
-        display_matrix=struct.unpack("<9i", matrix) if matrix else None,
+        display_matrix=display_matrix_of(side_data),
         interlaced=bool(frame.interlaced_frame),
         alpha=alpha,
         hdr10=_hdr10_of(side_data),
@@ -378,6 +377,21 @@ def default_matrix(width: int, height: int) -> int:
 def side_data_of(frame: VideoFrame) -> dict[str, bytes]:
     """What a frame carries beside its picture, by FFmpeg's names without their prefix."""
     return {d.type.name: bytes(d) for d in cast(Iterable[Any], frame.side_data)}
+
+
+def display_matrix_of(side_data: dict[str, bytes]) -> tuple[int, ...] | None:
+    matrix = side_data.get("DISPLAYMATRIX")
+    return struct.unpack("<9i", matrix) if matrix else None
+
+
+def upright(pixels: Pixels, matrix: tuple[int, ...] | None) -> Pixels:
+    """A picture (H, W, C) turned and mirrored as its display matrix wants it shown."""
+    if matrix is None:
+        return pixels
+    a, b, _, c, d, *_ = matrix
+    if abs(b) > abs(a):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
 def _unknown_side_data(cls: type[Enum], value: object) -> Enum:

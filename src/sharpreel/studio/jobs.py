@@ -39,7 +39,6 @@ from sharpreel.errors import UsageError, write_error
 State = Literal["running", "finished", "stopped", "failed"]
 ENDED = ("trained", "tuned", "evaluated", "done", "skipped")  # events after which all is well
 ASKED = ("Terminated", "KeyboardInterrupt")  # errors of what was asked to end
-RESUMABLE = (*ASKED, "DiskFullError")  # errors: the command goes on
 TAIL_BYTES = 6000  # of a log that are shown
 
 
@@ -163,7 +162,8 @@ class Job:
             return Outcome("finished")
         if last.get("type") in ASKED:
             return Outcome("stopped", "Stopped.")
-        state: State = "stopped" if last.get("type") in RESUMABLE else "failed"
+        # After a full disk, too, the command goes on.
+        state: State = "stopped" if last.get("type") == "DiskFullError" else "failed"
         return Outcome(state, str(last.get("message", "")))
 
     def events(self) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
 from sharpreel import inputs, ops, report, video
@@ -253,8 +252,7 @@ def frames_at(source: Path, result: Path, seconds: float) -> dict[str, Frame]:
     lr, sr = found
     bicubic = ops.resize(inputs.in_bytes(lr), *sr.shape[:2])
     pair = {"bicubic": bicubic, "result": inputs.in_bytes(sr)}
-    turns = -info.rotation // 90  # anticlockwise
-    return {name: _middle(np.rot90(frame, turns)) for name, frame in pair.items()}
+    return {n: _middle(video.upright(frame, info.display_matrix)) for n, frame in pair.items()}
 
 
 def _middle(frame: Frame) -> Frame:

@@ -20,7 +20,6 @@ from sharpreel.errors import InputError
 from sharpreel.ops import Frame as Pixels
 
 QUALITY = 88
-TURNS = {0: 0, 90: 3, 180: 2, 270: 1}  # clockwise degrees -> quarter turns of np.rot90
 
 
 def write_frames(source: Path, work: Path, target: Path) -> None:
@@ -36,8 +35,8 @@ def write_frames(source: Path, work: Path, target: Path) -> None:
             before = next(iter(video.VideoReader(info, start_pts)), None)
             if before is not None and after is not None:
                 for name, frame in (("before", before), ("after", after)):
-                    turned = np.rot90(frame.pixels, TURNS[info.rotation])
-                    _write(turned, target / f"{name}.jpg")
+                    shown = video.upright(frame.pixels, info.display_matrix)
+                    _write(shown, target / f"{name}.jpg")
                 return
     raise InputError(f"{work}: no frame yet.")
 
