@@ -19,9 +19,12 @@ import numpy as np
 import safetensors.torch
 from speed import gflop_of
 
-from sharpreel import evaluate, images, ops, weights
-from sharpreel.evaluate import BICUBIC, Crop, Evaluation
-from sharpreel.models import MODELS
+from sharpreel import ops
+from sharpreel.evaluation.benchmark import benchmark
+from sharpreel.evaluation.results import BICUBIC, Crop, Evaluation
+from sharpreel.media import images
+from sharpreel.models import MODELS, weights
+from sharpreel.models.weights import available_scales, load_model
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, PICTURES = ROOT / "docs" / "cards.md", ROOT / "docs" / "cards"
@@ -52,12 +55,12 @@ def gmac(name: str, scale: int) -> float:
 
 def measure(names: list[str], scale: int, folder: Path, frames: int | None) -> None:
     """Run networks of one factor and purpose over the clips, and keep what came out in headers."""
-    done = evaluate.benchmark(
+    done = benchmark(
         names, folder, scale=scale, degradation=DEGRADATION.get(names[0], "bi"), with_vmaf=True,
         precision="float32", device="cpu", max_frames=frames,
     )  # fmt: skip
     for name in names:
-        model = weights.load_model(name, scale)
+        model = load_model(name, scale)
         assert model.tensors is not None
         clips = {
             clip.clip: {
@@ -88,7 +91,7 @@ def worst(done: Evaluation, name: str) -> np.ndarray[Any, Any]:
 
 def section(name: str, scale: int) -> str:
     """One card, out of the header."""
-    card = weights.load_model(name, scale).card
+    card = load_model(name, scale).card
     data, clips = card["data"], card["measured"]["clips"]
     rights = ", ".join(f"{n} {kind}" for kind, n in data["clips by rights"].items())
     lines = [
@@ -138,7 +141,7 @@ def main() -> None:
     parser.add_argument("--scale", type=int, help="only at this factor")
     parser.add_argument("--frames", type=int, help="of each clip, only the first")
     options = parser.parse_args()
-    rows = [(name, scale) for name in WEAK for scale in weights.available_scales(name)]
+    rows = [(name, scale) for name in WEAK for scale in available_scales(name)]
     groups: dict[tuple[int, str], list[str]] = {}
     for name, scale in rows:
         if options.model in (None, name) and options.scale in (None, scale):
@@ -147,9 +150,7 @@ def main() -> None:
         if options.folder is not None:
             measure(names, scale, options.folder, options.frames)
     cards = [
-        section(name, scale)
-        for name, scale in rows
-        if "measured" in weights.load_model(name, scale).card
+        section(name, scale) for name, scale in rows if "measured" in load_model(name, scale).card
     ]
     head = "# Cards of the bundled networks\n\nWritten by `python benchmarks/cards.py FOLDER`; the "
     head += "same stands in the header of each file in `src/sharpreel/weights`. "

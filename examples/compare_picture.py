@@ -16,7 +16,9 @@ import make_clip
 from panels import Pixels, side_by_side, telling_window
 
 import sharpreel
-from sharpreel import metrics, ops, video
+from sharpreel import ops
+from sharpreel.evaluation.metrics.fidelity import psnr_y
+from sharpreel.media.reader import read_frames
 
 SECONDS = 0.8  # of each scene: longer than the network's memory needs
 SCENES = ("coffee", "chelsea")
@@ -32,7 +34,7 @@ def row(
     *_, sr = sharpreel.upscale_frames(lr, model, scale=scale)
     bicubic = ops.resize(lr[-1], *truths[-1].shape[:2])
     nearest = lr[-1].repeat(scale, axis=0).repeat(scale, axis=1)
-    before, after = (metrics.psnr_y(picture, truths[-1]) for picture in (bicubic, sr))
+    before, after = (psnr_y(picture, truths[-1]) for picture in (bicubic, sr))
     print(f"PSNR on Y: bicubic {before:.2f} dB, {model} {after:.2f} dB")
     window = telling_window(bicubic, sr, side, side)
     return nearest[window], bicubic[window], sr[window], truths[-1][window]
@@ -51,7 +53,7 @@ def main() -> None:
         count = round(SECONDS * make_clip.RATE)
         films = [list(make_clip.scene(name, 384, 216, count)) for name in SCENES]
     else:
-        films = [list(video.read_frames(a.clip, a.frames))]
+        films = [list(read_frames(a.clip, a.frames))]
     rows = [row(frames, a.model, a.scale, a.side) for frames in films]
     a.output.parent.mkdir(parents=True, exist_ok=True)
     labels = ("input", "bicubic", f"sharpreel ({a.model})", "truth")
