@@ -99,14 +99,14 @@ def evaluate(
     """Make clips small, enlarge them by networks and bicubic, and measure both by a protocol."""
     console = Console(as_json, quiet)
     with errors_as_exit_codes(console, debug):
-        from sharpreel.cli.models import have_model
+        from sharpreel.cli.models import fetch_model
         from sharpreel.evaluation import report, tables
         from sharpreel.evaluation.benchmark import benchmark
 
         baseline = None if against is None else read_scores(against)
         files = files_of_lpips(lpips, lpips_heads)
         for name in model:
-            have_model(name, offline, console)
+            fetch_model(name, offline, console)
         done = benchmark(
             model, data, degradation=degrade, scale=scale, protocol=protocol,
             list_file=list_file, lr_folder=lr, max_frames=max_frames,

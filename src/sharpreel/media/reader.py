@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import av.sidedata.sidedata
 import numpy as np
@@ -40,6 +40,14 @@ class ReadReport:
     @property
     def lost(self) -> int:
         return len(self.errors) + self.missing
+
+
+class FrameSource(Protocol):
+    """Yields frames in display order; `report` is complete when iteration has ended."""
+
+    report: ReadReport
+
+    def __iter__(self) -> Iterator[Frame]: ...
 
 
 class VideoReader:

@@ -29,6 +29,8 @@ class Y4mWriter:
     """
 
     def __init__(self, file: IO[bytes], settings: EncodeSettings, fill: bool = False) -> None:
+        self.pts: list[int] = []  # stay empty: a live stream has no end
+        self.order: list[int] = []
         self._file, self._settings, self._fill = file, settings, fill
         self._before: tuple[int, bytes] | None = None
         self._convert = from_rgb(settings)
@@ -64,6 +66,9 @@ class Y4mWriter:
 
     def close(self) -> None:
         self._file.flush()
+
+    def abandon(self) -> None:
+        """Nothing to remove: what was written has left."""
 
 
 def _plane_bytes(plane: Any, frame: VideoFrame) -> bytes:
