@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pages import replace_block
 
 from sharpreel import journal, video
 from sharpreel.cluster import WAITING, Cluster, Film, Job, Made
@@ -238,26 +239,26 @@ def processor() -> str:
 
 
 def tables(size: str, seconds: dict[str, float], steps: Steps, cpus: int) -> str:
-    """What was found, for the docs."""
+    """The tables of docs/cluster.md."""
     more = 100 * (seconds["cluster"] / seconds["here"] - 1)
     work = sum(steps.segments) / len(steps.segments)
     lines = [
-        f"A film of {size}, {MODEL}, 2x, tasks of {cpus} processors, {processor()}:",
+        f"A video of {size}, {MODEL}, 2x, tasks with {cpus} CPUs, {processor()}:",
         "",
-        "| | processor time |",
+        "| | CPU time |",
         "| --- | --- |",
         f"| one process, whole run | {seconds['here']:.1f} s |",
-        f"| `--cluster local`, with Ray's own | {seconds['cluster']:.1f} s (**{more:+.1f} %**) |",
-        f"| worker, a segment of {steps.frames:.0f} frames | {work:.1f} s |",
-        f"| driver, scan | {1000 * steps.scan:.2f} ms a frame |",
-        f"| driver, where frames of {steps.frame_bytes / 1e6:.2f} MB are shipped | "
-        f"{1000 * steps.ship:.2f} ms a frame more |",
-        f"| driver, journal | {1000 * steps.commit:.1f} ms a segment |",
-        f"| driver, join and verify | {1000 * steps.finish:.3f} ms a frame |",
+        f"| `--cluster local`, including Ray | {seconds['cluster']:.1f} s (**{more:+.1f} %**) |",
+        f"| worker, per segment of {steps.frames:.0f} frames | {work:.1f} s |",
+        f"| driver, scan | {1000 * steps.scan:.2f} ms per frame |",
+        f"| driver, extra when it ships frames of {steps.frame_bytes / 1e6:.2f} MB | "
+        f"{1000 * steps.ship:.2f} ms per frame |",
+        f"| driver, journal | {1000 * steps.commit:.1f} ms per segment |",
+        f"| driver, join and verify | {1000 * steps.finish:.3f} ms per frame |",
         "",
-        f"Simulated with these: two hours at 25 fps, workers of {cpus} processors, 10 Gbit/s.",
+        f"Simulated from these: two hours at 25 fps, workers with {cpus} CPUs, 10 Gbit/s.",
         "",
-        "| workers | frames | film fps | whole film | workers busy | scan | network | journal |",
+        "| workers | frames | video fps | whole video | workers busy | scan | network | journal |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for shipped in (False, True):
@@ -301,9 +302,7 @@ def main() -> None:
         found: dict[str, Any] = {"seconds": seconds, "steps": asdict(steps)}
         chosen.json.write_text(json.dumps(found, indent=1))
     if chosen.update_docs:
-        before, start, rest = DOCS.read_text().partition("<!-- cluster:start -->\n")
-        _, end, after = rest.partition("<!-- cluster:end -->")
-        DOCS.write_text(f"{before}{start}{said}\n{end}{after}")
+        replace_block(DOCS, "cluster", said)
 
 
 if __name__ == "__main__":
