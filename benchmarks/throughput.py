@@ -1,4 +1,4 @@
-"""Speed and memory of the main job beside FFmpeg's bicubic: whole processes, from file to file.
+"""Speed and memory of whole runs beside FFmpeg's bicubic, from file to file.
 
     python benchmarks/throughput.py [--runs 3] [--json FILE] [--update-docs] [--quick]
 
@@ -36,17 +36,17 @@ MODEL = ["--model", "reel-fast"]
 
 @dataclass(frozen=True)
 class Run:
-    """One process, from its start to its end."""
+    """One process, from start to end."""
 
     seconds: float
     peak_mb: float
     first_frame_seconds: float | None = None  # until the first progress event
-    running_fps: float | None = None  # what it says of itself, without start and end
+    running_fps: float | None = None  # as the program reports it, without start-up and end
 
 
 @dataclass(frozen=True)
 class Row:
-    """One film with one preset: every run of both programs, and our stages alone."""
+    """One video with one preset: every run of both programs, and our stages alone."""
 
     size: str
     preset: str
@@ -62,10 +62,10 @@ class Row:
 
 
 def run(command: list[str]) -> Run:
-    """Run a program to its end; events of our --json stream are timed as they come.
+    """Run a program to its end, and time the events of our --json stream.
 
     Raises:
-        SystemExit: The program failed; what it said is shown.
+        SystemExit: The program failed; its output is shown.
     """
     first, fps = None, None
     with tempfile.TemporaryFile("w+") as said:
@@ -89,7 +89,7 @@ def run(command: list[str]) -> Run:
 
 
 def plan(film: Path, preset: str | None) -> dict[str, Any]:
-    """What `sharpreel plan --json` says of the run, with its trial of each stage."""
+    """The output of `sharpreel plan --json`, with its estimate of each stage."""
     command = [*SHARPREEL, "plan", str(film), "--overwrite", "--json", *MODEL, *_preset(preset)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found: dict[str, Any] = json.loads(said.splitlines()[0])
@@ -97,13 +97,13 @@ def plan(film: Path, preset: str | None) -> dict[str, Any]:
 
 
 def busy(film: Path, preset: str | None) -> float:
-    """Share of a run, from the first frame to the last, in which the network works."""
+    """Share of a run, from the first frame to the last, in which the network computes."""
     command = [sys.executable, __file__, "--busy", str(film), preset or ""]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def busy_here(film: Path, preset: str | None) -> float:
-    """`busy`, of a run in this process."""
+    """`busy` for a run in this process."""
     from sharpreel import upscale_video
     from sharpreel.engine import OpenVinoEngine
 
@@ -128,7 +128,7 @@ def _preset(preset: str | None) -> list[str]:
 
 
 def measure(folder: Path, size: str, seconds: float, presets: list[str | None], runs: int) -> Any:
-    """A Row for each preset; None is our default, whose settings the peer gets too."""
+    """A Row per preset; None is our default, whose settings the peer uses too."""
     film = folder / f"film-{size}.mp4"
     script = ROOT / "examples" / "make_clip.py"
     arguments = ["--size", size, "--seconds", str(seconds)]
@@ -153,7 +153,7 @@ def measure(folder: Path, size: str, seconds: float, presets: list[str | None], 
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers depend on."""
+    """The machine and the versions that the numbers depend on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -207,12 +207,14 @@ def markdown(rows: list[Row], facts: dict[str, Any], runs: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", nargs="+", default=["160x90", "320x180", "640x360"])
-    parser.add_argument("--seconds", type=float, default=8.0, help="length of each film")
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of each video")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "throughput.json")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
     parser.add_argument("--update-docs", action="store_true", help="rewrite the table of the page")
-    parser.add_argument("--quick", action="store_true", help="one tiny film, once: does it work?")
+    parser.add_argument(
+        "--quick", action="store_true", help="one tiny video, once, as a smoke test"
+    )
     parser.add_argument("--busy", nargs=2, metavar=("FILM", "PRESET"), help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.busy:
