@@ -24,9 +24,12 @@ import safetensors.torch
 from pages import replace_block
 from speed import gflop_of
 
-from sharpreel import evaluate, images, ops, weights
-from sharpreel.evaluate import BICUBIC, Crop, Evaluation
-from sharpreel.models import MODELS
+from sharpreel import ops
+from sharpreel.evaluation.benchmark import benchmark
+from sharpreel.evaluation.results import BICUBIC, Crop, Evaluation
+from sharpreel.media import images
+from sharpreel.models import MODELS, weights
+from sharpreel.models.weights import available_scales, load_model
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, PICTURES = ROOT / "docs" / "cards.md", ROOT / "docs" / "cards"
@@ -68,12 +71,12 @@ def gmac(name: str, scale: int) -> float:
 
 def measure(names: list[str], scale: int, folder: Path, frames: int | None) -> None:
     """Measure models of one scale and purpose on the clips; their headers keep the result."""
-    done = evaluate.benchmark(
+    done = benchmark(
         names, folder, scale=scale, degradation=DEGRADATION.get(names[0], "bi"), with_vmaf=True,
         precision="float32", device="cpu", max_frames=frames,
     )  # fmt: skip
     for name in names:
-        model = weights.load_model(name, scale)
+        model = load_model(name, scale)
         assert model.tensors is not None
         clips = {
             clip.clip: {
@@ -104,7 +107,7 @@ def worst(done: Evaluation, name: str) -> np.ndarray[Any, Any]:
 
 def section(name: str, scale: int) -> str:
     """One card, from the header of the model file."""
-    card = weights.load_model(name, scale).card
+    card = load_model(name, scale).card
     data, clips = card["data"], card["measured"]["clips"]
     rights = ", ".join(f"{n} {kind}" for kind, n in data["clips by rights"].items())
     lines = [
@@ -159,7 +162,7 @@ def speed(name: str, scale: int) -> tuple[float, str] | None:
 
 def gains(name: str, scale: int) -> list[float]:
     """PSNR over bicubic on each validation clip, in dB."""
-    clips = weights.load_model(name, scale).card["measured"]["clips"]
+    clips = load_model(name, scale).card["measured"]["clips"]
     return [clip["psnr"][1] - clip["psnr"][0] for clip in clips.values()]
 
 
@@ -185,7 +188,7 @@ def quality_table(rows: list[tuple[str, int]]) -> str:
         "|" + " --- |" * 7,
     ]
     for name, scale in rows:
-        average = mean(weights.load_model(name, scale).card["measured"]["clips"])
+        average = mean(load_model(name, scale).card["measured"]["clips"])
         psnr, vmaf, gain = average["psnr"], average["vmaf_neg"], gains(name, scale)
         lines.append(
             f"| `{name}` | {scale}x | {DEGRADATION.get(name, 'bi')} "
@@ -202,7 +205,7 @@ def cost_table(rows: list[tuple[str, int]]) -> str:
         "|" + " --- |" * 6,
     ]
     for name, scale in rows:
-        card = weights.load_model(name, scale).card
+        card = load_model(name, scale).card
         fps, engine = speed(name, scale) or (0.0, "")
         lines.append(
             f"| `{name}` | {scale}x | {card['parameters']:,} | {card['gmac_640x360']:.1f} "
@@ -220,7 +223,7 @@ def main() -> None:
     parser.add_argument("--scale", type=int, help="only at this scale")
     parser.add_argument("--frames", type=int, help="only the first N of each clip")
     options = parser.parse_args()
-    rows = [(name, scale) for name in WEAK for scale in weights.available_scales(name)]
+    rows = [(name, scale) for name in WEAK for scale in available_scales(name)]
     groups: dict[tuple[int, str], list[str]] = {}
     for name, scale in rows:
         if options.model in (None, name) and options.scale in (None, scale):
@@ -228,7 +231,7 @@ def main() -> None:
     for (scale, _), names in groups.items():
         if options.folder is not None:
             measure(names, scale, options.folder, options.frames)
-    measured = [row for row in rows if "measured" in weights.load_model(*row).card]
+    measured = [row for row in rows if "measured" in load_model(*row).card]
     head = (
         "# Model cards\n\n`python benchmarks/cards.py FOLDER` measures the bundled models and "
         "writes this page. The header of each file in `src/sharpreel/models/bundled` holds the "

@@ -30,14 +30,20 @@ from typing import Any
 import psutil
 from pages import replace_block
 
-from sharpreel import journal, video
-from sharpreel.cluster import WAITING, Cluster, Film, Job, Made
-from sharpreel.plan import Options, Plan
-from sharpreel.upscale import Context, Progress, cues_behind, frames_behind, plan_for, run
+from sharpreel.cluster.ray_cluster import WAITING, Cluster
+from sharpreel.cluster.runner import RaySegmentRunner, SegmentTask
+from sharpreel.cluster.worker import SegmentResult
+from sharpreel.pipeline.journal import ResumePoint
+from sharpreel.pipeline.options import UpscaleOptions
+from sharpreel.pipeline.plan import Plan
+from sharpreel.pipeline.segments import Context, cues_from, open_at
+from sharpreel.pipeline.stages import Progress
+from sharpreel.system.resources import usable_cpus
+from sharpreel.upscale import plan_for, run
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs" / "cluster.md"
-SHARPREEL = [sys.executable, "-m", "sharpreel.cli"]
+SHARPREEL = [sys.executable, "-m", "sharpreel"]
 MARK = "SHARPREEL_BENCHMARK"
 MODEL = "reel-fast"
 FILM_SECONDS = 7200
@@ -115,13 +121,13 @@ class Steps:
     output_bytes: float
 
 
-class Watched(Film):
+class Watched(RaySegmentRunner):
     """Records the cost of its tasks."""
 
-    made: list[tuple[Job, Made]]
+    made: list[tuple[SegmentTask, SegmentResult]]
     commits: list[float]
 
-    def _commit(self, job: Job, made: Made) -> None:
+    def _commit(self, job: SegmentTask, made: SegmentResult) -> None:
         began = time.thread_time()
         super()._commit(job, made)
         self.commits.append(time.thread_time() - began)
@@ -130,7 +136,7 @@ class Watched(Film):
 
 def measure(film: Path, folder: Path) -> Steps:
     """Measure every step of a cluster run separately."""
-    plan = plan_for(film, folder / "steps.mp4", Options(model=MODEL))
+    plan = plan_for(film, folder / "steps.mp4", UpscaleOptions(model=MODEL))
     watched: list[Watched] = []
     marks: dict[str, float] = {}
 
@@ -172,9 +178,9 @@ def measure(film: Path, folder: Path) -> Steps:
 
 def seconds_a_frame(plan: Plan, context: Context) -> float:
     """CPU seconds of the scan alone."""
-    source = frames_behind(plan, journal.Place(), 1)
+    source = open_at(plan, ResumePoint(), 1)
     began, count = time.process_time(), 0
-    for _ in cues_behind(source.place, source.frames, plan, context):
+    for _ in cues_from(source.place, source.frames, plan, context):
         count += 1
     return (time.process_time() - began) / count
 
@@ -295,7 +301,7 @@ def main() -> None:
         film = chosen.film or make_film(folder / "film.mp4", chosen.size, chosen.seconds)
         seconds = compare(film, folder)
         steps = measure(film, folder)
-    cpus = min(2, video.usable_cpus())
+    cpus = min(2, usable_cpus())
     said = tables(chosen.size, seconds, steps, cpus)
     print(said)
     if chosen.json:

@@ -30,7 +30,7 @@ import imageio_ffmpeg
 from pages import replace_block
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARPREEL = [sys.executable, "-m", "sharpreel.cli"]
+SHARPREEL = [sys.executable, "-m", "sharpreel"]
 MODEL = ["--model", "reel-fast"]
 
 
@@ -105,7 +105,7 @@ def busy(film: Path, preset: str | None) -> float:
 def busy_here(film: Path, preset: str | None) -> float:
     """`busy` for a run in this process."""
     from sharpreel import upscale_video
-    from sharpreel.engine import OpenVinoEngine
+    from sharpreel.engines.openvino import OpenVinoEngine
 
     times: list[tuple[float, float]] = []
     honest = OpenVinoEngine.run

@@ -77,7 +77,7 @@ def site(folder: Path) -> Iterator[tuple[int, psutil.Process]]:
     words = [
         sys.executable,
         "-m",
-        "sharpreel.cli",
+        "sharpreel",
         "serve",
         "--port",
         "0",

@@ -24,7 +24,9 @@ import make_clip
 from panels import Pixels, side_by_side, telling_window
 
 import sharpreel
-from sharpreel import metrics, ops, video
+from sharpreel import ops
+from sharpreel.evaluation.metrics.fidelity import psnr_y
+from sharpreel.media.reader import read_frames
 
 SECONDS = 0.8  # of each scene: longer than the network's memory needs
 SCENES = ("coffee", "chelsea")
@@ -55,7 +57,7 @@ def upscaled(hr: list[Pixels], model: str, scale: int) -> list[Panels]:
 def crops(frames: list[Panels], model: str, side: int) -> list[Panels]:
     """The same square of every frame: where bicubic and sharpreel differ most in the last one."""
     _, bicubic, sr, truth = frames[-1]
-    before, after = (metrics.psnr_y(picture, truth) for picture in (bicubic, sr))
+    before, after = (psnr_y(picture, truth) for picture in (bicubic, sr))
     print(f"PSNR on Y: bicubic {before:.2f} dB, {model} {after:.2f} dB")
     window = telling_window(bicubic, sr, side, side)
     return [(a[window], b[window], c[window], d[window]) for a, b, c, d in frames]
@@ -74,7 +76,7 @@ def main() -> None:
         count = round(SECONDS * make_clip.RATE)
         clips = [list(make_clip.scene(name, 384, 216, count)) for name in SCENES]
     else:
-        clips = [list(video.read_frames(a.clip, a.frames))]
+        clips = [list(read_frames(a.clip, a.frames))]
     shown = [crops(upscaled(frames, a.model, a.scale), a.model, a.side) for frames in clips]
     a.output.parent.mkdir(parents=True, exist_ok=True)
     labels = ("input", "bicubic", f"sharpreel ({a.model})", "ground truth")

@@ -12,12 +12,13 @@ import make_clip
 from panels import side_by_side, telling_window
 
 import sharpreel
-from sharpreel import ops, video
+from sharpreel import ops
+from sharpreel.media.reader import read_frames
 
 
 def compare(lr_path: Path, sr_path: Path, picture: Path) -> None:
     """Write bicubic beside sharpreel: of each scene the part where the two differ most."""
-    lr, sr = video.read_frames(lr_path), video.read_frames(sr_path)
+    lr, sr = read_frames(lr_path), read_frames(sr_path)
     rows = []
     for number in range(len(make_clip.SCENES)):
         index = int(len(lr) * (number + 0.6) / len(make_clip.SCENES))

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import safetensors.torch
 
-from sharpreel import weights
+from sharpreel.models import weights
+from sharpreel.models.weights import read_card
 
 
 def main() -> None:
@@ -22,7 +23,7 @@ def main() -> None:
     share = float(sys.argv[3])
     a, b = (safetensors.torch.load_file(path) for path in (first, second))
     mixed = {name: (1 - share) * a[name] + share * b[name] for name in b}
-    card = weights.read_card(second)
+    card = read_card(second)
     card["mixed"] = f"{share:g} of this training and {1 - share:g} of what it began with"
     weights.save_weights(out, mixed, card)
     print(f"{out}: {card['mixed']}")

@@ -20,9 +20,12 @@ from panels import Pixels, side_by_side, telling_window
 from PIL import Image, ImageDraw, ImageFont
 
 import sharpreel
-from sharpreel import degrade, metrics, ops
-from sharpreel.engine import Engine, choose_engine
-from sharpreel.flow import estimate_flow
+from sharpreel import ops
+from sharpreel.data.degrade.compression import compress
+from sharpreel.engines.base import Engine
+from sharpreel.engines.choose import choose_engine
+from sharpreel.evaluation.metrics.fidelity import psnr_y
+from sharpreel.models.flow import estimate_flow
 from sharpreel.models.layers import flow_warp
 
 Numbers = dict[str, float]
@@ -61,17 +64,16 @@ def memory(folder: Path, frames: int) -> Numbers:
         with_memory = enlarged(lr, "reel", 2)
         alone = [enlarged([frame], "reel", 2)[0] for frame in lr]
         curve = [
-            metrics.psnr_y(a, t) - metrics.psnr_y(b, t)
-            for a, b, t in zip(with_memory, alone, hr, strict=True)
+            psnr_y(a, t) - psnr_y(b, t) for a, b, t in zip(with_memory, alone, hr, strict=True)
         ]
         curves.append(curve)
         window = telling_window(alone[-1], with_memory[-1], 72, 108)
         versions = (nearest(lr[-1], 2), alone[-1], with_memory[-1], hr[-1])
         rows.append([pixels[window] for pixels in versions])
         for name, pixels in (("alone", alone[-1]), ("memory", with_memory[-1])):
-            numbers[f"{photograph}_{name}"] = metrics.psnr_y(pixels, hr[-1])
+            numbers[f"{photograph}_{name}"] = psnr_y(pixels, hr[-1])
         bicubic = ops.resize(lr[-1], HEIGHT, WIDTH)
-        numbers[f"{photograph}_bicubic"] = metrics.psnr_y(bicubic, hr[-1])
+        numbers[f"{photograph}_bicubic"] = psnr_y(bicubic, hr[-1])
     labels = ("input", "this frame alone", f"after {frames - 1} frames", "truth")
     save(side_by_side(labels, rows, zoom=2), folder / "memory.webp")
     gain = np.mean(curves, axis=0)
@@ -146,7 +148,7 @@ def back_projection(folder: Path, frames: int) -> Numbers:
     sr = ops.resize(small, HEIGHT, WIDTH)
     first, numbers = sr, {"steps": 8.0}
     numbers["miss_bicubic"] = miss(first, small)
-    numbers["psnr_bicubic"] = metrics.psnr_y(first, truth)
+    numbers["psnr_bicubic"] = psnr_y(first, truth)
     estimate = first.astype(float)
     for _ in range(8):
         low = ops.resize(np.clip(np.round(estimate), 0, 255).astype(np.uint8), *small.shape[:2])
@@ -158,8 +160,8 @@ def back_projection(folder: Path, frames: int) -> Numbers:
         miss(corrected, small),
         miss(network, small),
     )
-    numbers["psnr_corrected"] = metrics.psnr_y(corrected, truth)
-    numbers["psnr_network"] = metrics.psnr_y(network, truth)
+    numbers["psnr_corrected"] = psnr_y(corrected, truth)
+    numbers["psnr_network"] = psnr_y(network, truth)
     window = telling_window(first, network, 72, 108)
     versions = (first, corrected, network, truth)
     labels = ("bicubic", "back-projected", "reel", "truth")
@@ -204,7 +206,7 @@ def invented(folder: Path, frames: int) -> Numbers:
 def artefacts(folder: Path, frames: int) -> Numbers:
     """Strong compression, with a model that sharpens it and one that does not."""
     hr, lr = clip("coffee", 2, frames)
-    coded = list(degrade.compress(np.stack(lr), "h264", crf=32))
+    coded = list(compress(np.stack(lr), "h264", crf=32))
     fast, live = (enlarged(coded, model, 2)[-1] for model in ("reel-fast", "reel-live"))
     bicubic = ops.resize(coded[-1], HEIGHT, WIDTH)
     window = telling_window(fast, live, 72, 108)
@@ -212,9 +214,9 @@ def artefacts(folder: Path, frames: int) -> Numbers:
     labels = ("H.264 at CRF 32", "reel-fast", "reel-live", "truth")
     save(side_by_side(labels, [[x[window] for x in versions]], zoom=2), folder / "artefacts.webp")
     return {
-        "coded_bicubic": metrics.psnr_y(bicubic, hr[-1]),
-        "coded_fast": metrics.psnr_y(fast, hr[-1]),
-        "coded_live": metrics.psnr_y(live, hr[-1]),
+        "coded_bicubic": psnr_y(bicubic, hr[-1]),
+        "coded_fast": psnr_y(fast, hr[-1]),
+        "coded_live": psnr_y(live, hr[-1]),
     }
 
 

@@ -21,7 +21,9 @@ import numpy.typing as npt
 import skimage.data
 from PIL import Image
 
-from sharpreel import video
+from sharpreel.media.color import BT709, ColorInfo
+from sharpreel.media.convert import from_rgb, to_video_frame
+from sharpreel.media.encoders import EncodeSettings, add_video_stream
 
 Pixels = npt.NDArray[np.uint8]
 RATE = Fraction(25)
@@ -98,25 +100,25 @@ def write_film(
     path: Path, width: int = 320, height: int = 180, *, seconds: float = 6.0, crf: int = 14
 ) -> Path:
     """Write the video with its sound, H.264 and AAC; returns the path."""
-    settings = video.EncodeSettings(
+    settings = EncodeSettings(
         codec="h264",
         pix_fmt="yuv420p",
         width=width,
         height=height,
         crf=crf,
         preset="medium",
-        color=video.ColorInfo(video.BT709, full_range=False, primaries=1, transfer=1),
+        color=ColorInfo(BT709, full_range=False, primaries=1, transfer=1),
         rate=RATE,
         time_base=1 / RATE,
     )
     with av.open(str(path), "w") as out:
-        picture = video.add_video_stream(out, settings)
+        picture = add_video_stream(out, settings)
         sound = out.add_stream("aac", rate=SAMPLE_RATE, layout="stereo")
-        to_yuv = video.from_rgb(settings)
+        to_yuv = from_rgb(settings)
         samples = chords(seconds)
         step = int(SAMPLE_RATE / RATE)  # samples during one frame
         for index, pixels in enumerate(film(width, height, seconds)):
-            frame = video.to_video_frame(pixels)
+            frame = to_video_frame(pixels)
             frame.pts, frame.time_base = index, settings.time_base
             to_yuv.push(frame)
             for ready in to_yuv.pull():
