@@ -2,9 +2,9 @@
 
     python benchmarks/training.py [FOLDER] [--steps N]
 
-FOLDER holds videos to learn from; without it, clips of moving texture are made. Each recipe runs
-with its own batches, so the numbers are those of a real training: lr clips a second, and the share
-of the time in which the network had no batch. A table goes to stdout.
+FOLDER holds training videos; without it, clips of moving texture are generated. Each recipe runs
+with its own batches, so the numbers are those of a real training run: LR clips per second, and the
+share of time spent waiting for data. Prints a table.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def texture(seed: int) -> Frames:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", help="videos to learn from")
-    parser.add_argument("--steps", type=int, default=20, help="of each recipe")
+    parser.add_argument("folder", type=Path, nargs="?", help="training videos")
+    parser.add_argument("--steps", type=int, default=20, help="steps per recipe")
     options = parser.parse_args()
     torch.set_num_threads(usable_cpus())
     print("| recipe | lr clips a second | seconds a step | share of time without data |")

@@ -1,4 +1,4 @@
-"""Pictures beside each other, enlarged so that pixels can be seen, with their names below."""
+"""Images side by side, enlarged so that pixels are visible, with labels below."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LABEL_HEIGHT = 30
 
 
 def side_by_side(labels: Sequence[str], rows: Sequence[Sequence[Pixels]], zoom: int) -> Image.Image:
-    """Rows of RGB pictures, all of one size, each pixel zoom x zoom, with labels below the last."""
+    """Rows of RGB images of one size, each pixel zoom x zoom, with labels below the last row."""
     height, width = (zoom * side for side in rows[0][0].shape[:2])
     across, down = width + DIVIDER, height + DIVIDER
     size = (len(labels) * across - DIVIDER, len(rows) * down - DIVIDER + LABEL_HEIGHT)
@@ -33,7 +33,7 @@ def side_by_side(labels: Sequence[str], rows: Sequence[Sequence[Pixels]], zoom: 
 
 
 def telling_window(a: Pixels, b: Pixels, height: int, width: int) -> tuple[slice, slice]:
-    """Where two pictures (H, W, 3) differ most: the window with the largest mean difference."""
+    """The window in which two images (H, W, 3) differ most: largest mean difference."""
     height, width = min(height, a.shape[0]), min(width, a.shape[1])
     difference = np.abs(a.astype(np.float64) - b).mean(axis=2)
     # Integral image: sums over every window at once.
