@@ -35,11 +35,11 @@ from sharpreel.cluster.runner import RaySegmentRunner, SegmentTask
 from sharpreel.cluster.worker import SegmentResult
 from sharpreel.pipeline.journal import ResumePoint
 from sharpreel.pipeline.options import UpscaleOptions
-from sharpreel.pipeline.plan import Plan
+from sharpreel.pipeline.plan import Plan, make_plan
 from sharpreel.pipeline.segments import Context, cues_from, open_at
 from sharpreel.pipeline.stages import Progress
 from sharpreel.system.resources import usable_cpus
-from sharpreel.upscale import plan_for, run
+from sharpreel.upscale import run
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs" / "cluster.md"
@@ -136,7 +136,7 @@ class Watched(RaySegmentRunner):
 
 def measure(film: Path, folder: Path) -> Steps:
     """Measure every step of a cluster run separately."""
-    plan = plan_for(film, folder / "steps.mp4", UpscaleOptions(model=MODEL))
+    plan = make_plan(film, folder / "steps.mp4", UpscaleOptions(model=MODEL))
     watched: list[Watched] = []
     marks: dict[str, float] = {}
 
@@ -160,8 +160,8 @@ def measure(film: Path, folder: Path) -> Steps:
         kept = [there.ray.put(frame) for frame in sample]
         put = (time.process_time() - began) / len(kept)
     # A video's last segment is shorter than the others, and the first compiles the network.
-    whole = [(job, made) for job, made in one.made if 0 < job.place.segment < len(one.made) - 1]
-    frames = sum(len(job.entry.pts) for job, _ in whole) / len(whole)
+    whole = [(job, made) for job, made in one.made if 0 < job.point.segment < len(one.made) - 1]
+    frames = sum(len(job.record.pts) for job, _ in whole) / len(whole)
     share = frames / result.frames
     return Steps(
         scan=scan,
@@ -180,7 +180,7 @@ def seconds_a_frame(plan: Plan, context: Context) -> float:
     """CPU seconds of the scan alone."""
     source = open_at(plan, ResumePoint(), 1)
     began, count = time.process_time(), 0
-    for _ in cues_from(source.place, source.frames, plan, context):
+    for _ in cues_from(source.point, source.frames, plan, context):
         count += 1
     return (time.process_time() - began) / count
 

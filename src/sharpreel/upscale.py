@@ -60,7 +60,7 @@ def upscale_video(
     output: str | Path | None = None,
     *,
     on_progress: ProgressCallback | None = None,
-    model: str = DEFAULT_MODEL,
+    model: str | Path = DEFAULT_MODEL,
     scale: float | None = None,
     height: int | None = None,
     size: tuple[int, int] | None = None,

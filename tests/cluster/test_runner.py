@@ -33,8 +33,9 @@ from sharpreel.cluster.worker import JobSpec
 from sharpreel.errors import InputError, MissingExtra, SharpreelError, UsageError
 from sharpreel.models import weights
 from sharpreel.pipeline.options import UpscaleOptions
+from sharpreel.pipeline.plan import make_plan
 from sharpreel.pipeline.stages import Progress, Result
-from sharpreel.upscale import plan_for, run, upscale_video
+from sharpreel.upscale import run, upscale_video
 from tests.support.terminal import DEADLINE, events, sharpreel, started, wait_for
 from tests.support.videos import make_clip
 
@@ -181,7 +182,7 @@ def make(
             tell(progress)
 
     options = {"model": SMALL, "segment_seconds": SEGMENT, **options}
-    plan = plan_for(source, output, UpscaleOptions(**options))
+    plan = make_plan(source, output, UpscaleOptions(**options))
     return run(plan, told, runner_on(there)), seen
 
 
@@ -206,7 +207,12 @@ def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     def elsewhere(film: RaySegmentRunner) -> JobSpec:
         told = honest(film)
         nowhere = Path("/nowhere")
-        plan = replace(told.plan, source=nowhere / "in.mp4", output=nowhere / "out.mp4")
+        plan = replace(
+            told.plan,
+            source=nowhere / "in.mp4",
+            input=told.plan.input.moved(nowhere / "in.mp4"),
+            target=told.plan.target.moved(nowhere / "out.mp4"),
+        )
         return replace(told, plan=plan)
 
     monkeypatch.setattr(RaySegmentRunner, "_describe", elsewhere)
@@ -246,7 +252,7 @@ def working(node: Any) -> bool:
     children = psutil.Process(raylet.process.pid).children(recursive=True)
     for child in children:
         try:
-            if "make_segment" in " ".join(child.cmdline()):
+            if "compute_segment" in " ".join(child.cmdline()):
                 return True
         except psutil.Error:
             continue
@@ -317,13 +323,13 @@ def test_a_task_that_raises_fails_the_film_with_the_words_of_a_local_run(
 def test_a_machine_that_decodes_otherwise_fails_the_film(
     there: Cluster, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = RaySegmentRunner._jobs
+    honest = RaySegmentRunner._tasks
 
     def other(film: RaySegmentRunner, *arguments: Any) -> Iterator[SegmentTask]:
         for job in honest(film, *arguments):
-            yield replace(job, entry=replace(job.entry, tail="0" * 32))
+            yield replace(job, record=replace(job.record, tail="0" * 32))
 
-    monkeypatch.setattr(RaySegmentRunner, "_jobs", other)
+    monkeypatch.setattr(RaySegmentRunner, "_tasks", other)
     with pytest.raises(SharpreelError, match="decodes to other frames there"):
         make(there, source, tmp_path / "out.mp4", model="bicubic")
     assert there.slots.taken == 0
@@ -423,9 +429,10 @@ def test_films_from_python_share_a_cluster(
     two = [shutil.copy(source, tmp_path / name) for name in ("a.mp4", "b.mp4")]
     seen = set()
     made = upscale_videos(
-        two, on_progress=lambda film, progress: seen.add((Path(film).name, progress.event)),
-        model="bicubic", segment_seconds=SEGMENT,
-    )  # fmt: skip
+        two,
+        options=UpscaleOptions(model="bicubic", segment_seconds=SEGMENT),
+        on_progress=lambda source, progress: seen.add((Path(source).name, progress.event)),
+    )
     assert [sha256(one.output) for one in made] == 2 * [sha256(alone("bicubic"))]
     assert {("a.mp4", "segment"), ("b.mp4", "verify")} <= seen
 

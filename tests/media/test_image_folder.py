@@ -14,7 +14,7 @@ from sharpreel.errors import InputError, UsageError
 from sharpreel.media import images
 from sharpreel.media.image_folder import probe_folder
 from sharpreel.pipeline.options import UpscaleOptions
-from sharpreel.pipeline.outputs import make_plan
+from sharpreel.pipeline.plan import make_plan
 from sharpreel.pipeline.stages import Result
 from sharpreel.upscale import upscale_video
 from tests.support.terminal import sharpreel
@@ -153,13 +153,13 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 def test_two_pictures_that_would_get_one_name_are_refused(tmp_path: Path) -> None:
     source = folder_of(tmp_path / "in", list(moving((16, 16), 1)), ["a.png"])
     ffmpeg("-i", source / "a.png", "-pix_fmt", "yuvj420p", source / "a.jpg")
-    with pytest.raises(InputError, match="two pictures would get the same name"):
+    with pytest.raises(InputError, match="two images would get the same name"):
         enlarge(source, tmp_path / "out")
 
 
 def test_a_folder_does_not_become_a_video_file(tmp_path: Path) -> None:
     source = folder_of(tmp_path / "in", list(moving((16, 16), 1)), ["a.png"])
-    with pytest.raises(UsageError, match="a folder of pictures becomes a folder"):
+    with pytest.raises(UsageError, match="a folder of images becomes a folder"):
         enlarge(source, tmp_path / "out.mp4")
 
 
@@ -167,7 +167,7 @@ def test_in_an_existing_folder_only_pictures_of_the_same_name_are_replaced(tmp_p
     source = folder_of(tmp_path / "in", list(moving((16, 16), 1)), ["a.png"])
     out = folder_of(tmp_path / "out", list(moving((16, 16), 2)), ["a.png", "other.png"])
     (out / "sub").mkdir()
-    with pytest.raises(UsageError, match=r"exists\. Give --overwrite"):
+    with pytest.raises(UsageError, match=r"exists\. Give `overwrite`"):
         enlarge(source, out)
     assert read_png(out / "a.png").shape[:2] == (16, 16)
     plan = make_plan(source, out, UpscaleOptions(model="bicubic", overwrite=True))
@@ -262,7 +262,7 @@ def test_the_transparency_of_a_palette_is_kept(tmp_path: Path) -> None:
 def test_a_video_becomes_numbered_pictures(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames=7)
     plan = make_plan(clip, tmp_path / "out", UpscaleOptions(model="bicubic"))
-    assert "frames become numbered PNG pictures; sound and timestamps are not kept" in plan.notes
+    assert "frames become numbered PNG images; sound and timestamps are not kept" in plan.notes
     enlarge(clip, tmp_path / "out")
     assert names_in(tmp_path / "out") == [f"{k:08d}.png" for k in range(7)]
     for k, image in enumerate(moving((64, 48), 7)):

@@ -315,7 +315,7 @@ def test_matroska_is_chosen_when_the_own_container_refuses_a_stream(tmp_path: Pa
     rich = make_rich(tmp_path / "rich.mkv")
     (tmp_path / "in.m4v").write_bytes(rich.read_bytes())  # a Matroska file by another name
     plan = planned(tmp_path / "in.m4v")
-    assert plan.suffix == ".mkv"
+    assert plan.target.suffix == ".mkv"
     assert any(n.startswith("the output is .mkv: .m4v does not take subrip") for n in plan.notes)
     assert not any("cannot be kept" in note for note in plan.notes)
 

@@ -22,9 +22,10 @@ from sharpreel.media.verify import verify
 from sharpreel.models import MODELS
 from sharpreel.models.weights import load_model
 from sharpreel.pipeline.options import UpscaleOptions
+from sharpreel.pipeline.plan import make_plan
 from sharpreel.pipeline.segments import lookback
 from sharpreel.pipeline.stages import Progress
-from sharpreel.upscale import plan_for, upscale_frames, upscale_video
+from sharpreel.upscale import upscale_frames, upscale_video
 from tests.support.videos import count_frames, make_clip, moving
 
 State = dict[str, torch.Tensor]
@@ -304,7 +305,7 @@ def test_a_bundled_network_has_nothing_to_set(clip: Path) -> None:
 def test_a_run_with_other_choices_is_another_run(tmp_path: Path) -> None:
     clip, path = make_clip(tmp_path / "in.mp4", frames=2), str(rbpn(tmp_path))
     plans = [
-        plan_for(clip, None, UpscaleOptions(model=path, choices=choices))
+        make_plan(clip, None, UpscaleOptions(model=path, choices=choices))
         for choices in ({}, {"residual": "true"})
     ]
     one, two = (plan.journal_settings("torch-cpu") for plan in plans)

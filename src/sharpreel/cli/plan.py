@@ -36,10 +36,10 @@ def plan(
     with errors_as_exit_codes(console, debug):
         from sharpreel.pipeline.inputs import find_inputs
 
-        options = chosen.options()
+        chosen.options()  # refuse what cannot be parsed before anything else
         if "-" in (str(source), str(chosen.output)):
             raise UsageError("A pipe cannot be planned: nothing of it is known before it is read.")
-        fetch_model(options.model, chosen.offline, console)
+        fetch_model(chosen.model_name, chosen.offline, console)
         jobs = find_inputs(source, chosen.output, chosen.recursive)
         codes = [_plan_one(job, chosen, console, no_trial, debug) for job in jobs]
         raise typer.Exit(codes[0] if len(codes) == 1 else int(any(codes)))

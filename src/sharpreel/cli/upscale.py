@@ -73,7 +73,7 @@ def upscale(
             raise UsageError("`cpus_per_task` and `gpus_per_task` need `cluster`.")
         if cluster is not None and options.batch > 1:
             raise UsageError("`batch` is for one machine; gpus_per_task=0.25 shares a GPU.")
-        fetch_model(options.model, chosen.offline, console)
+        fetch_model(chosen.model_name, chosen.offline, console)
         jobs = find_inputs(source, chosen.output, chosen.recursive)
         if options.live and not piped:
             raise UsageError("`live` is for pipes: give - as INPUT or as `output`.")

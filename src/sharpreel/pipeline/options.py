@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from sharpreel.engines.choose import validate_choice
@@ -27,7 +28,7 @@ class UpscaleOptions:
         ValueError: A field is of the wrong type.
     """
 
-    model: str = DEFAULT_MODEL
+    model: str | Path = DEFAULT_MODEL
     scale: float | None = None
     height: int | None = None
     size: tuple[int, int] | None = None

@@ -416,11 +416,8 @@ def plan_video_file(request: Request) -> tuple[VideoFileOutput, list[str]]:
 def _plan_video_of_pipe(request: Request) -> VideoFileOutput:
     """A video file of a pipe's frames: there are no other streams."""
     output = request.output
-    if output is None:
-        raise UsageError("Standard input has no name to derive an output's from: give `output`.")
+    assert output is not None  # `make_plan` has seen to that
     suffix = output.suffix.lower()
-    if suffix not in CONTAINERS:
-        raise UsageError(f"{output}: name the output with one of {', '.join(CONTAINERS)}.")
     info, options = request.info, request.options
     validate_output(request.source, output, options)
     return VideoFileOutput(

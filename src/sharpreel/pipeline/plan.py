@@ -242,15 +242,13 @@ def make_plan(
     """
     validate_options(options)
     to_images = source.is_dir() or (output not in (None, PIPE) and means_folder(output))
-    if source.is_dir() and output is not None and output.suffix.lower() in CONTAINERS:
-        raise UsageError(
-            f"{output}: a folder of images becomes a folder; give `output` without suffix."
-        )
+    _validate_names(source, output)
     opened = open_source(source, options.strict, alpha=to_images, stdin=stdin)
     info = opened.info
     model = choose_model(options, *info.shown_size)
     validate_tile(model, options.tile)
-    validate_time_range(info, time_range_of(info, options.start, options.end))
+    if source != PIPE:  # whose length is not known
+        validate_time_range(info, time_range_of(info, options.start, options.end))
     size = target_size(options, info, model.scale)
     validate_size(source, info, size, model.scale)
     name = f"_{model.name}_x{model.scale}"
@@ -258,6 +256,19 @@ def make_plan(
     request = Request(source, output, options, info, size, enlarged, name)
     target, notes = _choose_output(request, to_images, stdout)
     return Plan(source, opened, target, options, model, tuple(notes))
+
+
+def _validate_names(source: Path, output: Path | None) -> None:
+    """Raise UsageError for an output that cannot be made of this kind of input."""
+    suffix = "" if output is None else output.suffix.lower()
+    if source.is_dir() and suffix in CONTAINERS:
+        raise UsageError(
+            f"{output}: a folder of images becomes a folder; give `output` without suffix."
+        )
+    if source == PIPE and output is None:
+        raise UsageError("Standard input has no name to derive an output's from: give `output`.")
+    if source == PIPE and output != PIPE and suffix not in CONTAINERS:
+        raise UsageError(f"{output}: name the output with one of {', '.join(CONTAINERS)}.")
 
 
 def _choose_output(
