@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import make_clip
-from panels import Pixels, side_by_side, telling_window
+from panels import Pixels, side_by_side, telling_window, write_png
 
 import sharpreel
 from sharpreel import metrics, ops, video
@@ -55,8 +55,7 @@ def main() -> None:
     rows = [row(frames, a.model, a.scale, a.side) for frames in films]
     a.output.parent.mkdir(parents=True, exist_ok=True)
     labels = ("input", "bicubic", f"sharpreel ({a.model})", "truth")
-    side_by_side(labels, rows, zoom=3).save(a.output, optimize=True)
-    print(a.output)
+    print(write_png(a.output, side_by_side(labels, rows, zoom=3)))
 
 
 if __name__ == "__main__":

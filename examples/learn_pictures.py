@@ -2,8 +2,8 @@
 
     python examples/learn_pictures.py src/sharpreel/web/static/learn
 
-Everything is computed by the bundled networks from photographs that come with scikit-image and are
-free of rights (see make_clip.py), moved by a synthetic camera. Run it again when weights change.
+Everything is computed by the bundled networks from photographs that are free of rights (see
+make_clip.py), moved by a synthetic camera. Run it again when weights change.
 """
 
 from __future__ import annotations
@@ -218,7 +218,9 @@ def artefacts(folder: Path, frames: int) -> Numbers:
     }
 
 
-def save(picture: Image.Image, path: Path) -> None:
+def save(picture: Image.Image | Pixels, path: Path) -> None:
+    if not isinstance(picture, Image.Image):
+        picture = Image.fromarray(picture)
     picture.save(path, quality=QUALITY, method=6)
     print(f"{path}: {picture.width}x{picture.height}, {path.stat().st_size / 1000:.0f} kB")
 
