@@ -1,6 +1,6 @@
 """Make a small video with sound, upscale it, and show the difference: what `make demo` runs.
 
-    python examples/demo.py [--folder demo] [--seconds 3] [--size 320x180]
+    python examples/demo.py [--folder demo] [--seconds 2.4] [--size 320x180]
 
 Needs the core of sharpreel only: no torch.
 """
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("demo"))
     parser.add_argument("--size", type=make_clip.size, default=(320, 180), metavar="WIDTHxHEIGHT")
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=float, default=2.4)
     a = parser.parse_args()
     width, height = a.size
     a.folder.mkdir(parents=True, exist_ok=True)
