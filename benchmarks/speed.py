@@ -1,13 +1,13 @@
-"""Speed of every bundled network, engine and precision, beside other networks on the same frames.
+"""Speed of every bundled model, engine and precision, and of other networks on the same frames.
 
     python benchmarks/speed.py [--runs 3] [--json FILE] [--plot FILE] [--quick]
                                [--superres NAME:SCALE:FILE]...
 
-Each measurement is a process of its own; all are run in turn, `--runs` times, and medians reported.
-The others are sharpreel's own re-statements with random weights, in torch eager, which is as fast
-as with trained ones; OpenCV's dnn_superres (opencv-contrib) runs where a model file of it is given.
-Times are from integer frame to integer frame; on a GPU they are CUDA's events. Start-up is from the
-first import to the first picture.
+Each measurement is a separate process. All run in turn, `--runs` times; medians are reported. The
+other networks are sharpreel's implementations with random weights in torch eager, which is as fast
+as with trained weights. OpenCV's dnn_superres (opencv-contrib) runs if a model file is given. Times
+are from integer frame to integer frame; on a GPU they come from CUDA events. Start-up is from the
+first import to the first output frame.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class Row:
     ms: float
     fps: float
     gflops: float | None  # of arithmetic a second
-    share: float | None  # of the machine's matrix products of that type
+    share: float | None  # of the machine's matrix-product rate for that type
     rss_mb: float
     startup_seconds: float
 
 
 def frames(size: str) -> Any:
-    """Noise that slides, the same for all; enlarged from a quarter, so that it is not all edges."""
+    """Sliding noise, the same for all networks; enlarged from a quarter, so it is not all edges."""
     import numpy as np
 
     from sharpreel import ops
@@ -66,17 +66,18 @@ def frames(size: str) -> Any:
 
 
 def runner(network: str, engine: str) -> Callable[[Any], Any]:
-    """What makes a picture of a frame."""
+    """A function that upscales one frame."""
     if engine == "dnn_superres":
         return _superres(network)
-    from sharpreel import weights
-    from sharpreel.engine import OpenVinoEngine, TorchEngine
+    from sharpreel.engines.openvino import OpenVinoEngine
+    from sharpreel.engines.pytorch import TorchEngine
+    from sharpreel.models.weights import load_model
 
     if network in PEERS:
         model, module = _peer(network)
         return TorchEngine(model, engine.removeprefix("torch-"), module=module).run
     name, _, scale = network.rpartition(" x")
-    model = weights.load_model(name, int(scale))
+    model = load_model(name, int(scale))
     if engine.startswith("torch"):
         return TorchEngine(model, engine.removeprefix("torch-")).run
     precision = "int8" if engine == "openvino-int8" else "float32"
@@ -84,14 +85,14 @@ def runner(network: str, engine: str) -> Callable[[Any], Any]:
 
 
 def _peer(network: str) -> tuple[Any, Any]:
-    from sharpreel import weights
     from sharpreel.models import MODELS
+    from sharpreel.models.weights import Model, whole
 
     name, arguments = PEERS[network]
     module: Any = MODELS[name].build(arguments)
     card = {"model": name, "arguments": arguments}
-    scale = weights.whole(module.scale)
-    return weights.Model(name, MODELS[name], scale, card, None, None, ""), module.eval()
+    scale = whole(module.scale)
+    return Model(name, MODELS[name], scale, card, None, None, ""), module.eval()
 
 
 def _superres(network: str) -> Callable[[Any], Any]:
@@ -106,8 +107,8 @@ def _superres(network: str) -> Callable[[Any], Any]:
 
 
 def measure_one(network: str, engine: str, size: str) -> dict[str, float]:
-    """In a process of its own: start-up, median of a frame's time, peak memory."""
-    from sharpreel import memory
+    """In a separate process: start-up, median time per frame, peak memory."""
+    from sharpreel.system.resources import peak_memory_mb
 
     began = time.perf_counter()
     run = runner(network, engine)
@@ -119,7 +120,7 @@ def measure_one(network: str, engine: str, size: str) -> dict[str, float]:
     deadline = time.perf_counter() + SECONDS
     while time.perf_counter() < deadline and len(times) < MOST:
         times.append(timed(run, clip[len(times) % len(clip)]))
-    rss = memory.peak_memory_mb() or 0
+    rss = peak_memory_mb() or 0
     return {"ms": statistics.median(times), "startup_seconds": startup, "rss_mb": rss}
 
 
@@ -146,15 +147,13 @@ def gflop_of(network: str, size: str) -> float | None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from sharpreel import weights
+    from sharpreel.models.weights import load_model
 
     if ":" in network:
         return None
     name, _, scale = network.rpartition(" x")
-    if network in PEERS:
-        module = _peer(network)[1]
-    else:
-        module = weights.load_model(name, int(scale)).module()
+    in_peers = network in PEERS
+    module: Any = _peer(network)[1] if in_peers else load_model(name, int(scale)).module()
     width, height = map(int, size.split("x"))
     past, future = getattr(module, "past", 0), getattr(module, "future", 0)
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
@@ -220,14 +219,14 @@ def _best_seconds(call: Callable[[], Any]) -> float:
 
 
 def combinations(superres: list[str], cuda: bool) -> list[tuple[str, str]]:
-    """Every network with every engine it has here."""
-    from sharpreel import weights
+    """Every network with every engine that is available here."""
     from sharpreel.models import MODELS
+    from sharpreel.models.weights import available_scales, load_model
 
     found = []
-    ours = [(name, scale) for name in MODELS for scale in weights.available_scales(name)]
+    ours = [(name, scale) for name in MODELS for scale in available_scales(name)]
     for name, scale in ours:
-        without = set() if weights.load_model(name, scale).int8 else {"openvino-int8"}
+        without = set() if load_model(name, scale).int8 else {"openvino-int8"}
         found += [(f"{name} x{scale}", engine) for engine in ENGINES if engine not in without]
     found += [(peer, engine) for peer in PEERS for engine in ENGINES[2:]]
     found = [pair for pair in found if cuda or pair[1] != "torch-cuda"]
@@ -281,7 +280,7 @@ def _with_share(row: Row, top: dict[str, float]) -> Row:
 
 
 def plot(rows: list[Row], path: Path) -> None:
-    """Frames a second of every row, a panel for each input size."""
+    """Frames per second of every row, one panel per input size."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -313,8 +312,7 @@ def main() -> None:
     if a.one:
         print(json.dumps(measure_one(*a.one)))
         return
-    from sharpreel.engine import cuda_available
-    from sharpreel.video import usable_cpus
+    from sharpreel.system.resources import cuda_available, usable_cpus
 
     pairs = combinations(a.superres, cuda_available())
     if a.quick:

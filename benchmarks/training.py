@@ -2,9 +2,9 @@
 
     python benchmarks/training.py [FOLDER] [--steps N]
 
-FOLDER holds videos to learn from; without it, clips of moving texture are made. Each recipe runs
-with its own batches, so the numbers are those of a real training: lr clips a second, and the share
-of the time in which the network had no batch. A table goes to stdout.
+FOLDER holds training videos; without it, clips of moving texture are generated. Each recipe runs
+with its own batches, so the numbers are those of a real training run: LR clips per second, and the
+share of time spent waiting for data. Prints a table.
 """
 
 from __future__ import annotations
@@ -19,8 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from sharpreel import data, degrade, recipes, train
-from sharpreel.video import VIDEO_SUFFIXES, usable_cpus
+from sharpreel.data import degrade
+from sharpreel.data.store import Clip, Frames, load_clips
+from sharpreel.media.probe import VIDEO_SUFFIXES
+from sharpreel.system.resources import usable_cpus
+from sharpreel.training import recipes
+from sharpreel.training.trainer import Trainer
 
 RECIPES: dict[str, dict[str, Any]] = {
     "reel-fast": {},
@@ -29,7 +33,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def texture(seed: int) -> data.Frames:
+def texture(seed: int) -> Frames:
     """(12, 270, 480, 3): a smooth random texture that slides."""
     rng = np.random.default_rng(seed)
     noise = rng.integers(0, 256, (40, 70, 3), np.uint8)
@@ -39,8 +43,8 @@ def texture(seed: int) -> data.Frames:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", help="videos to learn from")
-    parser.add_argument("--steps", type=int, default=20, help="of each recipe")
+    parser.add_argument("folder", type=Path, nargs="?", help="training videos")
+    parser.add_argument("--steps", type=int, default=20, help="steps per recipe")
     options = parser.parse_args()
     torch.set_num_threads(usable_cpus())
     print("| recipe | lr clips a second | seconds a step | share of time without data |")
@@ -49,16 +53,14 @@ def main() -> None:
         config = recipes.configure(name, settings)
         config = replace(config, save_every=options.steps, steps=config.steps)
         if options.folder is None:
-            clips = [
-                data.Clip(str(k), *degrade.degrade(texture(k), config.scale)) for k in range(8)
-            ]
+            clips = [Clip(str(k), *degrade.degrade(texture(k), config.scale)) for k in range(8)]
         else:
             paths = sorted(
                 p for p in options.folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES
             )
-            clips = data.load_clips(paths[:16], config.scale)
+            clips = load_clips(paths[:16], config.scale)
         with tempfile.TemporaryDirectory() as folder:
-            training = train.Training(config, clips, [], Path(folder))
+            training = Trainer(config, clips, [], Path(folder))
             batches = training.batches()
             training.learn(next(batches))  # the first makes room and picks kernels
             began, waited, seen = time.perf_counter(), 0.0, 0

@@ -1,13 +1,12 @@
-"""What a site holds: live clients at a time, their rate and latency, and uploads at a time.
+"""Capacity of a site: concurrent live clients, their rate and latency, and concurrent uploads.
 
     python benchmarks/web.py [--seconds 8] [--clients 1,2,4,8] [--uploads 1,4] [--json FILE]
 
-The site is `sharpreel serve` in processes of its own on this machine, over loopback. A live client
-is a camera of 30 frames a second that keeps to the page's rule: at most two frames on their way,
-and the newest next. Latency runs from a frame's being taken (before it is packed as JPEG) to its
-picture's being unpacked. Clients run in the same processors as the server, and take some of them;
-the load of the machine by others is stated, as is the processor time of the server for a frame,
-which does not depend on it.
+The site is `sharpreel serve` in separate processes on this machine, over loopback. A live client is
+a camera with 30 frames per second that follows the page's rule: at most two frames in flight, and
+the newest next. Latency is measured from capture (before JPEG encoding) to the decoded result.
+Clients share the CPUs with the server. The report states the machine's other load, and the server's
+CPU time per frame, which does not depend on that load.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ PIECE = 8 << 20
 
 @dataclass(frozen=True)
 class Live:
-    """Some clients at a time; `fps` and latencies are of the worst of them."""
+    """Concurrent clients; `fps` and latencies are those of the slowest one."""
 
     size: str
     clients: int
@@ -65,7 +64,7 @@ class Live:
 
 @dataclass(frozen=True)
 class Uploads:
-    """Some uploads at a time."""
+    """Concurrent uploads."""
 
     uploads: int
     megabytes: float
@@ -78,7 +77,7 @@ def site(folder: Path) -> Iterator[tuple[int, psutil.Process]]:
     words = [
         sys.executable,
         "-m",
-        "sharpreel.cli",
+        "sharpreel",
         "serve",
         "--port",
         "0",
@@ -122,7 +121,7 @@ def socket_to(port: int) -> Iterator[http.client.HTTPConnection]:
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    """Of a process and those it started."""
+    """CPU seconds of a process and its children."""
     family = [process, *process.children(recursive=True)]
     return float(sum(sum(one.cpu_times()[:2]) for one in family))
 
@@ -142,7 +141,7 @@ def film(width: int, height: int) -> list[Pixels]:
 def camera(
     port: int, frames: list[Pixels], seconds: float, together: threading.Barrier
 ) -> tuple[list[float], int]:
-    """(latencies in seconds, frames left out) of one client."""
+    """(latencies in seconds, dropped frames) of one client."""
     latencies: list[float] = []
     left_out, number = 0, 1
     flying: set[int] = set()
@@ -171,7 +170,7 @@ def camera(
             cv2.imdecode(np.frombuffer(answer[20:], np.uint8), cv2.IMREAD_COLOR)
             answered, taken = struct.unpack_from(">Id", answer)
             latencies.append(time.monotonic() - taken)
-            gone = {n for n in flying if n < answered}  # which gave way to this one on the server
+            gone = {n for n in flying if n < answered}  # replaced by this one on the server
             left_out += len(gone)
             flying -= gone | {answered}
     return latencies, left_out
@@ -240,12 +239,12 @@ def measure_uploads(port: int, uploads: int, megabytes: int) -> Uploads:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     numbers = lambda text: [int(n) for n in text.split(",")]  # noqa: E731
-    parser.add_argument("--seconds", type=float, default=8, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=8, help="length of each measurement")
     parser.add_argument("--clients", type=numbers, default=[1, 2, 4, 8])
     parser.add_argument("--uploads", type=numbers, default=[1, 4])
-    parser.add_argument("--megabytes", type=int, default=128, help="of each upload")
-    parser.add_argument("--json", type=Path, help="write everything here")
-    parser.add_argument("--quick", action="store_true", help="one second of little, as a trial")
+    parser.add_argument("--megabytes", type=int, default=128, help="size of each upload")
+    parser.add_argument("--json", type=Path, help="write all results to this file")
+    parser.add_argument("--quick", action="store_true", help="a one-second smoke test")
     a = parser.parse_args()
     if a.quick:
         a.seconds, a.clients, a.uploads, a.megabytes = 1.0, [1], [2], 9

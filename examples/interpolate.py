@@ -2,9 +2,9 @@
 
     python examples/interpolate.py FIRST SECOND SHARE OUT
 
-So a network trained for texture is brought back towards the one it began with, as ESRGAN does
-(Wang et al., ECCV Workshops 2018, "network interpolation"). The bundled reel-gan is 0.7 of what its
-recipe makes and 0.3 of reel: the whole of it drifts on a scene that stands still for minutes.
+This moves a network trained for texture back towards its initial weights, as ESRGAN does (Wang et
+al., ECCV Workshops 2018, "network interpolation"). The bundled reel-gan is 0.7 of its recipe's
+result and 0.3 of reel: the unmixed network drifts on a scene that is static for minutes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 
 import safetensors.torch
 
-from sharpreel import weights
+from sharpreel.models import weights
+from sharpreel.models.weights import read_card
 
 
 def main() -> None:
@@ -22,7 +23,7 @@ def main() -> None:
     share = float(sys.argv[3])
     a, b = (safetensors.torch.load_file(path) for path in (first, second))
     mixed = {name: (1 - share) * a[name] + share * b[name] for name in b}
-    card = weights.read_card(second)
+    card = read_card(second)
     card["mixed"] = f"{share:g} of this training and {1 - share:g} of what it began with"
     weights.save_weights(out, mixed, card)
     print(f"{out}: {card['mixed']}")

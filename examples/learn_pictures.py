@@ -1,9 +1,9 @@
-"""Make the pictures of the site's learn page, and the numbers in their captions.
+"""Make the images of the site's learn page, and the numbers in their captions.
 
     python examples/learn_pictures.py src/sharpreel/web/static/learn
 
-Everything is computed by the bundled networks from photographs that are free of rights (see
-make_clip.py), moved by a synthetic camera. Run it again when weights change.
+The bundled models compute everything from photographs that are free of rights (see make_clip.py),
+under a synthetic camera. Run it again when the weights change.
 """
 
 from __future__ import annotations
@@ -20,19 +20,22 @@ from panels import Pixels, side_by_side, telling_window
 from PIL import Image, ImageDraw, ImageFont
 
 import sharpreel
-from sharpreel import degrade, metrics, ops
-from sharpreel.engine import Engine, choose_engine
-from sharpreel.flow import estimate_flow
+from sharpreel import ops
+from sharpreel.data.degrade.compression import compress
+from sharpreel.engines.base import Engine
+from sharpreel.engines.choose import choose_engine
+from sharpreel.evaluation.metrics.fidelity import psnr_y
+from sharpreel.models.flow import estimate_flow
 from sharpreel.models.layers import flow_warp
 
 Numbers = dict[str, float]
-WIDTH, HEIGHT = 384, 216  # of the truth
+WIDTH, HEIGHT = 384, 216  # of the ground truth
 QUALITY = 84  # of the WebP files
 LINE, INK, GRID = (47, 126, 216), (36, 36, 36), (222, 226, 231)
 
 
 def clip(photograph: str, scale: int, frames: int) -> tuple[list[Pixels], list[Pixels]]:
-    """(hr, lr): a photograph under a moving camera, and the same made smaller by bicubic."""
+    """(hr, lr): a photograph under a moving camera, and its version downscaled with bicubic."""
     hr = list(make_clip.scene(photograph, WIDTH, HEIGHT, frames))
     return hr, [ops.resize(frame, HEIGHT // scale, WIDTH // scale) for frame in hr]
 
@@ -43,7 +46,7 @@ def enlarged(lr: list[Pixels], model: str, scale: int) -> list[Pixels]:
 
 @functools.cache
 def engine(model: str, scale: int) -> Engine:
-    """One for all clips: to compile a network takes longer than to run it on a few frames."""
+    """One engine for all clips: compiling takes longer than running on a few frames."""
     return choose_engine(sharpreel.load_model(model, scale))
 
 
@@ -52,7 +55,7 @@ def nearest(lr: Pixels, scale: int) -> Pixels:
 
 
 def memory(folder: Path, frames: int) -> Numbers:
-    """One frame alone against the same frame after those before it, and how the gain grows."""
+    """One frame alone, the same frame after earlier ones, and how the gain grows."""
     numbers: Numbers = {}
     rows = []
     curves = []
@@ -61,17 +64,16 @@ def memory(folder: Path, frames: int) -> Numbers:
         with_memory = enlarged(lr, "reel", 2)
         alone = [enlarged([frame], "reel", 2)[0] for frame in lr]
         curve = [
-            metrics.psnr_y(a, t) - metrics.psnr_y(b, t)
-            for a, b, t in zip(with_memory, alone, hr, strict=True)
+            psnr_y(a, t) - psnr_y(b, t) for a, b, t in zip(with_memory, alone, hr, strict=True)
         ]
         curves.append(curve)
         window = telling_window(alone[-1], with_memory[-1], 72, 108)
         versions = (nearest(lr[-1], 2), alone[-1], with_memory[-1], hr[-1])
         rows.append([pixels[window] for pixels in versions])
         for name, pixels in (("alone", alone[-1]), ("memory", with_memory[-1])):
-            numbers[f"{photograph}_{name}"] = metrics.psnr_y(pixels, hr[-1])
+            numbers[f"{photograph}_{name}"] = psnr_y(pixels, hr[-1])
         bicubic = ops.resize(lr[-1], HEIGHT, WIDTH)
-        numbers[f"{photograph}_bicubic"] = metrics.psnr_y(bicubic, hr[-1])
+        numbers[f"{photograph}_bicubic"] = psnr_y(bicubic, hr[-1])
     labels = ("input", "this frame alone", f"after {frames - 1} frames", "truth")
     save(side_by_side(labels, rows, zoom=2), folder / "memory.webp")
     gain = np.mean(curves, axis=0)
@@ -106,7 +108,7 @@ def chart(gain: np.ndarray) -> Image.Image:
 
 
 def motion(folder: Path, frames: int) -> Numbers:
-    """Two frames, what lies between them, and their difference before and after it is undone."""
+    """Two frames, the motion between them, and their difference before and after warping."""
     hr = list(make_clip.scene("astronaut", 432, 244, frames))
     a, b = hr[frames // 2], hr[frames // 4]
     flow = estimate_flow(as_tensor(a), as_tensor(b))
@@ -125,7 +127,7 @@ def as_tensor(frame: Pixels) -> torch.Tensor:
 
 
 def amplified(a: Pixels, b: np.ndarray, times: int = 3) -> Pixels:
-    """The difference around grey."""
+    """The difference, centred on grey."""
     return np.asarray(np.clip(128 + times * (a.astype(float) - b), 0, 255), np.uint8)
 
 
@@ -140,13 +142,13 @@ def colours(flow: np.ndarray) -> Pixels:
 
 
 def back_projection(folder: Path, frames: int) -> Numbers:
-    """Enlarge, shrink again, compare with the input, correct; and how close networks come."""
+    """Upscale, downscale again, compare with the input, correct; and how close networks come."""
     hr, lr = clip("chelsea", 2, frames)
     truth, small = hr[-1], lr[-1]
     sr = ops.resize(small, HEIGHT, WIDTH)
     first, numbers = sr, {"steps": 8.0}
     numbers["miss_bicubic"] = miss(first, small)
-    numbers["psnr_bicubic"] = metrics.psnr_y(first, truth)
+    numbers["psnr_bicubic"] = psnr_y(first, truth)
     estimate = first.astype(float)
     for _ in range(8):
         low = ops.resize(np.clip(np.round(estimate), 0, 255).astype(np.uint8), *small.shape[:2])
@@ -158,8 +160,8 @@ def back_projection(folder: Path, frames: int) -> Numbers:
         miss(corrected, small),
         miss(network, small),
     )
-    numbers["psnr_corrected"] = metrics.psnr_y(corrected, truth)
-    numbers["psnr_network"] = metrics.psnr_y(network, truth)
+    numbers["psnr_corrected"] = psnr_y(corrected, truth)
+    numbers["psnr_network"] = psnr_y(network, truth)
     window = telling_window(first, network, 72, 108)
     versions = (first, corrected, network, truth)
     labels = ("bicubic", "back-projected", "reel", "truth")
@@ -173,12 +175,12 @@ def back_projection(folder: Path, frames: int) -> Numbers:
 
 
 def miss(sr: Pixels, lr: Pixels) -> float:
-    """How far the picture, made small again, is from the input: mean levels."""
+    """Mean difference, in levels, between the downscaled result and the input."""
     return float(np.abs(ops.resize(sr, *lr.shape[:2]).astype(float) - lr).mean())
 
 
 def invented(folder: Path, frames: int) -> Numbers:
-    """Text and a face that are smaller than pixels allow: they stay unread and unknown."""
+    """Text and a face that are too small for the pixels: they stay unreadable and unknown."""
     page = Image.new("RGB", (432, 288), (250, 248, 242))
     draw = ImageDraw.Draw(page)
     words = "Meet me at Pier 47, 8.35 pm"
@@ -187,14 +189,14 @@ def invented(folder: Path, frames: int) -> Numbers:
     texts = [np.roll(np.asarray(page), k, axis=1) for k in range(frames)]
     faces = [frame[20:164, 130:346] for frame in make_clip.scene("astronaut", 480, 270, frames)]
     rows = []
-    for film, scale in ((texts, 4), (faces, 4)):
-        height, width = (side - side % 4 for side in film[0].shape[:2])
-        hr = [np.ascontiguousarray(f[:height, :width]) for f in film]
+    for video, scale in ((texts, 4), (faces, 4)):
+        height, width = (side - side % 4 for side in video[0].shape[:2])
+        hr = [np.ascontiguousarray(f[:height, :width]) for f in video]
         lr = [ops.resize(f, height // scale, width // scale) for f in hr]
         sr = enlarged(lr, "reel", scale)[-1]
         bicubic = ops.resize(lr[-1], height, width)
         rows.append([x[:144, :216] for x in (nearest(lr[-1], scale), bicubic, sr, hr[-1])])
-        if film is texts:
+        if video is texts:
             rows.append([x[144:288, :216] for x in (nearest(lr[-1], scale), bicubic, sr, hr[-1])])
     labels = ("input, 4 times smaller", "bicubic", "reel", "truth")
     save(side_by_side(labels, rows, zoom=1), folder / "cannot.webp")
@@ -202,9 +204,9 @@ def invented(folder: Path, frames: int) -> Numbers:
 
 
 def artefacts(folder: Path, frames: int) -> Numbers:
-    """Strong compression: sharpening it, not sharpening it."""
+    """Strong compression, with a model that sharpens it and one that does not."""
     hr, lr = clip("coffee", 2, frames)
-    coded = list(degrade.compress(np.stack(lr), "h264", crf=32))
+    coded = list(compress(np.stack(lr), "h264", crf=32))
     fast, live = (enlarged(coded, model, 2)[-1] for model in ("reel-fast", "reel-live"))
     bicubic = ops.resize(coded[-1], HEIGHT, WIDTH)
     window = telling_window(fast, live, 72, 108)
@@ -212,9 +214,9 @@ def artefacts(folder: Path, frames: int) -> Numbers:
     labels = ("H.264 at CRF 32", "reel-fast", "reel-live", "truth")
     save(side_by_side(labels, [[x[window] for x in versions]], zoom=2), folder / "artefacts.webp")
     return {
-        "coded_bicubic": metrics.psnr_y(bicubic, hr[-1]),
-        "coded_fast": metrics.psnr_y(fast, hr[-1]),
-        "coded_live": metrics.psnr_y(live, hr[-1]),
+        "coded_bicubic": psnr_y(bicubic, hr[-1]),
+        "coded_fast": psnr_y(fast, hr[-1]),
+        "coded_live": psnr_y(live, hr[-1]),
     }
 
 

@@ -38,7 +38,7 @@ class Camera:
     width: float
 
     def towards(self, other: Camera, share: float) -> Camera:
-        """The camera on its way to another, with a soft start and stop; `share` in [0, 1]."""
+        """A camera between this one and another, eased in and out; `share` in [0, 1]."""
         s = share * share * (3 - 2 * share)
         return Camera(
             self.x + s * (other.x - self.x),
@@ -119,7 +119,7 @@ def chords(seconds: float) -> npt.NDArray[np.float32]:
         since = (time - 0.4 * k).clip(0)  # the envelope is 0 until the note is struck
         tone = sum(np.sin(2 * np.pi * n * notes[k % 10] * since) / n**2 for n in (1, 2, 3))
         envelope = np.exp(-2.2 * since) * (1 - np.exp(-80 * since))
-        right = 0.5 + 0.35 * np.sin(1.7 * k)  # each note has its own position
+        right = 0.5 + 0.35 * np.sin(1.7 * k)  # each note has its own position in the stereo field
         sound += 0.16 * np.outer([1 - right, right], tone * envelope)
     sound += 0.08 * np.sin(2 * np.pi * 110 * time)
     fade = np.clip(np.minimum(time, seconds - time) / 0.15, 0, 1)

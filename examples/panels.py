@@ -82,7 +82,7 @@ def side_by_side(labels: Sequence[str], rows: Sequence[Sequence[Pixels]], zoom: 
 
 
 def telling_window(a: Pixels, b: Pixels, height: int, width: int) -> tuple[slice, slice]:
-    """Where two images (H, W, 3) differ most: the window with the largest mean difference."""
+    """The window in which two images (H, W, 3) differ most: largest mean difference."""
     height, width = min(height, a.shape[0]), min(width, a.shape[1])
     difference = np.abs(a.astype(np.float64) - b).mean(axis=2)
     # Integral image: sums over every window at once.

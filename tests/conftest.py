@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from media import REPO, make_clip
+from tests.support.videos import REPO, make_clip
 
 
 @pytest.fixture(scope="session")

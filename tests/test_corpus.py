@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from media import CORPUS, count_frames
-from sharpreel import mux, video
 from sharpreel.errors import InputError
-from sharpreel.plan import Options, make_plan
+from sharpreel.media.frame import TimeRange
+from sharpreel.media.probe import probe
+from sharpreel.media.verify import verify
+from sharpreel.pipeline.options import UpscaleOptions
+from sharpreel.pipeline.plan import make_plan
 from sharpreel.upscale import run, upscale_video
-from sharpreel.verify import verify
+from tests.support.videos import CORPUS, count_frames
 
 REFUSED = {
     "eac3.mkv": "no video stream, only audio",
@@ -55,14 +57,14 @@ def test_a_real_file_is_upscaled_with_everything_kept(tmp_path: Path, name: str)
     source = tmp_path / name
     source.symlink_to(CORPUS / name)
     options: dict[str, Any] = {"model": "bicubic"}
-    if video.probe(source).codec not in ("vp8", "vp9", "av1"):
+    if probe(source).codec not in ("vp8", "vp9", "av1"):
         options["preset"] = "ultrafast"
     end = UNTIL.get(name)
-    plan = make_plan(source, None, Options(end=end, **options))
+    plan = make_plan(source, None, UpscaleOptions(end=end, **options))
     result = run(plan)
-    window = mux.Window(None, end)
-    info = video.probe(source)
-    after = video.probe(result.output)
+    window = TimeRange(None, end)
+    info = probe(source)
+    after = probe(result.output)
     assert (after.width, after.height) == (2 * info.width, 2 * info.height)
     assert after.rotation == info.rotation
     assert count_frames(result.output) == result.frames

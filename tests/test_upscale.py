@@ -23,14 +23,20 @@ import pytest
 import skimage.data
 
 import sharpreel as api
-from media import Pixels, make_clip, moving, write_frames
-from sharpreel import engine, video
-from sharpreel.engine import OpenVinoEngine
+from sharpreel.engines import choose
+from sharpreel.engines.openvino import OpenVinoEngine
 from sharpreel.errors import DiskFullError, InputError, ResumableError, write_error
+from sharpreel.media import encoders, writer
+from sharpreel.media import reader as video_reader
+from sharpreel.media.encoders import EncodeSettings
+from sharpreel.media.frame import Frame, VideoInfo
+from sharpreel.media.reader import read_frames
 from sharpreel.models import MODELS
-from sharpreel.upscale import Progress, ahead, upscale_frames, upscale_video
-from sharpreel.weights import load_model
-from terminal import (
+from sharpreel.models.weights import load_model
+from sharpreel.pipeline.stages import Progress
+from sharpreel.system.prefetch import prefetch
+from sharpreel.upscale import upscale_frames, upscale_video
+from tests.support.terminal import (
     events,
     is_root,
     peak_memory_mib,
@@ -39,6 +45,7 @@ from terminal import (
     suicidal_run,
     wait_for,
 )
+from tests.support.videos import Pixels, make_clip, moving, write_frames
 
 SMALL = "reel-fast"  # as any causal network, and in the least time
 FRAMES, SEGMENT = 48, 0.24  # a segment of 6 frames, shorter than the warm-up of that network
@@ -364,15 +371,15 @@ def test_segments_behind_a_gap_are_not_made_again(
     path.write_text("".join(json.dumps(e) + "\n" for e in reversed(entries)))
     (work_folder(output) / lost["name"]).unlink()
     made: list[Path] = []
-    honest = video.VideoEncoder
+    honest = writer.SegmentWriter
 
     class Counted(honest):  # type: ignore[misc, valid-type]
-        def __init__(self, path: Path, settings: video.EncodeSettings) -> None:
+        def __init__(self, path: Path, settings: EncodeSettings) -> None:
             made.append(path)
             super().__init__(path, settings)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(video, "VideoEncoder", Counted)
+        patch.setattr(writer, "SegmentWriter", Counted)
         result, _ = go_on(sources["mp4"], output, model=model)
     assert result.resumed_frames == sum(len(e["pts"]) for e in entries)
     assert result.frames == FRAMES
@@ -385,11 +392,11 @@ def test_segments_behind_a_gap_are_not_made_again(
 def test_a_run_that_goes_on_with_fewer_processors_keeps_its_bytes(
     sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(video, "usable_cpus", lambda: 3)
+    monkeypatch.setattr(encoders, "usable_cpus", lambda: 3)
     whole, output = tmp_path / "whole.mp4", tmp_path / "out.mp4"
     go_on(sources["mp4"], whole)
     stop_at(sources["mp4"], output, "segment", times=3)
-    monkeypatch.setattr(video, "usable_cpus", lambda: 1)
+    monkeypatch.setattr(encoders, "usable_cpus", lambda: 1)
     result, seen = go_on(sources["mp4"], output)
     assert result.resumed_frames > 0
     assert seen[0].note == ""
@@ -406,16 +413,16 @@ def test_where_seeking_leads_elsewhere_the_input_is_read_from_its_start(
 ) -> None:
     output = tmp_path / f"out{sources[source].suffix}"
     stop_at(sources[source], output, "segment", times=3, model=SMALL)
-    honest, starts = video.VideoReader, []
+    honest, starts = video_reader.VideoReader, []
 
-    def misled(info: video.VideoInfo, start_pts: int | None = None, *more: Any) -> Any:
+    def misled(info: VideoInfo, start_pts: int | None = None, *more: Any) -> Any:
         starts.append(start_pts)
         if start_pts is None:
             return honest(info, None, *more)
         last = max(p for e in journalled(output) for p in e["pts"])
         return honest(info, last + 1, *more)
 
-    monkeypatch.setattr(video, "VideoReader", misled)
+    monkeypatch.setattr(video_reader, "VideoReader", misled)
     result, seen = go_on(sources[source], output, model=SMALL)
     assert starts[0] is not None
     assert starts[1:] == [None]
@@ -583,9 +590,9 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_space(
 def test_no_space_for_a_packet_is_a_full_disk(
     call: int, sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest, count = video.VideoEncoder.write, 0
+    honest, count = writer.SegmentWriter.write, 0
 
-    def full(encoder: video.VideoEncoder, frame: video.Frame) -> None:
+    def full(encoder: writer.SegmentWriter, frame: Frame) -> None:
         nonlocal count
         count += 1
         if count == call:
@@ -594,7 +601,7 @@ def test_no_space_for_a_packet_is_a_full_disk(
 
     output = tmp_path / "out.mp4"
     with monkeypatch.context() as patched:
-        patched.setattr(video.VideoEncoder, "write", full)
+        patched.setattr(writer.SegmentWriter, "write", full)
         with pytest.raises(DiskFullError, match="give the same command again"):
             go_on(sources["mp4"], output)
     assert not output.exists()
@@ -611,12 +618,12 @@ def psnr(a: Pixels, b: Pixels) -> float:
 
 def real_clips() -> dict[str, list[Pixels]]:
     """28 frames each of three real clips where they are at hand, else a pan over a photograph."""
-    from media import REPO
+    from tests.support.videos import REPO
 
     size = (96, 128)
     clips: dict[str, list[Pixels]] = {}
     for path in sorted((REPO.parent / "shared" / "data" / "val").glob("*.mp4"))[:4]:
-        whole = video.read_frames(path)
+        whole = read_frames(path)
         y, x = (whole.shape[1] - size[0]) // 2, (whole.shape[2] - size[1]) // 2
         clips[path.stem] = list(whole[:, y : y + size[0], x : x + size[1]])
     photo: Pixels = skimage.data.astronaut()
@@ -712,7 +719,7 @@ def test_a_video_holds_exactly_the_pictures_that_frames_give(scale: int, tmp_pat
     source = make_clip(tmp_path / "in.mp4", frames=12)
     output = tmp_path / "out.mkv"
     upscale_video(source, output, scale=scale, codec="ffv1", pix_fmt="bgr0")  # lossless RGB
-    expected = np.stack(list(upscale_frames(list(video.read_frames(source)), scale=scale)))
+    expected = np.stack(list(upscale_frames(list(read_frames(source)), scale=scale)))
     with av.open(str(output)) as file:
         made = np.stack([f.to_ndarray(format="rgb24") for f in file.decode(video=0)])
     np.testing.assert_array_equal(made, expected)
@@ -732,7 +739,7 @@ def test_short_and_small_videos_are_upscaled(
     )
     result = upscale_video(source, tmp_path / "out.mkv")
     assert result.frames == count
-    assert video.read_frames(result.output).shape == (count, 2 * size[1], 2 * size[0], 3)
+    assert read_frames(result.output).shape == (count, 2 * size[1], 2 * size[0], 3)
 
 
 def test_a_run_tells_what_it_made(clip: Path, tmp_path: Path) -> None:
@@ -761,7 +768,7 @@ def test_items_come_in_order_from_the_other_thread() -> None:
             where.add(threading.get_ident())
             yield number
 
-    assert list(ahead(items())) == list(range(200))
+    assert list(prefetch(items())) == list(range(200))
     assert threading.get_ident() not in where
     assert len(where) == 1
 
@@ -774,8 +781,8 @@ def test_an_error_of_the_other_thread_is_raised_here_after_what_came_before() ->
 
     got: list[int] = []
     with pytest.raises(InputError, match="broken"):
-        got.extend(ahead(items()))
-    taken = ahead(items())
+        got.extend(prefetch(items()))
+    taken = prefetch(items())
     assert [next(taken), next(taken)] == [1, 2]
     with pytest.raises(InputError):
         next(taken)
@@ -798,7 +805,7 @@ def test_no_more_than_a_few_items_are_made_before_they_are_wanted() -> None:
             made += 1
             yield number
 
-    with closing(ahead(items(), size=3)) as taken:
+    with closing(prefetch(items(), size=3)) as taken:
         for _ in range(10):
             next(taken)
         # Ten taken, three waiting, one in the producer's hand.
@@ -827,7 +834,7 @@ def test_closing_stops_the_other_thread_and_what_it_reads() -> None:
         finally:
             closed.set()
 
-    taken = ahead(items())
+    taken = prefetch(items())
     next(taken)
     taken.close()
     assert closed.is_set()
@@ -836,7 +843,7 @@ def test_closing_stops_the_other_thread_and_what_it_reads() -> None:
 
 def test_nothing_is_read_before_the_first_item_is_wanted() -> None:
     read: list[int] = []
-    taken = ahead(read.append(n) or n for n in range(3))  # type: ignore[func-returns-value]
+    taken = prefetch(read.append(n) or n for n in range(3))  # type: ignore[func-returns-value]
     assert read == []
     assert list(taken) == [0, 1, 2]
 
@@ -858,7 +865,7 @@ def test_a_network_that_fails_ends_the_run_with_its_error(
         def run(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
             raise RuntimeError("the network broke")
 
-    monkeypatch.setattr(engine, "choose_engine", lambda *a: Breaks())
+    monkeypatch.setattr(choose, "choose_engine", lambda *a: Breaks())
     with pytest.raises(RuntimeError, match="the network broke"):
         upscale_video(clip, tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()

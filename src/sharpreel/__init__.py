@@ -12,45 +12,46 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from sharpreel._version import __version__
+
 # torch gets a large tensor's memory from the system anew each time; in pages of 2 MB that halves
 # the time of a network on large frames (Linux). It looks at this once, at its first tensor.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-__version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from sharpreel.cluster import upscale_videos as upscale_videos
+    from sharpreel.cluster.runner import upscale_videos as upscale_videos
     from sharpreel.errors import SharpreelError as SharpreelError
-    from sharpreel.live import LivePicture as LivePicture
-    from sharpreel.live import upscale_live as upscale_live
-    from sharpreel.plan import Options as Options
-    from sharpreel.upscale import Progress as Progress
-    from sharpreel.upscale import Result as Result
+    from sharpreel.models.weights import Model as Model
+    from sharpreel.models.weights import load_model as load_model
+    from sharpreel.pipeline.live import LiveFrame as LiveFrame
+    from sharpreel.pipeline.live import upscale_live as upscale_live
+    from sharpreel.pipeline.options import UpscaleOptions as UpscaleOptions
+    from sharpreel.pipeline.stages import Progress as Progress
+    from sharpreel.pipeline.stages import Result as Result
     from sharpreel.upscale import upscale_frames as upscale_frames
     from sharpreel.upscale import upscale_video as upscale_video
-    from sharpreel.weights import Model as Model
-    from sharpreel.weights import load_model as load_model
 
 _HOMES = {
+    "LiveFrame": "pipeline.live",
+    "Model": "models.weights",
+    "Progress": "pipeline.stages",
+    "Result": "pipeline.stages",
     "SharpreelError": "errors",
-    "LivePicture": "live",
-    "upscale_live": "live",
-    "Options": "plan",
-    "Progress": "upscale",
-    "Result": "upscale",
+    "UpscaleOptions": "pipeline.options",
+    "load_model": "models.weights",
     "upscale_frames": "upscale",
+    "upscale_live": "pipeline.live",
     "upscale_video": "upscale",
-    "upscale_videos": "cluster",
-    "Model": "weights",
-    "load_model": "weights",
+    "upscale_videos": "cluster.runner",
 }
 __all__ = [
-    "LivePicture",
+    "LiveFrame",
     "Model",
-    "Options",
     "Progress",
     "Result",
     "SharpreelError",
+    "UpscaleOptions",
     "__version__",
     "load_model",
     "upscale_frames",

@@ -1,6 +1,6 @@
 """`python -m sharpreel`, and `torchrun ... -m sharpreel train ...`."""
 
-from sharpreel.cli import main
+from sharpreel.cli.main import main
 
 if __name__ == "__main__":
     main()

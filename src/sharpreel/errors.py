@@ -107,3 +107,19 @@ def write_error(path: Path, cause: OSError) -> SharpreelError:
             "it goes on where it stopped."
         )
     return UsageError(f"{path}: cannot be written ({cause.strerror or cause}).")
+
+
+class NothingToDoError(Exception):
+    """The input is as large as asked already, or its output exists and --skip-existing is given."""
+
+
+class TrainingError(SharpreelError):
+    """A training that cannot go on: its loss is no number any more."""
+
+
+class RemoteError(SharpreelError):
+    """The site refused something; `code` is its word for why."""
+
+    def __init__(self, message: str, status: int, code: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
-Frame = npt.NDArray[Any]  # uint8 or uint16, (H, W, C), full range of its type
+Pixels = npt.NDArray[Any]  # uint8 or uint16, (H, W, C), full range of its type
 
 
 def cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -68,7 +68,7 @@ def _resize_rows(image: Array, size_out: int) -> Array:
     return out
 
 
-def resize(frame: Frame, height: int, width: int) -> Frame:
+def resize(frame: Pixels, height: int, width: int) -> Pixels:
     """The frame at another size by MATLAB-exact bicubic, antialiased when it shrinks.
 
     Both axes are computed in float32 and rounded once, at the end.
@@ -126,7 +126,7 @@ def padded_side(side: int, multiple_of: int) -> int:
     return -(-max(side, 2) // multiple_of) * multiple_of
 
 
-def pad_to_multiple(frame: Frame, multiple_of: int) -> Frame:
+def pad_to_multiple(frame: Pixels, multiple_of: int) -> Pixels:
     """The frame grown at its bottom and right, by repeating the edge, to a multiple in both axes.
 
     Args:
@@ -141,7 +141,7 @@ def pad_to_multiple(frame: Frame, multiple_of: int) -> Frame:
     return np.pad(frame, ((0, bottom), (0, right), (0, 0)), mode="edge")
 
 
-def luma(frame: Frame) -> npt.NDArray[np.float64]:
+def luma(frame: Pixels) -> npt.NDArray[np.float64]:
     """Y of BT.601 studio range (16 to 235), not rounded, as MATLAB's rgb2ycbcr and BasicSR have it.
 
     Args:

@@ -17,14 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpreel.models.layers import (
-    ConvResidualBlocks,
-    basicsr_names,
-    flow_warp,
-    pad_clip,
-)
+from sharpreel.models.checkpoints import count, fits
+from sharpreel.models.layers import ConvResidualBlocks, basicsr_names, flow_warp, pad_clip
 from sharpreel.models.spynet import SPyNet
-from sharpreel.models.tensor_names import count, fits
 
 TAIL = 64  # channels behind the last up-convolution, whatever the width of the body
 SMALLEST = 64  # pixels, of the frames that the flow network sees

@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sharpreel.models.checkpoints import count, fits
 from sharpreel.models.layers import (
     ConvResidualBlocks,
     basicsr_names,
@@ -34,7 +35,6 @@ from sharpreel.models.layers import (
     pad_clip,
 )
 from sharpreel.models.spynet import SPyNet
-from sharpreel.models.tensor_names import count, fits
 
 BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
 OFFSET_GROUPS = 16

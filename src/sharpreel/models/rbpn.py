@@ -35,9 +35,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpreel.flow import Method, estimate_flow
+from sharpreel.models.checkpoints import fits
+from sharpreel.models.flow import Method, estimate_flow
 from sharpreel.models.layers import enlarge, window_times
-from sharpreel.models.tensor_names import fits
 
 
 class ConvBlock(nn.Module):

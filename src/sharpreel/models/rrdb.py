@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpreel.models.tensor_names import bare, count, fits
+from sharpreel.models.checkpoints import bare, count, fits
 
 FOLDS = {4: 1, 2: 2, 1: 4}  # scale -> pixels folded into channels, per axis
 

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sharpreel.models.checkpoints import fits
 from sharpreel.models.layers import basicsr_names, flow_warp
-from sharpreel.models.tensor_names import fits
 
 LEVELS = 6
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet

@@ -38,7 +38,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpreel.models.tensor_names import bare, count, fits
+from sharpreel.models.checkpoints import bare, count, fits
 
 
 def conv(into: int, out: int, kernel: int = 3, stride: int = 1, bias: bool = True) -> nn.Conv2d:

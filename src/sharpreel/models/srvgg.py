@@ -20,7 +20,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpreel.models.tensor_names import bare, count, fits
+from sharpreel.models.checkpoints import bare, count, fits
 
 
 class SRVGG(nn.Module):

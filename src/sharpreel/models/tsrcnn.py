@@ -29,8 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sharpreel.models.checkpoints import bare, fits
 from sharpreel.models.layers import window_times
-from sharpreel.models.tensor_names import bare, fits
 
 Size = Literal["small", "large"]
 

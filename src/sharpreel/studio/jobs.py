@@ -33,8 +33,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sharpreel import journal
 from sharpreel.errors import UsageError, write_error
+from sharpreel.system.files import atomic_write
 
 State = Literal["running", "finished", "stopped", "failed"]
 ENDED = ("trained", "tuned", "evaluated", "done", "skipped")  # events after which all is well
@@ -112,14 +112,14 @@ class Job:
                 with fresh.open("wb") as told, (own / "output.log").open("wb") as log:
                     fresh.replace(self.events_path)
                     # Until its number is known nobody can stop it, but neither can one that was.
-                    journal.write_atomically(own / "job.json", json.dumps(facts))
+                    atomic_write(own / "job.json", json.dumps(facts))
                     process = subprocess.Popen(
                         [sys.executable, "-m", program, *words],
                         stdin=subprocess.DEVNULL, stdout=told, stderr=log,
                         start_new_session=True, pass_fds=[lock.fileno()],
                         env={**os.environ, **QUIET, **facts["environment"]},
                     )  # fmt: skip
-                journal.write_atomically(own / "job.json", json.dumps(facts | {"pid": process.pid}))
+                atomic_write(own / "job.json", json.dumps(facts | {"pid": process.pid}))
         except OSError as e:
             raise write_error(own, e) from e
         # Whoever begins a process has to see it off; the thread ends with it.

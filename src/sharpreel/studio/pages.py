@@ -11,7 +11,7 @@ from sharpreel.studio import runs_page, test_page, train_page, tune_page
 
 PAGES: dict[str, Callable[[], None]] = {
     "Train": train_page.show,
-    "Tune": tune_page.show,
+    "Tune": lambda: tune_page.show(lambda: st.switch_page(page("Train"))),
     "Test": test_page.show,
     "Runs": runs_page.show,
 }

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from sharpreel.voice import clock
+from sharpreel.system.text import format_duration
 
 Row = Mapping[str, Any]
 ROWS = ("training batches", "validation batches", "epochs")
@@ -199,7 +199,7 @@ def _left(count: int, pace: float | None) -> str:
 
 def left(seconds: float | None) -> str:
     """What is left, to stand behind a count; nothing where nobody knows."""
-    return "" if seconds is None else f", {clock(seconds)} left"
+    return "" if seconds is None else f", {format_duration(seconds)} left"
 
 
 def seconds_a_step(batches: Sequence[Row]) -> float | None:

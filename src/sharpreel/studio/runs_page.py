@@ -14,11 +14,11 @@ from typing import Any
 
 import streamlit as st
 
-from sharpreel import tracking
 from sharpreel.errors import MissingExtra
-from sharpreel.studio import charts, jobs, parts
+from sharpreel.studio import charts, jobs, widgets
 from sharpreel.studio.jobs import Job
 from sharpreel.studio.progress import Point
+from sharpreel.training import trackers
 
 MOST_RUNS = 1000  # that are asked for, the newest first
 SHOWN = ("model", "scale", "degradation", "loss", "optimizer", "learning_rate", "steps", "patch")
@@ -52,24 +52,24 @@ class Run:
 
 def store_uri() -> str:
     """Where the studio's runs are tracked."""
-    return tracking.default_uri(jobs.home() / jobs.RUNS / "run")
+    return trackers.default_uri(jobs.home() / jobs.RUNS / "run")
 
 
 def prepare_store() -> None:
     """Begin our experiment, so that its artifacts lie beside the runs, whoever logs first."""
-    if os.environ.get("MLFLOW_TRACKING_URI") or not tracking.mlflow_there():
+    if os.environ.get("MLFLOW_TRACKING_URI") or not trackers.mlflow_there():
         return
-    with tracking.quietly():
+    with trackers.quietly():
         from mlflow import MlflowClient
 
         runs = jobs.home() / jobs.RUNS
         runs.mkdir(parents=True, exist_ok=True)
-        tracking.experiment_of(MlflowClient(store_uri()), runs)
+        trackers.experiment_of(MlflowClient(store_uri()), runs)
 
 
 def show() -> None:
     st.title("Runs")
-    with parts.errors_shown():
+    with widgets.errors_shown():
         _mlflow_page()
         runs = read_runs()
         if not runs:
@@ -91,7 +91,7 @@ def read_runs() -> list[Run]:
     Raises:
         MissingExtra: MLflow is not installed.
     """
-    if not tracking.mlflow_there():
+    if not trackers.mlflow_there():
         raise MissingExtra("The list of runs (MLflow)", "studio")
     uri = store_uri()
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
@@ -99,7 +99,7 @@ def read_runs() -> list[Run]:
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    experiment = client.get_experiment_by_name(trackers.EXPERIMENT)
     if experiment is None:
         return []
     found = client.search_runs(
@@ -219,7 +219,7 @@ def _mlflow_page() -> None:
             job.start(words, {"port": port}, program="mlflow")
             st.rerun()
         return
-    parts.live(job, lambda: _link(job), running)
+    widgets.live(job, lambda: _link(job), running)
 
 
 def _link(job: Job) -> None:

@@ -9,14 +9,18 @@ from typing import Any
 
 import streamlit as st
 
-from sharpreel import inputs, ops, report, video
-from sharpreel.degrade import DEGRADATIONS
+from sharpreel import ops
+from sharpreel.data.degrade import DEGRADATIONS
 from sharpreel.errors import InputError, UsageError
-from sharpreel.metrics import PROTOCOLS
+from sharpreel.evaluation import pairs, report
+from sharpreel.evaluation.protocols import PROTOCOLS
+from sharpreel.media import reader as video_reader
+from sharpreel.media.probe import probe
+from sharpreel.media.side_data import upright
 from sharpreel.models import DEFAULT_MODEL, MODELS
-from sharpreel.models.published import PUBLISHED
-from sharpreel.ops import Frame
-from sharpreel.studio import charts, jobs, parts
+from sharpreel.models.pretrained import PUBLISHED
+from sharpreel.ops import Pixels
+from sharpreel.studio import charts, jobs, widgets
 from sharpreel.studio.jobs import Job
 from sharpreel.studio.progress import COLUMNS, Point, left, thinned
 
@@ -29,9 +33,9 @@ FILES = ("report.html", "scores.csv", "frames.csv", "scores.json")
 
 def show() -> None:
     st.title("Test")
-    with parts.errors_shown():
+    with widgets.errors_shown():
         found = jobs.all_jobs(jobs.home() / jobs.TESTS)
-        job = parts.pick("test", found, "A new test")
+        job = widgets.pick("test", found, "A new test")
         if job is None:
             _form()
         elif job.facts()["about"].get("mode") == "inference":
@@ -48,10 +52,10 @@ def _form() -> None:
     names = {name: name for name, spec in MODELS.items() if spec.bundled and name != "bicubic"}
     names = {DEFAULT_MODEL: DEFAULT_MODEL} | names
     names |= {f"{name} (downloaded once)": name for name in PUBLISHED}
-    model = parts.choose_model("test-model", "Network", names)
+    model = widgets.choose_model("test-model", "Network", names)
     factors: list[int | None] = [None]
     if model in names:  # in the package
-        from sharpreel.weights import available_scales
+        from sharpreel.models.weights import available_scales
 
         factors = list(available_scales(model))
     one, two = st.columns(2)
@@ -64,7 +68,7 @@ def _form() -> None:
 
 
 def _test_form(words: list[str], model: str | None) -> None:
-    videos = parts.choose_videos("test-hr", "Video in high resolution", single=True)
+    videos = widgets.choose_videos("test-hr", "Video in high resolution", single=True)
     one, two, three = st.columns(3)
     names = list(DEGRADATIONS)
     degradation = one.selectbox("Made small by", names, key="test-degradation",
@@ -85,7 +89,7 @@ def _test_form(words: list[str], model: str | None) -> None:
             words += ["--max-frames", str(most)] if most else []
             words += [] if temporal else ["--no-temporal"]
             job.start(words, {"mode": "test"})
-        parts.show_next("test", job)
+        widgets.show_next("test", job)
 
 
 def _degradation(name: str) -> str:
@@ -93,7 +97,7 @@ def _degradation(name: str) -> str:
 
 
 def _inference_form(words: list[str], model: str | None) -> None:
-    videos = parts.choose_videos("test-lr", "Video in low resolution", single=True)
+    videos = widgets.choose_videos("test-lr", "Video in low resolution", single=True)
     container = st.selectbox("Container of the result", CONTAINERS, key="test-container",
                              help="Browsers play mp4 and webm.")  # fmt: skip
     name = _name("large", model)
@@ -102,12 +106,12 @@ def _inference_form(words: list[str], model: str | None) -> None:
             source = videos.place(job.uploads)
             assert source is not None
             assert model is not None
-            info = video.probe(source)  # says in one line what is no video
+            info = probe(source)  # says in one line what is no video
             output = job.folder / f"{source.stem}_{Path(model).stem}.{container}"
             words = ["upscale", str(source), *words, "--output", str(output)]
             about = {"mode": "inference", "source": str(info.path), "output": str(output)}
             job.start(words, about)
-        parts.show_next("test", job)
+        widgets.show_next("test", job)
 
 
 def _new(name: str, model: str | None) -> AbstractContextManager[Job]:
@@ -117,7 +121,7 @@ def _new(name: str, model: str | None) -> AbstractContextManager[Job]:
         UsageError: There is no model.
     """
     if model is None:
-        raise UsageError(parts.NO_MODEL)
+        raise UsageError(widgets.NO_MODEL)
     return jobs.new_job(jobs.home() / jobs.TESTS, name)
 
 
@@ -132,15 +136,15 @@ def _name(what: str, model: str | None) -> str:
 
 
 def _watch_test(job: Job) -> None:
-    outcome = parts.control(job, "test", again="Start again")
+    outcome = widgets.control(job, "test", again="Start again")
     if outcome.state == "finished":
         _report(job.folder / "report")
     else:
-        parts.live(job, lambda: _live_scores(job), outcome.state == "running")
+        widgets.live(job, lambda: _live_scores(job), outcome.state == "running")
 
 
 def _live_scores(job: Job) -> None:
-    events = parts.follower(job, job.events_path).read()
+    events = widgets.follower(job, job.events_path).read()
     done = next((e for e in reversed(events) if e["event"] == "progress"), None)
     frames = [e for e in events if e["event"] == "frame"]
     if done is not None:
@@ -180,17 +184,17 @@ def _report(folder: Path) -> None:
     st.markdown(tables.split("\n\n")[0])
     for column, name in zip(st.columns(len(FILES)), FILES, strict=True):
         with column:
-            parts.hand_over(folder / name, f"Download {name}", f"test-{name}")
-    parts.framed(page, 1400)
+            widgets.hand_over(folder / name, f"Download {name}", f"test-{name}")
+    widgets.framed(page, 1400)
 
 
 # Inference mode ------------------------------------------------------------------------------
 
 
 def _watch_inference(job: Job) -> None:
-    outcome = parts.control(job, "test")
+    outcome = widgets.control(job, "test")
     if outcome.state != "finished":
-        parts.live(job, lambda: _live_upscale(job), outcome.state == "running")
+        widgets.live(job, lambda: _live_upscale(job), outcome.state == "running")
         return
     facts = job.facts()["about"]
     source, result = Path(facts["source"]), Path(facts["output"])
@@ -202,15 +206,15 @@ def _watch_inference(job: Job) -> None:
         st.caption(f"Note: {note}")
     if done.get("lost"):
         st.warning(f"{done['lost']} frames of the video did not decode and are missing.")
-    small = result.stat().st_size <= parts.HANDED_OVER_MB * 1e6
+    small = result.stat().st_size <= widgets.HANDED_OVER_MB * 1e6
     if small and result.suffix.lower() in PLAYED:
-        parts.film(result, parts.fitted(*video.probe(result).shown_size)[0])
-    parts.hand_over(result, "Download the result", "test-result")
+        widgets.film(result, widgets.fitted(*probe(result).shown_size)[0])
+    widgets.hand_over(result, "Download the result", "test-result")
     _before_and_after(source, result)
 
 
 def _live_upscale(job: Job) -> None:
-    events = parts.follower(job, job.events_path).read()
+    events = widgets.follower(job, job.events_path).read()
     last = next((e for e in reversed(events) if e["event"] == "progress"), None)
     if last is None:
         st.caption("Not begun yet.")
@@ -228,36 +232,36 @@ def _bar(event: Mapping[str, Any], before: str, pace: str = "") -> None:
 
 def _before_and_after(source: Path, result: Path) -> None:
     """Bicubic and the result of one frame, and a line to move between them."""
-    info = video.probe(source)
+    info = probe(source)
     seconds = float(info.duration_seconds or 0)
     at = st.slider("Frame at, seconds", 0.0, max(seconds, 0.1), seconds / 2, key="test-at")
     pair = frames_at(source, result, at)
     page = report.slider(pair, f"{source.name} at {at:.2f} s")
     height, width = pair["bicubic"].shape[:2]
-    parts.framed(page, height + 140, max(width, LEAST) + MARGINS)
+    widgets.framed(page, height + 140, max(width, LEAST) + MARGINS)
 
 
-def frames_at(source: Path, result: Path, seconds: float) -> dict[str, Frame]:
+def frames_at(source: Path, result: Path, seconds: float) -> dict[str, Pixels]:
     """The frame shown at this time, in 8 bits: enlarged by bicubic, and as the network made it."""
     found = []
     for path in (source, result):
-        info = video.probe(path)
+        info = probe(path)
         start = info.start_pts + round(seconds / info.time_base)
         step = round(1 / (info.rate * info.time_base))
-        frames = iter(video.VideoReader(info, start - step // 2))
+        frames = iter(video_reader.VideoReader(info, start - step // 2))
         frame = next(frames, None)
         if frame is None:  # behind the last one
-            frame = next(iter(video.VideoReader(info)))
+            frame = next(iter(video_reader.VideoReader(info)))
         found.append(frame.pixels)
     lr, sr = found
-    bicubic = ops.resize(inputs.in_bytes(lr), *sr.shape[:2])
-    pair = {"bicubic": bicubic, "result": inputs.in_bytes(sr)}
-    return {n: _middle(video.upright(frame, info.display_matrix)) for n, frame in pair.items()}
+    bicubic = ops.resize(pairs.in_bytes(lr), *sr.shape[:2])
+    pair = {"bicubic": bicubic, "result": pairs.in_bytes(sr)}
+    return {n: _middle(upright(frame, info.display_matrix)) for n, frame in pair.items()}
 
 
-def _middle(frame: Frame) -> Frame:
+def _middle(frame: Pixels) -> Pixels:
     """As much of its middle, pixel for pixel, as the player shows the whole at."""
     height, width = frame.shape[:2]
-    wide, high = parts.fitted(width, height)
+    wide, high = widgets.fitted(width, height)
     top, left = (height - high) // 2, (width - wide) // 2
     return frame[top : top + high, left : left + wide]

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from sharpreel import images, weights
 from sharpreel.errors import InputError, UsageError
+from sharpreel.media import images
 from sharpreel.models import MODELS
-from sharpreel.studio import charts, jobs, parts, progress
+from sharpreel.models.weights import BUNDLED, load_model
+from sharpreel.studio import charts, jobs, progress, widgets
 from sharpreel.studio.jobs import Job
-from sharpreel.studio.parts import Videos
+from sharpreel.studio.widgets import Videos
 
 if TYPE_CHECKING:
-    from sharpreel.train import TrainConfig
+    from sharpreel.training.config import TrainConfig
 
 HEIGHTS = (0, 180, 240, 360, 480, 540, 720, 1080, 1440, 2160)  # 0: as the clips are
 OPTIMIZERS = ("adam", "adamw", "adagrad", "sgd")
@@ -26,7 +27,7 @@ SCHEDULES = ("constant", "step", "cosine", "onecycle")
 
 def show() -> None:
     st.title("Train")
-    parts.form_or_job("train", jobs.RUNS, "A new training", _form, _watch)
+    widgets.form_or_job("train", jobs.RUNS, "A new training", _form, _watch)
 
 
 # A new one -----------------------------------------------------------------------------------
@@ -53,23 +54,24 @@ class Wish:
         Raises:
             SharpreelError: It cannot be had; one line says why.
         """
-        from sharpreel import data, recipes, train
+        from sharpreel.data.clips import find_clips, split
+        from sharpreel.data.store import is_store, open_store
+        from sharpreel.training import recipes
+        from sharpreel.training.setup import validate_device
 
         if self.start_from is None:
-            raise UsageError(parts.NO_MODEL)
+            raise UsageError(widgets.NO_MODEL)
         config = recipes.configure(self.recipe, self.settings, self.scale)
-        train.check_device(self.device)
+        validate_device(self.device)
         if self.start_from:
-            weights.load_model(self.start_from)
+            load_model(self.start_from)
         source = self.videos.place(job.uploads / "videos")
         val = self.val.place(job.uploads / "val")
         assert source is not None
-        store = data.is_store(source)
-        names = (
-            data.open_store(source).names if store else [c.name for c in data.find_clips(source)]
-        )
+        store = is_store(source)
+        names = open_store(source).names if store else [c.name for c in find_clips(source)]
         if val is None:
-            data.split(names, config.seed)
+            split(names, config.seed)
         if store and self.height:
             raise UsageError(f"{source} is a store, whose clips have their size already.")
         words = ["train", self.recipe, "--data", str(source), "--json", "--device", self.device]
@@ -86,7 +88,7 @@ class Wish:
 
 def recipe_names() -> dict[str, str]:
     """What can be trained: recipes, and the best of each search, by what they are called."""
-    from sharpreel.recipes import RECIPES
+    from sharpreel.training.recipes import RECIPES
 
     found = {name: name for name in RECIPES}
     for job in jobs.all_jobs(jobs.home() / jobs.SEARCHES):
@@ -97,14 +99,14 @@ def recipe_names() -> dict[str, str]:
 
 
 def _form() -> None:
-    from sharpreel import recipes
+    from sharpreel.training import recipes
 
     start_from, card = _beginning()
     chosen, recipe = _recipe(card)
     given = card.get("arguments", {})
-    videos = parts.choose_videos("train", "Videos to learn from")
+    videos = widgets.choose_videos("train", "Videos to learn from")
     with st.expander("Videos to score on (else a tenth of those above)"):
-        val = parts.choose_videos("train-val", "Videos", optional=True)
+        val = widgets.choose_videos("train-val", "Videos", optional=True)
     scale, height = _size(recipe, recipes.configure(recipe), given.get("scale"))
     plain = recipes.configure(recipe, None, scale).arguments
     settings = {
@@ -126,7 +128,7 @@ def _form() -> None:
         )
         with jobs.new_job(runs, name) as job:
             job.start([*wish.words(job), "--out", str(job.folder)])
-        parts.show_next("train", job)
+        widgets.show_next("train", job)
 
 
 def _beginning() -> tuple[str | None, dict[str, Any]]:
@@ -134,18 +136,18 @@ def _beginning() -> tuple[str | None, dict[str, Any]]:
     ways = ["A fresh network", "A checkpoint (up-training)"]
     if st.radio("Begin with", ways, horizontal=True, key="train-begin") == ways[0]:
         return "", {}
-    files = sorted(weights.BUNDLED.glob("*.safetensors"))
+    files = sorted(BUNDLED.glob("*.safetensors"))
     bundled = {f"{path.stem} (in the package)": str(path) for path in files}
-    start_from = parts.choose_model("train-from", "Checkpoint", bundled)
+    start_from = widgets.choose_model("train-from", "Checkpoint", bundled)
     if start_from is not None:
-        with parts.errors_shown():
+        with widgets.errors_shown():
             return start_from, _card(start_from)
     return None, {}
 
 
 def _recipe(card: dict[str, Any]) -> tuple[str, str]:
     """What the recipe is called here, and its name or file; at first the checkpoint's own."""
-    from sharpreel.recipes import RECIPES, configure
+    from sharpreel.training.recipes import RECIPES, configure
 
     names = recipe_names()
     if (coming := st.session_state.pop("train-recipe-next", None)) in names:
@@ -159,21 +161,21 @@ def _recipe(card: dict[str, Any]) -> tuple[str, str]:
 
 def _card(path: str) -> dict[str, Any]:
     """A checkpoint's card; of a foreign one what its tensors tell."""
-    model = weights.load_model(path)
+    model = load_model(path)
     family = next((name for name, spec in MODELS.items() if spec is model.spec), model.name)
     return {"model": family, **model.card}
 
 
 def _recipe_for(family: str | None) -> str | None:
     """The first recipe that trains such a network."""
-    from sharpreel.recipes import RECIPES
+    from sharpreel.training.recipes import RECIPES
 
     return next((name for name, make in RECIPES.items() if make().model == family), None)
 
 
 def _size(recipe: str, config: TrainConfig, given: float | None) -> tuple[int | None, int]:
     """The factor, where the recipe leaves a choice, and the height of the clips; 0: theirs."""
-    from sharpreel import recipes
+    from sharpreel.training import recipes
 
     left, right = st.columns(2)
     height = left.selectbox(
@@ -209,7 +211,7 @@ def _settings(config: TrainConfig, key: str) -> tuple[dict[str, str], int | None
         if str(value).strip() != str(before):
             found[name] = str(value).strip()
 
-    from sharpreel.losses import LOSSES
+    from sharpreel.training.losses.pixel import LOSSES
 
     one, two, three, four = st.columns(4)
     rate = f"{config.learning_rate:g}"
@@ -255,7 +257,7 @@ def _settings(config: TrainConfig, key: str) -> tuple[dict[str, str], int | None
         differs("save_every", min(config.save_every, every), config.save_every)
     text = st.text_area("Other settings, NAME=VALUE on a line each", key=f"more {key}",
                         placeholder="weight_decay=0.01\ngan.features=discriminator")  # fmt: skip
-    return found | parts.settings_of_lines(text), epochs
+    return found | widgets.settings_of_lines(text), epochs
 
 
 def _context(
@@ -292,12 +294,12 @@ def _context(
 
 
 def _watch(job: Job) -> None:
-    outcome = parts.control(
+    outcome = widgets.control(
         job, "train", ("--resume",) if (job.folder / "last.pt").is_file() else ()
     )
     if outcome.state == "finished":
         _result(job)
-    parts.live(job, lambda: _live(job), outcome.state == "running")
+    widgets.live(job, lambda: _live(job), outcome.state == "running")
 
 
 def _result(job: Job) -> None:
@@ -306,12 +308,12 @@ def _result(job: Job) -> None:
         return
     path = Path(event["path"])
     st.caption(f"`{path}` runs with `sharpreel upscale -m`, and on the page Test.")
-    parts.hand_over(path, "Download the model", "train-model")
+    widgets.hand_over(path, "Download the model", "train-model")
 
 
 def _live(job: Job) -> None:
-    rows = parts.follower(job, job.folder / "batches.jsonl").read()
-    events = parts.follower(job, job.events_path)
+    rows = widgets.follower(job, job.folder / "batches.jsonl").read()
+    events = widgets.follower(job, job.events_path)
     loaded = progress.loading(events.read(), events.seen)
     steps, epoch = _lengths(job.folder)
     for share in progress.bars(rows, steps, epoch, loaded):

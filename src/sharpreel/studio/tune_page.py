@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import tomllib
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
 
 from sharpreel.errors import InputError, MissingExtra
-from sharpreel.studio import jobs, parts, progress, runs_page, train_page
+from sharpreel.studio import jobs, progress, runs_page, train_page, widgets
 from sharpreel.studio.jobs import Job
 
 SPACE = """\
@@ -25,15 +26,18 @@ TITLES = {
 }
 
 
-def show() -> None:
+def show(open_train: Callable[[], None]) -> None:
+    """The page; `open_train` switches to the train page."""
     st.title("Tune")
-    parts.form_or_job("tune", jobs.SEARCHES, "A new search", _form, _watch)
+    widgets.form_or_job(
+        "tune", jobs.SEARCHES, "A new search", _form, lambda job: _watch(job, open_train)
+    )
 
 
 def _form() -> None:
     names = {n: path for n, path in train_page.recipe_names().items() if not path.endswith(".json")}
     recipe = names[st.selectbox("Recipe", list(names), key="tune-recipe")]
-    videos = parts.choose_videos("tune", "Videos to learn from and to score on")
+    videos = widgets.choose_videos("tune", "Videos to learn from and to score on")
     space = st.text_area("What is searched, as TOML", SPACE, height=120, key="tune-space")
     settings = st.text_area(
         "Settings of all trials, NAME=VALUE on a line each", "steps=500", key="tune-settings"
@@ -44,7 +48,7 @@ def _form() -> None:
     folder = jobs.home() / jobs.SEARCHES
     name = right.text_input("Name", jobs.free_name(folder, recipe), key=f"tune-name {recipe}")
     if st.button("Start search", type="primary", key="tune-start"):
-        fixed = parts.settings_of_lines(settings)
+        fixed = widgets.settings_of_lines(settings)
         _check(recipe, space, fixed, device)
         with jobs.new_job(folder, name) as job:
             source = videos.place(job.uploads / "videos")
@@ -56,36 +60,36 @@ def _form() -> None:
                 words += ["--set", f"{key}={value}"]
             about = {"recipe": recipe, "trials": trials}
             job.start(words, about, {"MLFLOW_TRACKING_URI": runs_page.store_uri()})
-        parts.show_next("tune", job)
+        widgets.show_next("tune", job)
 
 
 def _check(recipe: str, space: str, settings: dict[str, str], device: str) -> None:
     """Raise what is wrong, before anything is decoded."""
-    from sharpreel import recipes, train, tune
+    from sharpreel.training import recipes
+    from sharpreel.training.setup import validate_device
+    from sharpreel.training.tune.space import Space
 
-    train.check_device(device)
+    validate_device(device)
     recipes.configure(recipe, settings)
     try:
         content = tomllib.loads(space)
     except tomllib.TOMLDecodeError as e:
         raise InputError(f"What is searched is not TOML: {e}.") from e
-    tune.Space.of(content, "What is searched").check(recipe, settings)
+    Space.of(content, "What is searched").check(recipe, settings)
     runs_page.prepare_store()
 
 
-def _watch(job: Job) -> None:
-    outcome = parts.control(job, "tune")
+def _watch(job: Job, open_train: Callable[[], None]) -> None:
+    outcome = widgets.control(job, "tune")
     best = _best(job)
     if best is not None:
         text, above = _gain(best["value"])
         (st.success if above else st.info)(f"Best: trial {best['trial']}, {text}")
         if st.button("Take the best as a recipe", key="tune-take"):
-            from sharpreel.studio import pages
-
             st.session_state["train-recipe-next"] = f"best of {job.name}"
             st.session_state["train-next"] = ""
-            st.switch_page(pages.page("Train"))
-    parts.live(job, lambda: _live(job), outcome.state == "running")
+            open_train()
+    widgets.live(job, lambda: _live(job), outcome.state == "running")
 
 
 def _gain(value: float) -> tuple[str, bool]:
@@ -106,7 +110,7 @@ def _best(job: Job) -> dict[str, Any] | None:
 
 def _live(job: Job) -> None:
     trials = int(job.facts()["about"].get("trials", 1))
-    follower = parts.follower(job, job.events_path)
+    follower = widgets.follower(job, job.events_path)
     events = follower.read()
     told = [e for e in events if e["event"] == "trial"]
     finished = told[-1]["finished"] if told else 0
@@ -156,7 +160,8 @@ def _drawn(job: Job) -> dict[str, Any]:
         import optuna
     except ImportError as e:
         raise MissingExtra("Tuning", "train") from e
-    from sharpreel import tune
+    from sharpreel.training.tune.plots import figures
+    from sharpreel.training.tune.study import open_study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return tune.figures(tune.open_study(job.folder, job.facts()["about"]["recipe"]))
+    return figures(open_study(job.folder, job.facts()["about"]["recipe"]))

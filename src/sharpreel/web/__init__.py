@@ -32,9 +32,9 @@ def create_app(settings: Settings) -> Flask:
         raise MissingExtra("The web site", "web") from e
     from werkzeug.middleware.proxy_fix import ProxyFix
 
-    from sharpreel.web import api, health, live, pages, problems, security
-    from sharpreel.web.openapi import MARK
-    from sharpreel.web.site import open_site
+    from sharpreel.web.context import open_site
+    from sharpreel.web.http import api, errors, health, live, pages, security
+    from sharpreel.web.http.openapi import MARK
 
     settings.prepare()
     app = Flask(__name__)
@@ -42,7 +42,7 @@ def create_app(settings: Settings) -> Flask:
     open_site(app, settings)
     if hops := settings.proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops, hops)  # type: ignore[method-assign]
-    problems.explain(app)
+    errors.explain(app)
     security.protect(app)
     for blueprint in (api.blueprint, health.blueprint, pages.blueprint):
         app.register_blueprint(blueprint)

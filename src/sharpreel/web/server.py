@@ -30,12 +30,14 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sharpreel.web import child, create_app, log, security
-from sharpreel.web.gates import Gate, client_of
-from sharpreel.web.serve import listen
+from sharpreel.web import create_app, logs
+from sharpreel.web.context import KEY
+from sharpreel.web.http import security
+from sharpreel.web.http.rate_limits import ConcurrencyLimit, client_of
+from sharpreel.web.jobs.worker import read_settings
+from sharpreel.web.sandbox import process
 from sharpreel.web.settings import Settings
-from sharpreel.web.site import KEY
-from sharpreel.web.worker import read_settings
+from sharpreel.web.supervisor import listen
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -92,7 +94,7 @@ def run_gunicorn(settings: Settings, descriptor: int) -> None:
             most = (
                 self.cfg.worker_connections if settings.proxies else limits.connections_per_client
             )
-            self.connections = Gate(most)
+            self.connections = ConcurrencyLimit(most)
             self.arriving: dict[Any, float] = {}  # connection -> when all must be here
 
         def enqueue_req(self, conn: Any) -> None:
@@ -220,7 +222,7 @@ def run_gunicorn(settings: Settings, descriptor: int) -> None:
 def _end_with_site(worker: Any) -> None:
     """Tell Gunicorn to end when the site does; from here, since who forks shall have no threads."""
     arbiter = os.getppid()
-    child.when_input_ends(lambda: os.kill(arbiter, signal.SIGTERM))
+    process.when_input_ends(lambda: os.kill(arbiter, signal.SIGTERM))
 
 
 def _close_once(connection: Any, then: Callable[[], None]) -> None:
@@ -249,14 +251,14 @@ def run_werkzeug(settings: Settings, listener: socket.socket) -> None:
         threading.Thread(target=server.shutdown, daemon=True).start()
 
     signal.signal(signal.SIGTERM, stop)
-    child.die_with_parent()
+    process.die_with_parent()
     server.serve_forever()
     app.extensions[KEY].close()
 
 
 def main() -> int:
     settings = read_settings()
-    log.set_up("server")
+    logs.set_up("server")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     listener = socket.socket(fileno=int(sys.argv[1])) if sys.argv[1:] else listen(settings)
     with suppress(OSError, AttributeError):

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sharpreel.errors import UsageError, did_you_mean
-from sharpreel.journal import write_atomically
-from sharpreel.memory import bytes_of
-from sharpreel.voice import settings_of
+from sharpreel.system.files import atomic_write
+from sharpreel.system.text import parse_bytes, parse_settings
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 GIB = 1 << 30
@@ -95,14 +94,14 @@ def limits_of(words: list[str] | None) -> Limits:
     """
     kinds = {field.name: field.type for field in fields(Limits)}
     values: dict[str, Any] = {}
-    for name, word in settings_of(words).items():
+    for name, word in parse_settings(words).items():
         if name not in kinds:
             raise UsageError(f"--limit {name}: no such limit.{did_you_mean(name, kinds)}")
         try:
             if word.lower() == "none" and "None" in str(kinds[name]):
                 values[name] = None
             elif name.endswith("_bytes") and not word.isdecimal():
-                values[name] = bytes_of(word)
+                values[name] = parse_bytes(word)
             else:
                 values[name] = float(word) if kinds[name] == "float" else int(word)
         except ValueError as e:
@@ -190,6 +189,6 @@ class Settings:
         """The key that cookies and queue entries are signed with, made once for a data folder."""
         path = self.data_dir / "secret"
         if not path.exists():
-            write_atomically(path, secrets.token_hex(32))
+            atomic_write(path, secrets.token_hex(32))
             path.chmod(0o600)
         return path.read_text()

@@ -1,0 +1,3 @@
+"""The version of the package, here alone: it needs no other module."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,134 @@
+"""hr -> lr: the degradations that we train on and are measured by.
+
+    name           blur and downscale                   then
+    bi             MATLAB bicubic                       -
+    bd             Gaussian, centred phase (BasicVSR)   -
+    bd-duf         Gaussian, phase 0 (DUF)              -
+    bd-tecogan     Gaussian, phase 0 (TecoGAN)          -
+    area           block mean (OpenCV's INTER_AREA)     -
+    random-kernel  bilinear, gaussian, nearest or area  -
+    bi-h264        MATLAB bicubic                       H.264, on half of the clips
+    call           MATLAB bicubic                       light noise, H.264 or VP8
+    real           random blurs and resizes, twice      noise, JPEG and a video codec
+    afm            MATLAB bicubic, or none at scale 1   streaks along the scan lines
+
+`degrade` runs one of them by its name in DEGRADATIONS. A clip is (T, H, W, 3), RGB, integers of
+full range. Chance comes from a NumPy generator, drawn anew for each clip: the same seed gives the
+same bytes. What is drawn holds for all frames of the clip or drifts slowly, as in a real video;
+only noise is new in each frame. Sizes are cropped to a multiple of the scale, from the top left.
+
+BD is not one thing. With scale 4, `x` where the lr pixels' centres lie among the hr pixels:
+
+    hr pixel          0   1   2   3   4   5   6   7
+    bi, bd, area            x               x         (1.5, 5.5: both pictures cover one area)
+    bd-duf, -tecogan  x               x               (0, 4: lr is shifted by 1.5 hr pixels)
+
+A network trained with one phase and tested with the other loses decibels by the shift alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sharpreel.data.degrade.realistic import afm, bi_h264, call, second_order
+from sharpreel.data.degrade.resample import (
+    Clip,
+    area,
+    bd,
+    bd_duf,
+    bd_tecogan,
+    bicubic,
+    crop_to_multiple,
+    random_kernel,
+)
+from sharpreel.errors import UsageError, did_you_mean
+
+
+def _plain(function: Callable[[Clip, int], Clip]) -> Callable[..., Clip]:
+    """A degradation without chance, in the form that the table wants."""
+    return lambda hr, scale, _rng: function(hr, scale)
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """A row of DEGRADATIONS.
+
+    Attributes:
+        summary: One line for a list of choices.
+        function: hr clip (T, H, W, 3) of a size that divides by the scale, scale, generator -> lr
+            clip (T, H / scale, W / scale, 3).
+        standard: A published definition that benchmarks are made with, free of chance.
+        scales: Those it is defined for; empty: every whole number from 1.
+    """
+
+    name: str
+    summary: str
+    function: Callable[[Clip, int, np.random.Generator], Clip]
+    standard: bool = False
+    scales: tuple[int, ...] = ()
+
+
+DEGRADATIONS: dict[str, Degradation] = {
+    row.name: row
+    for row in (
+        Degradation("bi", "MATLAB's bicubic, the usual one", _plain(bicubic), True),
+        Degradation(
+            "bd", "Gaussian blur, centred (BasicVSR's BD)", _plain(bd), True, scales=(2, 3, 4)
+        ),
+        Degradation(
+            "bd-duf", "Gaussian blur, phase 0 (DUF's BD)", _plain(bd_duf), True, scales=(2, 3, 4)
+        ),
+        Degradation(
+            "bd-tecogan",
+            "Gaussian blur of sigma 1.5, phase 0 (TecoGAN's BD)",
+            _plain(bd_tecogan),
+            True,
+            scales=(2, 4),
+        ),
+        Degradation("area", "means of blocks", _plain(area)),
+        Degradation(
+            "random-kernel", "bilinear, gaussian, nearest or area by chance", random_kernel
+        ),
+        Degradation("bi-h264", "bicubic, then H.264 (CRF 15 to 35) on half of the clips", bi_h264),
+        Degradation("call", "bicubic, light noise and H.264 or VP8, as in a video call", call),
+        Degradation("real", "blur, resize, noise, JPEG, twice, and a video codec", second_order),
+        Degradation("afm", "scan-line streaks of a microscope, after bicubic", afm),
+    )
+}
+
+
+def degrade(
+    hr: Clip, scale: int, name: str = "bi", seed: int | tuple[int, ...] = 0
+) -> tuple[Clip, Clip]:
+    """hr cropped to a multiple of the scale from the top left, and its degraded twin.
+
+    Args:
+        hr: (T, H, W, 3) uint8; uint16 where no codec is involved.
+        scale: Integer factor.
+        name: A key of DEGRADATIONS.
+        seed: Of the clip, such as (seed of the run, number of the clip); the same one gives the
+            same bytes.
+
+    Returns:
+        The cropped hr (a view), and lr, (T, H // scale, W // scale, 3), of its type.
+
+    Raises:
+        UsageError: No such degradation, or not for this scale.
+    """
+    if name not in DEGRADATIONS:
+        raise UsageError(
+            f"No degradation is called {name}.{did_you_mean(name, DEGRADATIONS)} "
+            f"There are {', '.join(DEGRADATIONS)}."
+        )
+    row = DEGRADATIONS[name]
+    if row.scales and scale not in row.scales:
+        allowed = ", ".join(str(s) for s in row.scales)
+        raise UsageError(f"{name!r} is defined for scales {allowed}, not {scale}.")
+    hr = crop_to_multiple(hr, scale)
+    lr = row.function(hr, scale, np.random.default_rng(seed))
+    t, h, w, c = hr.shape
+    assert lr.shape == (t, h // scale, w // scale, c)
+    return hr, lr

@@ -1,0 +1,1 @@
+"""Runs a network on integer frames and carries its state."""

@@ -1,0 +1,1 @@
+"""Measures networks and videos."""

@@ -1,0 +1,128 @@
+"""What a frame and a video are, and who yields and takes frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+from sharpreel.errors import InputError
+from sharpreel.media.color import ColorInfo, Hdr10
+from sharpreel.ops import Pixels
+
+
+@dataclass(frozen=True)
+class TimeRange:
+    """The stretch of the input that is kept, in seconds of its timestamps; None is open."""
+
+    start: Fraction | None = None
+    end: Fraction | None = None
+
+    def holds(self, seconds: Fraction, lasts: Fraction = Fraction(0)) -> bool:
+        """Is what begins at `seconds`, and is still there `lasts` later, inside?"""
+        inside = self.start is None or seconds >= self.start or seconds + lasts > self.start
+        return inside and (self.end is None or seconds < self.end)
+
+    @property
+    def shift(self) -> Fraction:
+        """What is taken from every timestamp, so that a cut starts at zero."""
+        return self.start or Fraction(0)
+
+
+WHOLE_VIDEO = TimeRange()
+
+
+def time_range_of(info: VideoInfo, start: Fraction | None, end: Fraction | None) -> TimeRange:
+    """The window that a user means, who sees every file begin at zero."""
+    begin, finish = (None if at is None else at + info.origin for at in (start, end))
+    return TimeRange(begin, finish)
+
+
+def validate_time_range(info: VideoInfo, window: TimeRange) -> None:
+    """Raise InputError when the window lies behind the end of the input."""
+    if window.start is None or info.duration_seconds is None:
+        return
+    start = float(window.start - info.origin)
+    end = float(info.start_pts * info.time_base - info.origin) + info.duration_seconds
+    if start >= end:
+        raise InputError(f"{info.path}: --start {start:.2f} s is behind its end ({end:.2f} s).")
+
+
+class FrameSink(Protocol):
+    """Takes the frames of one segment: `SegmentWriter`, `ImageFolderWriter`, `Y4mWriter`."""
+
+    pts: list[int]
+    order: list[int]
+
+    def write(self, frame: Frame) -> None: ...
+    def close(self) -> None: ...
+    def abandon(self) -> None: ...
+
+
+MAX_SIDE = 16384
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture: RGB (H, W, 3) uint8 or uint16 (full range), and when it is shown.
+
+    `pts` and `duration` are in the stream's time base; `key` says that decoding can start here;
+    `alpha` is (H, W, 1) of the same type where the picture has one that will be kept.
+    """
+
+    pixels: Pixels
+    pts: int
+    duration: int = 0
+    key: bool = False
+    alpha: Pixels | None = None
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What `probe` found of the video stream that will be upscaled."""
+
+    path: str
+    container: str  # libavformat's name, "mov,mp4,m4a,3gp,3g2,mj2"
+    stream_index: int
+    codec: str
+    pix_fmt: str
+    width: int
+    height: int
+    time_base: Fraction
+    rate: Fraction  # average frames a second
+    start_pts: int
+    num_frames: int | None  # stated by the container or estimated; None when unknown
+    duration_seconds: float | None
+    color: ColorInfo
+    bits: int
+    sample_aspect_ratio: Fraction
+    display_matrix: tuple[int, ...] | None
+    interlaced: bool
+    alpha: bool
+    hdr10: Hdr10 | None
+    dynamic_hdr: tuple[str, ...]  # kinds of per-frame HDR metadata, which cannot be kept
+    origin: Fraction = Fraction(0)  # seconds that players show as zero: transport streams' clock
+
+    @property
+    def rotation(self) -> int:
+        """Degrees the picture is turned clockwise when shown: 0, 90, 180 or 270."""
+        if self.display_matrix is None:
+            return 0
+        a, b = self.display_matrix[0], self.display_matrix[1]
+        if abs(a) >= abs(b):
+            return 0 if a >= 0 else 180
+        return 90 if b > 0 else 270
+
+    @property
+    def sideways(self) -> bool:
+        return self.rotation in (90, 270)
+
+    @property
+    def display_aspect_ratio(self) -> Fraction:
+        """Width to height of the stored picture as it is shown, before rotation."""
+        return self.sample_aspect_ratio * Fraction(self.width, self.height)
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """(width, height) after rotation."""
+        return (self.height, self.width) if self.sideways else (self.width, self.height)

@@ -1,0 +1,1 @@
+"""The machine below: files, downloads, processors, memory, threads. No video, no networks."""

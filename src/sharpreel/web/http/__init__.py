@@ -1,0 +1,1 @@
+"""The HTTP side of the site: pages, API, live socket, security."""

@@ -1,0 +1,1 @@
+"""Uploads and jobs: database, queue, worker, storage."""
