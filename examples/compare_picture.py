@@ -21,7 +21,8 @@ import argparse
 from pathlib import Path
 
 import make_clip
-from panels import Pixels, side_by_side, telling_window
+from panels import Pixels, side_by_side, telling_window, write_png
+from PIL import Image
 
 import sharpreel
 from sharpreel import ops
@@ -81,12 +82,14 @@ def main() -> None:
     a.output.parent.mkdir(parents=True, exist_ok=True)
     labels = ("input", "bicubic", f"sharpreel ({a.model})", "ground truth")
     if a.output.suffix == ".webp":
-        first, *rest = [side_by_side(labels[:3], [panels[:3]], zoom=1) for panels in shown[0]]
+        first, *rest = [
+            Image.fromarray(side_by_side(labels[:3], [panels[:3]], zoom=1)) for panels in shown[0]
+        ]
         first.save(
             a.output, save_all=True, append_images=rest, duration=MILLISECONDS, loop=0, quality=82
         )
     else:
-        side_by_side(labels, [clip[-1] for clip in shown], zoom=3).save(a.output, optimize=True)
+        write_png(a.output, side_by_side(labels, [clip[-1] for clip in shown], zoom=3))
     print(a.output)
 
 

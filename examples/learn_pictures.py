@@ -2,8 +2,8 @@
 
     python examples/learn_pictures.py src/sharpreel/web/static/learn
 
-The bundled models compute everything from photographs that come with scikit-image and are free of
-rights (see make_clip.py), filmed by a synthetic camera. Run it again when the weights change.
+The bundled models compute everything from photographs that are free of rights (see make_clip.py),
+under a synthetic camera. Run it again when the weights change.
 """
 
 from __future__ import annotations
@@ -189,14 +189,14 @@ def invented(folder: Path, frames: int) -> Numbers:
     texts = [np.roll(np.asarray(page), k, axis=1) for k in range(frames)]
     faces = [frame[20:164, 130:346] for frame in make_clip.scene("astronaut", 480, 270, frames)]
     rows = []
-    for film, scale in ((texts, 4), (faces, 4)):
-        height, width = (side - side % 4 for side in film[0].shape[:2])
-        hr = [np.ascontiguousarray(f[:height, :width]) for f in film]
+    for video, scale in ((texts, 4), (faces, 4)):
+        height, width = (side - side % 4 for side in video[0].shape[:2])
+        hr = [np.ascontiguousarray(f[:height, :width]) for f in video]
         lr = [ops.resize(f, height // scale, width // scale) for f in hr]
         sr = enlarged(lr, "reel", scale)[-1]
         bicubic = ops.resize(lr[-1], height, width)
         rows.append([x[:144, :216] for x in (nearest(lr[-1], scale), bicubic, sr, hr[-1])])
-        if film is texts:
+        if video is texts:
             rows.append([x[144:288, :216] for x in (nearest(lr[-1], scale), bicubic, sr, hr[-1])])
     labels = ("input, 4 times smaller", "bicubic", "reel", "truth")
     save(side_by_side(labels, rows, zoom=1), folder / "cannot.webp")
@@ -220,7 +220,9 @@ def artefacts(folder: Path, frames: int) -> Numbers:
     }
 
 
-def save(picture: Image.Image, path: Path) -> None:
+def save(picture: Image.Image | Pixels, path: Path) -> None:
+    if not isinstance(picture, Image.Image):
+        picture = Image.fromarray(picture)
     picture.save(path, quality=QUALITY, method=6)
     print(f"{path}: {picture.width}x{picture.height}, {path.stat().st_size / 1000:.0f} kB")
 
