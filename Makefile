@@ -7,9 +7,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CORE := $(VENV)/.core
 READY := $(VENV)/.ready
+DOCS := $(VENV)/.docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench dist clean
+.PHONY: help setup demo test lint format docs bench dist clean
 
 help:  ## List these targets
 	@grep -hE '^[a-z]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1 \t/' | expand -t 18
@@ -50,8 +51,16 @@ format: $(READY)  ## Format the code and fix what ruff can fix
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(READY)  ## Measure speed and memory beside ffmpeg, and write the README's table
-	$(BIN)/python benchmarks/throughput.py --update-readme
+# Zensical reads docstrings from the source: nothing of sharpreel is installed or imported.
+$(DOCS): requirements-docs.txt $(CORE)
+	$(PIP) -r requirements-docs.txt
+	@touch $@
+
+docs: $(DOCS)  ## Build the documentation site in site/; warnings are errors
+	$(BIN)/zensical build --clean --strict
+
+bench: $(READY)  ## Measure speed and memory beside ffmpeg, and write the tables in docs/
+	$(BIN)/python benchmarks/throughput.py --update-docs
 
 dist: $(READY)  ## Build the sdist and the wheel in dist/ and check what they contain
 	rm -rf build dist
@@ -61,4 +70,4 @@ dist: $(READY)  ## Build the sdist and the wheel in dist/ and check what they co
 	$(BIN)/python .ci/check_dist.py dist build/from-tree
 
 clean:  ## Remove the demo and all caches; .venv stays
-	rm -rf demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf demo build dist site .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -277,7 +277,7 @@ def test_a_node_that_is_killed_costs_only_its_segment(
 
     result, seen = make(there, path, output, kill)
     assert killed
-    lost = [p.note for p in seen if "its worker was lost, made again" in p.note]
+    lost = [p.note for p in seen if "its worker was lost, computed again" in p.note]
     assert 1 <= len(lost) <= 3
     assert (result.frames, result.resumed_frames) == (72, 0)
     assert sha256(output) == sha256(wanted)
@@ -448,7 +448,7 @@ def test_a_straggler_is_made_by_a_second_worker_too(
     monkeypatch.setattr(runner, "PATIENCE_SECONDS", 0)
     output = tmp_path / "out.mp4"
     _, seen = make(there, source, output)
-    assert any("made by a second worker too" in p.note for p in seen)
+    assert any("computed by a second worker too" in p.note for p in seen)
     assert sum(p.event == "segment" for p in seen) == len({p.segment for p in seen})
     assert sha256(output) == sha256(alone(SMALL))
 
@@ -508,7 +508,7 @@ def test_the_token_of_a_cluster_is_sent_to_its_address(
     monkeypatch.setenv("HOME", str(tmp_path))  # where there is none
     done = sharpreel(*command, "-y")
     assert done.returncode == 2
-    assert "it asks for a token). Is its token in RAY_AUTH_TOKEN" in done.stderr
+    assert "it needs a token). Is its token in RAY_AUTH_TOKEN" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
@@ -525,7 +525,7 @@ def test_a_client_server_that_is_lost_stops_the_run_and_starts_nothing_here(
         assert process.stderr is not None
         said = process.stderr.read()
         assert process.wait() == 6, said
-    assert "the cluster was lost on the way" in said
+    assert "lost connection to the cluster" in said
     assert "Started a local Ray instance" not in said
 
 
@@ -617,12 +617,12 @@ def test_an_error_keeps_its_words_on_its_way_from_a_worker() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--cluster", "10.0.0.1"], "--cluster 10.0.0.1: write auto, local or ray://HOST:PORT."),
+        (["--cluster", "10.0.0.1"], "--cluster 10.0.0.1: must be auto, local or ray://HOST:PORT."),
         (["--cluster", "auto", "--cpus-per-task", "0"], "--cpus-per-task must be 1 or more"),
         (["--cluster", "auto", "--gpus-per-task", "1.5"], "--gpus-per-task 1.5"),
-        (["--cluster", "auto", "-o", "-"], "--cluster makes files, not pipes"),
-        (["--cluster", "local", "--cpus-per-task", "999"], "a local cluster does not grow"),
-        (["--cluster", "local", "--gpus-per-task", "99"], "a local cluster does not grow"),
+        (["--cluster", "auto", "-o", "-"], "--cluster writes files, not pipes"),
+        (["--cluster", "local", "--cpus-per-task", "999"], "a local cluster cannot scale up"),
+        (["--cluster", "local", "--gpus-per-task", "99"], "a local cluster cannot scale up"),
         (["--cpus-per-task", "1"], "--cpus-per-task and --gpus-per-task need --cluster"),
         (["--gpus-per-task", "0.5"], "--cpus-per-task and --gpus-per-task need --cluster"),
     ],
