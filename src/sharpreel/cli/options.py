@@ -52,28 +52,42 @@ End = Annotated[str | None, typer.Option("--end", help="Stop before this time.")
 Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Search subfolders too.")]
 
 
+Output = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", help="Output file or folder; - writes y4m to stdout."),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "-m",
+        "--model",
+        "-n",
+        "--model-name",
+        help=f"Name, or model file; default: {DEFAULT_MODEL}, with --live {LIVE_MODEL}.",
+    ),
+]
+Height = Annotated[int | None, typer.Option("--height", help="Height of the output as shown.")]
+Codec = Annotated[
+    str | None,
+    typer.Option(
+        "-c", "--codec", help="h264, hevc, av1, vp9, ffv1, prores, ...; default: one that fits."
+    ),
+]
+Crf = Annotated[
+    int | None, typer.Option("--crf", help="Encoder quality; lower is better and larger.")
+]
+Preset = Annotated[str | None, typer.Option("--preset", help="Encoder speed.")]
+Overwrite = Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")]
+
+
 @dataclass(frozen=True)
 class UpscaleArguments:
     """The options of an upscaling run, as they are typed; `options` parses them."""
 
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Output file or folder; - writes y4m to stdout."),
-    ] = None
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "-m",
-            "--model",
-            "-n",
-            "--model-name",
-            help=f"Name, or model file; default: {DEFAULT_MODEL}, with --live {LIVE_MODEL}.",
-        ),
-    ] = None
+    output: Output = None
+    model: ModelName = None
     scale: Scale = None
-    height: Annotated[
-        int | None, typer.Option("--height", help="Height of the output as shown.")
-    ] = None
+    height: Height = None
     size: Annotated[str | None, typer.Option("--size", help="Exact size, WIDTHxHEIGHT.")] = None
     device: Device = "auto"
     engine: Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")] = "auto"
@@ -95,16 +109,9 @@ class UpscaleArguments:
         typer.Option("--max-memory", help="Memory limit for inference, e.g. 800M or 4G."),
     ] = None
     offline: Offline = False
-    codec: Annotated[
-        str | None,
-        typer.Option(
-            "-c", "--codec", help="h264, hevc, av1, vp9, ffv1, prores, ...; default: one that fits."
-        ),
-    ] = None
-    crf: Annotated[
-        int | None, typer.Option("--crf", help="Encoder quality; lower is better and larger.")
-    ] = None
-    preset: Annotated[str | None, typer.Option("--preset", help="Encoder speed.")] = None
+    codec: Codec = None
+    crf: Crf = None
+    preset: Preset = None
     pix_fmt: Annotated[
         str | None, typer.Option("--pix-fmt", help="Pixel format of the output.")
     ] = None
@@ -117,9 +124,7 @@ class UpscaleArguments:
             help="Re-encode audio that the output container cannot hold.",
         ),
     ] = False
-    overwrite: Annotated[
-        bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")
-    ] = False
+    overwrite: Overwrite = False
     no_resume: Annotated[
         bool, typer.Option("--no-resume", help="Discard an interrupted run and start over.")
     ] = False
