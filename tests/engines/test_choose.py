@@ -17,12 +17,13 @@ from sharpreel import ops
 from sharpreel.engines import choose
 from sharpreel.engines.base import Engine
 from sharpreel.engines.choose import choose_engine, engine_choice
+from sharpreel.engines.cuda_graph import CudaGraphStep
 from sharpreel.engines.openvino import OpenVinoEngine
-from sharpreel.engines.pytorch import HALF_DB, CudaGraphStep, TorchEngine
-from sharpreel.engines.tiling import out_of_memory
+from sharpreel.engines.pytorch import HALF_DB, TorchEngine
+from sharpreel.engines.tiling import is_out_of_memory
 from sharpreel.errors import DeviceError, UsageError
 from sharpreel.models import MODELS
-from sharpreel.models.weights import Model, load_model, whole
+from sharpreel.models.weights import Model, as_int_if_whole, load_model
 from sharpreel.system.resources import cuda_available
 from sharpreel.upscale import upscale_frames
 
@@ -187,7 +188,7 @@ def torch_model(name: str, arguments: dict[str, Any]) -> tuple[Model, torch.nn.M
             parameter.add_(torch.randn_like(parameter) * 0.02)
     card = {"model": name, "arguments": arguments}
     scale = float(module.scale)  # type: ignore[arg-type]
-    return Model(name, MODELS[name], whole(scale), card, None, None, ""), module
+    return Model(name, MODELS[name], as_int_if_whole(scale), card, None, None, ""), module
 
 
 def make_all(runner: Engine, frames: list[np.ndarray]) -> list[np.ndarray]:
@@ -276,7 +277,7 @@ def test_a_memory_budget_chooses_the_tile(kind: type) -> None:
     frugal = kind(model, max_memory=16 << 20)
     same_but_for_rounding(make_all(frugal, frames), wanted)
     assert 0 < frugal.tile < 400
-    assert frugal._needed(frugal.tile, frugal.tile) <= 16 << 20
+    assert frugal._required_bytes(frugal.tile, frugal.tile) <= 16 << 20
 
 
 def test_a_budget_that_no_tile_meets_is_refused() -> None:
@@ -412,9 +413,9 @@ def test_memory_that_lacks_for_the_smallest_tile_is_said() -> None:
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
-    assert out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
-    assert out_of_memory(MemoryError())
-    assert not out_of_memory(RuntimeError("shapes do not match"))
+    assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("shapes do not match"))
 
 
 @pytest.mark.slow
@@ -433,7 +434,7 @@ from sharpreel.models import weights
 torch.set_num_threads(1)
 model = weights.load_model({str(tmp_path / "m.pth")!r})
 runner = pytorch.TorchEngine(model, tile=None)
-runner._choose = lambda height, width: 0  # try it whole, whatever was reckoned
+runner._largest_tile = lambda height, width: 0  # try it whole, whatever was reckoned
 runner.run(np.zeros((32, 32, 3), np.uint8))
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()
@@ -451,6 +452,7 @@ print(picture.shape, runner.tile)
 AFTER_ENGINES = """
 import gc, os, signal
 import numpy as np
+from sharpreel.engines.cuda_graph import CudaGraphStep
 from sharpreel.engines.openvino import OpenVinoEngine
 from sharpreel.models.weights import load_model
 one, two = (OpenVinoEngine(load_model("bicubic", scale)) for scale in (2, 4))

@@ -10,7 +10,7 @@ import av
 import pytest
 
 from sharpreel.errors import InputError, UsageError
-from sharpreel.media.containers import codec_name, is_cover
+from sharpreel.media.streams import codec_name, is_cover
 from sharpreel.media.frame import TimeRange, time_range_of
 from sharpreel.media.probe import probe
 from sharpreel.media.tags import stream_tags

@@ -13,7 +13,7 @@ import pytest
 
 from sharpreel.errors import InputError, VerificationError
 from sharpreel.media import mux
-from sharpreel.media.containers import StreamPlan, add_copied_stream
+from sharpreel.media.streams import StreamPlan, add_copied_stream
 from sharpreel.media.frame import TimeRange
 from sharpreel.media.mux import Assembly
 from sharpreel.media.probe import probe

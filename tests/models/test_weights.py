@@ -17,7 +17,8 @@ from sharpreel.engines.openvino import OpenVinoEngine, openvino_core
 from sharpreel.errors import UsageError, WeightsError
 from sharpreel.models import MODELS, weights
 from sharpreel.models.reel import Reel
-from sharpreel.models.weights import available_scales, export_graph, load_model
+from sharpreel.models.export import export_graph
+from sharpreel.models.weights import available_scales, load_model
 from sharpreel.upscale import upscale_frames
 
 BUNDLED = [("reel-fast", 2), ("reel-fast", 4)]

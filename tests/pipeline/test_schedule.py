@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from sharpreel.engines.tiling import Span, paste, smallest_side, spans, tiles
+from sharpreel.engines.tiles import Span, paste, smallest_side, spans, tiles
 from sharpreel.media import reader as video_reader
 from sharpreel.media.frame import Frame
 from sharpreel.media.probe import probe

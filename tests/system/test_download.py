@@ -158,9 +158,9 @@ def test_a_sum_that_nobody_published_is_pinned_at_the_first_download(server: Ser
     path = download.cached("m.pth", server.url)
     pin = path.with_name("m.pth.sha256")
     assert pin.read_text().split() == [SUM, "m.pth"]
-    download.check(path, "", SUM)
+    download.validate_checksum(path, "", SUM)
     with pytest.raises(FetchError, match=r"its first download's, in m\.pth\.sha256"):
-        download.check(path, "", "f" * 64)
+        download.validate_checksum(path, "", "f" * 64)
 
 
 @pytest.mark.parametrize("by", ["argument", "environment"])

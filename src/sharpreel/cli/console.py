@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from sharpreel.errors import SharpreelError, Terminated
+from sharpreel.errors import SharpreelError, TerminatedError
 
 INTERRUPTED = 130
 
@@ -72,7 +72,7 @@ def errors_as_exit_codes(
     last = _ForcedExit(console, patience)
 
     def terminate(number: int, frame: Any) -> None:
-        raise last.ask(Terminated("terminated. Give the same command again to go on."))
+        raise last.ask(TerminatedError("terminated. Give the same command again to go on."))
 
     def interrupt(number: int, frame: Any) -> None:
         raise last.ask(KeyboardInterrupt())

@@ -51,7 +51,7 @@ from sharpreel.errors import (
     DiskFullError,
     InputError,
     SharpreelError,
-    Terminated,
+    TerminatedError,
     UsageError,
     VerificationError,
 )
@@ -293,7 +293,7 @@ class UpscaleQueue:
             console.info(f"{source}: skipped, {e}.")
             return 0
         except SharpreelError as e:
-            if isinstance(e, DiskFullError | Terminated) and not self.alone:
+            if isinstance(e, DiskFullError | TerminatedError) and not self.alone:
                 raise  # the next input would meet the same full disk, or is not wanted
             if self._debug:
                 traceback.print_exc()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpreel.engines.base import Engine
-from sharpreel.errors import SharpreelError, UsageError
+from sharpreel.errors import InputChangedError, SharpreelError, UsageError
 from sharpreel.media.frame import Frame
 from sharpreel.media.reader import ReadReport
 from sharpreel.models.weights import Model, load_model
@@ -29,7 +29,6 @@ from sharpreel.pipeline.journal import (
 )
 from sharpreel.pipeline.plan import Plan, versions
 from sharpreel.pipeline.segments import (
-    OtherFrames,
     SegmentInput,
     cues_from,
     lookback,
@@ -150,7 +149,7 @@ def make_segment(
         seconds=time.perf_counter() - began,
         cpu_seconds=time.process_time() - busy,
         node=_node(),
-        processor=_processor(engine.name),
+        processor=_processor(engine.kind.device),
     )
 
 
@@ -167,7 +166,7 @@ def _ready(commission: JobSpec) -> tuple[Plan, Engine]:
         engine.sharers = commission.sharers
         _held[key] = plan.model, engine
     model, engine = _held[key]
-    if engine.name == "torch-cpu":
+    if engine.kind.library == "torch" and engine.kind.device == "cpu":
         import torch
 
         torch.set_num_threads(commission.torch_threads)
@@ -209,7 +208,7 @@ def _source(plan: Plan, place: ResumePoint, length: int, shipped: Sequence[Frame
         return SegmentInput(place, iter(shipped), ReadReport(), tail)
     try:
         return open_at(plan, place, length)
-    except OtherFrames:
+    except InputChangedError:
         raise _decodes_otherwise(plan) from None
 
 
@@ -249,8 +248,8 @@ def _node() -> str:
     return f"{ray.util.get_node_ip_address()}:{context.get_node_id()[:6]}"
 
 
-def _processor(engine_name: str) -> str:
-    if "cuda" in engine_name:
+def _processor(device: str) -> str:
+    if device == "cuda":
         import torch
 
         return str(torch.cuda.get_device_name())

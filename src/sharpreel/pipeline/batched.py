@@ -19,11 +19,10 @@ from dataclasses import replace
 from typing import Any
 
 from sharpreel.engines.pytorch import TorchEngine
-from sharpreel.errors import InputError, UsageError
+from sharpreel.errors import InputChangedError, InputError, UsageError
 from sharpreel.pipeline.journal import Journal, ResumePoint, SegmentRecord, digest
 from sharpreel.pipeline.plan import Plan
 from sharpreel.pipeline.segments import (
-    OtherFrames,
     cues_from,
     lookback,
     open_at,
@@ -122,7 +121,7 @@ class SegmentStream:
         self._work, (place, self._entry) = work, found
         try:
             source = open_at(plan, place, lookback(engine))
-        except OtherFrames as e:
+        except InputChangedError as e:
             raise InputError(f"{plan.source}: changed while it was read.") from e
         self.left = len(self._entry.pts)
         self.state: Any = None

@@ -23,7 +23,7 @@ from sharpreel.models import LIVE_MODEL
 from sharpreel.models.weights import Model
 from sharpreel.ops import Pixels
 from sharpreel.pipeline.stages import checked_frames, engine_for, run_network, single_segment
-from sharpreel.system.prefetch import LatestOnly
+from sharpreel.system.prefetch import LatestOnly, prefetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +88,12 @@ def _pictures(frames: Iterable[Pixels], engine: Engine, drop: bool) -> Iterator[
             came.append((index, time.monotonic()))
             yield Frame(pixels, index)
 
-    waiting = LatestOnly(timed(), drop)
-    with closing(iter(waiting)) as kept:
+    latest = LatestOnly(timed()) if drop else None
+    with closing(prefetch(timed(), 1) if latest is None else iter(latest)) as kept:
         for picture in run_network(single_segment(kept, engine), engine):
             index, at = came.popleft()
             while index < picture.lr.pts:  # left out
                 index, at = came.popleft()
             latency = time.monotonic() - at
-            yield LiveFrame(index, picture.sr.pixels, latency, waiting.dropped)
+            dropped = 0 if latest is None else latest.dropped
+            yield LiveFrame(index, picture.sr.pixels, latency, dropped)

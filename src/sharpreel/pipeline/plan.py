@@ -23,14 +23,14 @@ from av.video.format import VideoFormat
 from sharpreel import ops
 from sharpreel._version import __version__
 from sharpreel.engines import choose
-from sharpreel.engines.base import Engine
+from sharpreel.engines.base import Engine, EngineKind
 from sharpreel.engines.choose import EngineChoice, engine_choice, validate_engine
 from sharpreel.engines.tiling import validate_tile
 from sharpreel.errors import InputError, NothingToDoError, UsageError, VerificationError
 from sharpreel.media import mux, verify, writer
 from sharpreel.media import reader as video_reader
 from sharpreel.media.color import RGB, default_matrix
-from sharpreel.media.containers import CONTAINERS, StreamPlan, choose_suffix
+from sharpreel.media.containers import CONTAINERS, choose_suffix
 from sharpreel.media.encoders import (
     CODECS,
     EncodeSettings,
@@ -48,6 +48,7 @@ from sharpreel.media.frame import (
 )
 from sharpreel.media.mux import Assembly, Segment
 from sharpreel.media.probe import open_input, probe, transparent
+from sharpreel.media.streams import StreamPlan
 from sharpreel.models import MODELS
 from sharpreel.models.weights import Model, available_scales, load_model
 from sharpreel.pipeline.journal import Journal, folder_of, identify, settings_of
@@ -141,7 +142,7 @@ class Plan:
             "input": identify(self.source),
             "model": {
                 "name": self.model.name,
-                "sha256": self.model.digest(engine_name),
+                "sha256": self.model.digest(EngineKind.parse(engine_name).precision),
                 "choices": {key: str(value) for key, value in self.options.choices.items()},
             },
             "scale": self.model.scale,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from sharpreel.errors import InputChangedError
 from sharpreel.media.frame import Frame, FrameSink
 from sharpreel.media.reader import ReadReport
 from sharpreel.pipeline.journal import Journal, ResumePoint, SegmentRecord, digest
@@ -69,10 +70,6 @@ class SegmentInput:
     tail: deque[Frame]
 
 
-class OtherFrames(Exception):
-    """The input does not decode to the frames that were there before."""
-
-
 def open_at(plan: Plan, place: ResumePoint, length: int) -> SegmentInput:
     """The input from a place on that is known by this many frames before it.
 
@@ -80,7 +77,7 @@ def open_at(plan: Plan, place: ResumePoint, length: int) -> SegmentInput:
     the input is read from its beginning.
 
     Raises:
-        OtherFrames: That disagrees too.
+        InputChangedError: That disagrees too.
     """
     if not place.frames:
         frames, report = plan.frames()
@@ -91,14 +88,14 @@ def open_at(plan: Plan, place: ResumePoint, length: int) -> SegmentInput:
         if tuple(f.pts for f in tail) == place.pts and digest(tail) == place.tail:
             return SegmentInput(place, itertools.chain(list(tail), frames), report, tail)
         _close(frames)
-    raise OtherFrames
+    raise InputChangedError(f"{plan.source}: the input decodes to other frames than before.")
 
 
 def open_remaining(plan: Plan, work: Journal, length: int) -> SegmentInput:
     """The input behind what is journalled; where it decodes otherwise, all is made anew."""
     try:
         return open_at(plan, work.place(length), length)
-    except OtherFrames:
+    except InputChangedError:
         work.forget("the input no longer decodes to the same frames")
         return open_at(plan, ResumePoint(), length)
 
