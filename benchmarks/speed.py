@@ -86,12 +86,12 @@ def runner(network: str, engine: str) -> Callable[[Any], Any]:
 
 def _peer(network: str) -> tuple[Any, Any]:
     from sharpreel.models import MODELS
-    from sharpreel.models.weights import Model, whole
+    from sharpreel.models.weights import Model, as_int_if_whole
 
     name, arguments = PEERS[network]
     module: Any = MODELS[name].build(arguments)
     card = {"model": name, "arguments": arguments}
-    scale = whole(module.scale)
+    scale = as_int_if_whole(module.scale)
     return Model(name, MODELS[name], scale, card, None, None, ""), module.eval()
 
 

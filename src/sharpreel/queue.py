@@ -13,7 +13,7 @@ from sharpreel.errors import (
     DiskFullError,
     NothingToDoError,
     SharpreelError,
-    Terminated,
+    TerminatedError,
     UsageError,
 )
 from sharpreel.pipeline.inputs import find_inputs
@@ -105,7 +105,7 @@ class UpscaleQueue:
         """Upscale one input.
 
         Raises:
-            DiskFullError, Terminated: If there are more inputs, which it concerns too.
+            DiskFullError, TerminatedError: If there are more inputs, which it concerns too.
         """
         return self._attempt(job, self._upscale)
 
@@ -127,7 +127,7 @@ class UpscaleQueue:
         except NothingToDoError as e:
             return Outcome(source, skipped=str(e))
         except SharpreelError as e:
-            if isinstance(e, DiskFullError | Terminated) and not self.is_single:
+            if isinstance(e, DiskFullError | TerminatedError) and not self.is_single:
                 raise
             return Outcome(source, error=e)
         except Exception as e:

@@ -25,7 +25,7 @@ from sharpreel.engines.openvino import OpenVinoEngine
 from sharpreel.errors import (
     DiskFullError,
     InputError,
-    Terminated,
+    TerminatedError,
     TrainingError,
     UsageError,
     WeightsError,
@@ -260,7 +260,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(three: list[Clip], tmp_path:
             if step == 4:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Terminated, match="terminated at step 4; saved"):
+    with pytest.raises(TerminatedError, match="terminated at step 4; saved"):
         trainer.train(config, three, [], tmp_path / "cut", tracker=Kills())
     same(whole, trainer.train(config, three, [], tmp_path / "cut"))
 
@@ -778,7 +778,7 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 import tests.training.test_trainer as t
 from sharpreel.training import setup, trackers, trainer
-from sharpreel.errors import Terminated, UsageError
+from sharpreel.errors import TerminatedError, UsageError
 run = Path(sys.argv[1])
 fabric = setup.make_fabric("32", "cpu")
 try:
@@ -794,7 +794,7 @@ class Kills(trackers.NullTracker):
 config = t.replace(t.TINY, stages=(t.Stage(1.0, 2, 2),), save_every=100)
 try:
     trainer.train(config, t.clips(2), [], run / "even", fabric=fabric, tracker=Kills())
-except Terminated as e:
+except TerminatedError as e:
     (run / str(fabric.global_rank)).write_text(str(e))
 """
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import typer
 
-from sharpreel.errors import SharpreelError, Terminated
+from sharpreel.errors import SharpreelError, TerminatedError
 
 INTERRUPTED = 130
 MENTION = re.compile(r"`(\w+)`|\b(\w+)(?:=('[^']*'|\[[^]]*\]|[^\s'\[,;:)]*[^\s'\[,;:.)])| must )")
@@ -131,7 +131,7 @@ def errors_as_exit_codes(
     forced = _ForcedExit(console, grace_seconds)
 
     def terminate(number: int, frame: Any) -> None:
-        raise forced.after(Terminated("terminated. Run the same command again to resume."))
+        raise forced.after(TerminatedError("terminated. Run the same command again to resume."))
 
     def interrupt(number: int, frame: Any) -> None:
         raise forced.after(KeyboardInterrupt())

@@ -193,7 +193,8 @@ def export(
     """Build a model's OpenVINO graph, which runs without PyTorch, from its weights."""
     console = Console(False, False)
     with errors_as_exit_codes(console, debug):
-        from sharpreel.models.weights import export_graph, load_model
+        from sharpreel.models.export import export_graph
+        from sharpreel.models.weights import load_model
 
         loaded = load_model(model, scale)
         if precision == "int8":

@@ -16,7 +16,7 @@ import typer
 
 from sharpreel.cli.console import Console, errors_as_exit_codes
 from sharpreel.cli.options import Debug
-from sharpreel.errors import MissingExtra, Terminated, UsageError, write_error
+from sharpreel.errors import MissingExtra, TerminatedError, UsageError, write_error
 
 STOP_SECONDS = 10.0  # that Streamlit may take to end
 
@@ -104,7 +104,7 @@ def serve(host: str, port: int, folder: Path) -> int:
     )  # fmt: skip
     try:
         return process.wait()
-    except (KeyboardInterrupt, Terminated):
+    except (KeyboardInterrupt, TerminatedError):
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)

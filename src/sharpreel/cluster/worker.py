@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpreel.engines.base import Engine
-from sharpreel.errors import SharpreelError, UsageError
+from sharpreel.errors import InputChangedError, SharpreelError, UsageError
 from sharpreel.media.frame import Frame
 from sharpreel.media.reader import ReadReport
 from sharpreel.models.weights import Model, load_model
@@ -35,7 +35,6 @@ from sharpreel.pipeline.journal import (
 )
 from sharpreel.pipeline.plan import Plan, versions
 from sharpreel.pipeline.segments import (
-    InputChangedError,
     SegmentInput,
     cues_from,
     lookback,
@@ -158,7 +157,7 @@ def compute_segment(
         seconds=time.perf_counter() - began,
         cpu_seconds=time.process_time() - busy,
         node=_node(),
-        processor=_processor(engine.name),
+        processor=_processor(engine.kind.device),
     )
 
 
@@ -175,7 +174,7 @@ def _ready(job: JobSpec) -> tuple[Plan, Engine]:
         engine.sharers = job.sharers
         _held[key] = plan.model, engine
     model, engine = _held[key]
-    if engine.name == "torch-cpu":
+    if engine.kind.library == "torch" and engine.kind.device == "cpu":
         import torch
 
         torch.set_num_threads(job.torch_threads)
@@ -256,8 +255,8 @@ def _node() -> str:
     return f"{ray.util.get_node_ip_address()}:{context.get_node_id()[:6]}"
 
 
-def _processor(engine_name: str) -> str:
-    if "cuda" in engine_name:
+def _processor(device: str) -> str:
+    if device == "cuda":
         import torch
 
         return str(torch.cuda.get_device_name())

@@ -186,7 +186,7 @@ def model_runners(
         if title in (runner.info.name for runner in runners):
             raise UsageError(f"{asked} is asked for twice.")
         chosen = choose_engine(model, device, engine, precision=precision)
-        info = ModelInfo(title, asked, chosen.name, model.digest(chosen.name))
+        info = ModelInfo(title, asked, chosen.name, model.digest(chosen.kind.precision))
         runners.append(ModelRunner(info, chosen, factor))
     return runners, factor
 

@@ -19,12 +19,11 @@ from dataclasses import replace
 from typing import Any
 
 from sharpreel.engines.pytorch import TorchEngine
-from sharpreel.errors import InputError, UsageError
+from sharpreel.errors import InputChangedError, InputError, UsageError
 from sharpreel.pipeline.journal import Journal, ResumePoint, SegmentRecord, digest
 from sharpreel.pipeline.plan import Plan
 from sharpreel.pipeline.schedule import FrameCue
 from sharpreel.pipeline.segments import (
-    InputChangedError,
     cues_from,
     lookback,
     open_at,

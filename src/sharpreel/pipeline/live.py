@@ -23,7 +23,7 @@ from sharpreel.models import LIVE_MODEL
 from sharpreel.models.weights import Model
 from sharpreel.ops import Pixels
 from sharpreel.pipeline.stages import checked_frames, engine_for, run_network, single_segment
-from sharpreel.system.prefetch import LatestOnly
+from sharpreel.system.prefetch import LatestOnly, prefetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +88,12 @@ def _live_frames(frames: Iterable[Pixels], engine: Engine, drop: bool) -> Iterat
             arrivals.append((index, time.monotonic()))
             yield Frame(pixels, index)
 
-    waiting = LatestOnly(timed(), drop)
-    with closing(iter(waiting)) as kept:
+    latest = LatestOnly(timed()) if drop else None
+    with closing(prefetch(timed(), 1) if latest is None else iter(latest)) as kept:
         for upscaled in run_network(single_segment(kept, engine), engine):
             index, at = arrivals.popleft()
             while index < upscaled.lr.pts:  # dropped
                 index, at = arrivals.popleft()
             latency = time.monotonic() - at
-            yield LiveFrame(index, upscaled.sr.pixels, latency, waiting.dropped)
+            dropped = 0 if latest is None else latest.dropped
+            yield LiveFrame(index, upscaled.sr.pixels, latency, dropped)

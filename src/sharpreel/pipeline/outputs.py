@@ -21,13 +21,14 @@ import numpy as np
 from sharpreel.errors import InputError, NothingToDoError, UsageError, VerificationError
 from sharpreel.media import mux, verify, writer
 from sharpreel.media.color import BT2020, RGB, default_matrix
-from sharpreel.media.containers import CONTAINERS, StreamPlan, choose_suffix
+from sharpreel.media.containers import CONTAINERS, choose_suffix
 from sharpreel.media.encoders import EncodeSettings
 from sharpreel.media.frame import WHOLE_VIDEO, Frame, FrameSink, TimeRange, VideoInfo, time_range_of
 from sharpreel.media.image_folder import ImageFolderWriter
 from sharpreel.media.images import image_files
 from sharpreel.media.mux import Assembly, Segment
 from sharpreel.media.probe import open_input, transparent
+from sharpreel.media.streams import StreamPlan
 from sharpreel.media.y4m import Y4mWriter
 from sharpreel.pipeline.encoding import encode_settings
 from sharpreel.pipeline.inputs import PIPE

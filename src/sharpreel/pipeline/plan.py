@@ -19,12 +19,12 @@ from av.video.format import VideoFormat
 from sharpreel import ops
 from sharpreel._version import __version__
 from sharpreel.engines import choose
-from sharpreel.engines.base import Engine
+from sharpreel.engines.base import Engine, EngineKind
 from sharpreel.engines.choose import EngineChoice, engine_choice, validate_engine
 from sharpreel.engines.tiling import validate_tile
 from sharpreel.errors import NothingToDoError, UsageError
 from sharpreel.media.color import RGB
-from sharpreel.media.containers import CONTAINERS, StreamPlan
+from sharpreel.media.containers import CONTAINERS
 from sharpreel.media.encoders import EncodeSettings
 from sharpreel.media.frame import (
     MAX_SIDE,
@@ -36,6 +36,7 @@ from sharpreel.media.frame import (
 )
 from sharpreel.media.image_folder import means_folder
 from sharpreel.media.reader import ReadReport
+from sharpreel.media.streams import StreamPlan
 from sharpreel.models import MODELS
 from sharpreel.models.weights import Model, available_scales, load_model
 from sharpreel.pipeline import outputs
@@ -150,7 +151,7 @@ class Plan:
             "input": identify(self.source),
             "model": {
                 "name": self.model.name,
-                "sha256": self.model.digest(engine_name),
+                "sha256": self.model.digest(EngineKind.parse(engine_name).precision),
                 "choices": {key: str(value) for key, value in self.options.choices.items()},
             },
             "scale": self.model.scale,

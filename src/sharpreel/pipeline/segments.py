@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from sharpreel.errors import InputChangedError
 from sharpreel.media.frame import Frame, FrameSink
 from sharpreel.media.reader import ReadReport
 from sharpreel.pipeline.journal import Journal, ResumePoint, SegmentRecord, digest
@@ -69,10 +70,6 @@ class SegmentInput:
     tail: deque[Frame]
 
 
-class InputChangedError(Exception):
-    """The input does not decode to the same frames as before."""
-
-
 def open_at(plan: Plan, point: ResumePoint, length: int) -> SegmentInput:
     """The input from a resume point on that is identified by `length` frames before it.
 
@@ -91,7 +88,7 @@ def open_at(plan: Plan, point: ResumePoint, length: int) -> SegmentInput:
         if tuple(f.pts for f in tail) == point.pts and digest(tail) == point.tail:
             return SegmentInput(point, _again(list(tail), frames), report, tail)
         frames.close()
-    raise InputChangedError
+    raise InputChangedError(f"{plan.source}: the input decodes to other frames than before.")
 
 
 def _again(finished: list[Frame], frames: Generator[Frame]) -> Generator[Frame]:

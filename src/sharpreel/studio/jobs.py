@@ -38,7 +38,7 @@ from sharpreel.system.files import atomic_write
 
 State = Literal["running", "finished", "stopped", "failed"]
 ENDED = ("trained", "tuned", "evaluated", "done", "skipped")  # events after which all is well
-ASKED = ("Terminated", "KeyboardInterrupt")  # errors of what was asked to end
+ASKED = ("TerminatedError", "KeyboardInterrupt")  # errors of what was asked to end
 TAIL_BYTES = 6000  # of a log that are shown
 
 

@@ -21,7 +21,8 @@ from sharpreel.errors import write_error
 from sharpreel.evaluation import benchmark
 from sharpreel.evaluation.results import PROTOCOL, Score, mean_gain
 from sharpreel.models import weights
-from sharpreel.models.weights import export_graph, load_model
+from sharpreel.models.export import export_graph
+from sharpreel.models.weights import load_model
 from sharpreel.system.files import fsync
 from sharpreel.training.config import config_text
 from sharpreel.training.setup import unwrap

@@ -1,6 +1,6 @@
 """A network's graph in eight-bit integers, by NNCF's post-training quantisation.
 
-The graph that `weights.export_graph` makes is run over real clips for a hundred frames, in float,
+The graph that `export.export_graph` makes is run over real clips for a hundred frames, in float,
 because the state after many frames is not that after one; what passes through it gives the ranges.
 Bicubic and the sum with the residual stay in float, so that the picture is rounded once. The state
 is kept as the bytes that the first convolution reads. The graph is then compared with the float one
@@ -27,8 +27,9 @@ from sharpreel.errors import MissingExtra, UsageError
 from sharpreel.evaluation.metrics.fidelity import psnr_y
 from sharpreel.media.probe import VIDEO_SUFFIXES, probe
 from sharpreel.media.reader import read_frames
+from sharpreel.models.export import build_graph, export_graph, graph_path, save_graph
 from sharpreel.models.openvino_graph import BASE, SUM, reshape
-from sharpreel.models.weights import Model, build_graph, export_graph, graph_path, save_graph
+from sharpreel.models.weights import Model
 from sharpreel.ops import Pixels
 
 if TYPE_CHECKING:

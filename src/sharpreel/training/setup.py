@@ -226,7 +226,7 @@ def load_start(network: Any, config: TrainConfig, path: str) -> str:
         network.load_state_dict(grown)
         return model.sha256
     fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
-    if MODELS[config.model].build is not model.spec.build or len(fitting) < 0.9 * len(own):
+    if not MODELS[config.model].same_architecture(model.spec) or len(fitting) < 0.9 * len(own):
         raise WeightsError(
             f"{path}: holds {describe(model)}, which does not begin a {config.model} with "
             f"{dict(config.arguments)}: {len(fitting)} of {len(own)} tensors fit."

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from sharpreel.data.sampling import check_clips, choose_target, middle, sample_batch, sample_bursts
 from sharpreel.data.store import Clip, Frames
 from sharpreel.engines.pytorch import TorchEngine
-from sharpreel.errors import InputError, Terminated, TrainingError, UsageError, write_error
+from sharpreel.errors import InputError, TerminatedError, TrainingError, UsageError, write_error
 from sharpreel.evaluation.benchmark import scores
 from sharpreel.evaluation.results import Measure, Score, mean_gain
 from sharpreel.models import MODELS
@@ -464,7 +464,7 @@ class Trainer:
         """Train to the last step, from wherever the run is.
 
         Raises:
-            Terminated: SIGTERM came; the state is saved.
+            TerminatedError: SIGTERM came; the state is saved.
             TrainingError: See `learn`.
         """
         tell = tell or (lambda progress: None)
@@ -508,7 +508,7 @@ class Trainer:
                     self.fabric.barrier()
                     began, waited, since, seen = time.monotonic(), 0.0, self.step, []
                 if told and not ended:
-                    raise Terminated(
+                    raise TerminatedError(
                         f"terminated at step {self.step}; saved. The same command goes on."
                     )
 

@@ -165,7 +165,7 @@ def tune(
         UsageError: The space does not fit the recipe, or the folder holds another search.
         errors.TrainingError: Five trials in a row failed; says why the last one did.
         MissingExtra: Optuna is not installed.
-        KeyboardInterrupt, Terminated, DiskFullError, ...: Stopped on the way; the same command
+        KeyboardInterrupt, TerminatedError, DiskFullError, ...: Stopped on the way; the same command
             goes on.
     """
     try:
