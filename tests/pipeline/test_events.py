@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NotRequired, get_origin, get_type_hints
 
 import pytest
 
@@ -24,8 +24,9 @@ TYPES: dict[str, Any] = {
 
 def check(event: Any) -> None:
     """Compare the keys of an event, and of the objects in it, with its type."""
-    kind = TYPES[event["event"]]
-    assert kind.__required_keys__ <= event.keys() <= get_type_hints(kind).keys(), event
+    hints = get_type_hints(TYPES[event["event"]], include_extras=True)
+    required = {name for name, hint in hints.items() if get_origin(hint) is not NotRequired}
+    assert required <= event.keys() <= hints.keys(), event
     if event["event"] in ("plan", "start"):
         assert event["from"].keys() == get_type_hints(protocol.InputDescription).keys()
         assert event["to"].keys() == get_type_hints(protocol.OutputDescription).keys()

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from sharpreel.web.jobs.queue import LANES, JobQueue
 from sharpreel.web.jobs.store import JobStore
 from sharpreel.web.settings import Limits, Settings
-from tests.support.site_app import close_apps, make_app
+from tests.support.site_app import close_apps, make_app, upload_file
 from tests.support.site_process import (
     NO_RATE_LIMITS,
     SHORT_SEGMENTS,
@@ -103,3 +103,11 @@ def applications() -> Iterator[None]:
     """Closes the applications of a module."""
     yield
     close_apps()
+
+
+@pytest.fixture(scope="module")
+def upload(app: Flask, clip: Path) -> str:
+    """The id of a finished upload."""
+    response = upload_file(app.test_client(use_cookies=False), clip)
+    assert response.json is not None
+    return str(response.json["id"])

@@ -68,18 +68,18 @@ class Recorder:
 def test_the_command_downloads_a_complete_result(
     running: RunningSite, clip: Path, tmp_path: Path
 ) -> None:
-    url, output = f"http://127.0.0.1:{running.client.port}", tmp_path / "film.mkv"
+    url, output = f"http://127.0.0.1:{running.client.port}", tmp_path / "video.mkv"
     command = ["remote", url, "upscale", clip, "-o", output, "-m", "bicubic", "--token", TOKEN]
     done = sharpreel(*command, "--json")
     assert done.returncode == 0, done.stderr
     kinds = [event["event"] for event in events(done.stdout)]
     assert list(dict.fromkeys(kinds)) == ["upload", "job", "download", "done"]
     assert verify(clip, output) == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "film.mkv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "video.mkv"]
     assert list((tmp_path / "cache" / "remote").iterdir()) == []
     again = sharpreel(*command)
     assert again.returncode == 2
-    assert "film.mkv exists. Give --overwrite" in again.stderr
+    assert "video.mkv exists. Give --overwrite" in again.stderr
 
 
 def test_without_an_output_the_result_is_next_to_its_source(
@@ -95,13 +95,13 @@ def test_without_an_output_the_result_is_next_to_its_source(
 def test_an_upload_a_job_and_a_download_resume(
     running: RunningSite, remote: SiteClient, clip: Path, tmp_path: Path
 ) -> None:
-    film, size = tmp_path / "film.mp4", clip.stat().st_size
+    output, size = tmp_path / "video.mp4", clip.stat().st_size
     before = {job["id"] for job in running.client.call("GET", "/jobs")}
 
     def stopped_when(stop: Any) -> Recorder:
         recorder = Recorder(stop)
         with pytest.raises(Stop):
-            upscale(remote, clip, film, BICUBIC, recorder)
+            upscale(remote, clip, output, BICUBIC, recorder)
         return recorder
 
     stopped_when(lambda event, values: event == "upload" and values["bytes"] >= 8000)
@@ -109,27 +109,27 @@ def test_an_upload_a_job_and_a_download_resume(
     assert second.of("upload")[0]["resumed"] == 8000
     third = stopped_when(lambda event, values: event == "download")
     assert third.of("upload") == []
-    assert not film.exists()
+    assert not output.exists()
     recorder = Recorder()
-    assert upscale(remote, clip, film, BICUBIC, recorder) == film
+    assert upscale(remote, clip, output, BICUBIC, recorder) == output
     assert recorder.of("upload") == []
     assert recorder.of("job")[-1]["id"] == second.of("job")[0]["id"]
     jobs = {job["id"] for job in running.client.call("GET", "/jobs")} - before
     assert len(jobs) == 1
     uploads = [u for u in running.client.call("GET", "/uploads") if u["size"] == size]
     assert uploads
-    assert verify(clip, film) == []
+    assert verify(clip, output) == []
 
 
 def test_a_download_resumes_at_its_byte_and_a_corrupted_one_is_deleted(
     remote: SiteClient, clip: Path, tmp_path: Path
 ) -> None:
-    film = tmp_path / "film.mp4"
-    upscale(remote, clip, film, BICUBIC, Recorder())
+    output = tmp_path / "video.mp4"
+    upscale(remote, clip, output, BICUBIC, Recorder())
     job = next(one for one in remote.call("GET", "/jobs") if one["state"] == "done")
-    whole = tmp_path / "whole.mp4"
-    _download(remote, job, whole, Recorder())
-    data = whole.read_bytes()
+    complete = tmp_path / "complete.mp4"
+    _download(remote, job, complete, Recorder())
+    data = complete.read_bytes()
     part, stamp = tmp_path / "part.mp4.part", tmp_path / "part.mp4.part.sha256"
     stamp.write_text(job["result"]["sha256"])
     part.write_bytes(data[:1000])

@@ -18,8 +18,8 @@ from tests.support.videos import make_clip
 def test_every_line_of_the_log_is_json_with_ids(
     running: RunningSite, finished: tuple[Any, Any]
 ) -> None:
-    answer = running.client.request("GET", "/healthz", headers={"X-Request-ID": "my-own.id"})
-    assert answer.headers["x-request-id"] == "my-own.id"
+    response = running.client.request("GET", "/healthz", headers={"X-Request-ID": "my-own.id"})
+    assert response.headers["x-request-id"] == "my-own.id"
 
     def told(name: str, value: str) -> bool:
         return any(json.loads(line).get(name) == value for line in list(running.log))

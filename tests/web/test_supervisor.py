@@ -73,9 +73,9 @@ def test_a_site_stops_cleanly_and_only_one_runs_on_a_folder(tmp_path: Path, clip
         # An open event stream does not keep the site from stopping.
         listener = http.client.HTTPConnection("127.0.0.1", site.client.port, timeout=60)
         listener.request("GET", f"{API}/events")
-        answer = listener.getresponse()
+        response = listener.getresponse()
         assert site.stop() == 0
-        answer.read()
+        response.read()
         listener.close()
     assert (folder.stat().st_mode & 0o777, (folder / "secret").stat().st_mode & 0o777) == (
         0o700,
@@ -98,7 +98,7 @@ def test_a_killed_server_is_restarted_on_the_same_socket(tmp_path: Path, clip: P
             line.sendall(b"GET /healthz HTTP/1.1\r\nHost: local")
             while line.recv(1000):
                 pass
-        assert not any("Traceback" in said for said in site.log)
+        assert not any("Traceback" in line for line in site.log)
 
 
 def test_a_child_that_fails_again_is_restarted_later_each_time() -> None:

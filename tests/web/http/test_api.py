@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 
 from sharpreel.media.verify import verify
@@ -22,7 +21,6 @@ from tests.support.site_app import (
     begin_upload,
     limited_client,
     send_chunk,
-    upload_file,
 )
 from tests.support.site_process import API, Client
 from tests.support.videos import video_pts
@@ -56,14 +54,6 @@ def test_an_id_that_is_a_path_finds_nothing(program: FlaskClient, name: str) -> 
     assert program.get(f"/static/{name}").status_code == 404
 
 
-@pytest.fixture(scope="module")
-def upload(app: Flask, clip: Path) -> str:
-    """An upload that is ready."""
-    answer = upload_file(app.test_client(use_cookies=False), clip)
-    assert answer.json is not None
-    return str(answer.json["id"])
-
-
 @pytest.mark.parametrize(
     ("options", "code"),
     [
@@ -85,8 +75,8 @@ def upload(app: Flask, clip: Path) -> str:
 def test_options_that_cannot_be_met_are_rejected_at_once(
     program: FlaskClient, upload: str, options: Any, code: str
 ) -> None:
-    answer = program.post(f"{API}/jobs", json={"upload": upload, "options": options})
-    message = assert_rejected(answer, 422, code)
+    response = program.post(f"{API}/jobs", json={"upload": upload, "options": options})
+    message = assert_rejected(response, 422, code)
     assert "/uploads/" not in message
     assert "--" not in message
 
@@ -95,8 +85,8 @@ def test_options_that_cannot_be_met_are_rejected_at_once(
     "body", [b"", b"{", b"[]", b"null", b'{"name": 3, "size": "x"}', b'{"name": "a"}', b"\xff"]
 )
 def test_invalid_json_is_rejected(program: FlaskClient, body: bytes) -> None:
-    answer = program.post(f"{API}/uploads", data=body, content_type="application/json")
-    assert_rejected(answer, 422, "invalid")
+    response = program.post(f"{API}/uploads", data=body, content_type="application/json")
+    assert_rejected(response, 422, "invalid")
 
 
 def test_a_chunk_needs_its_offset_its_length_and_the_right_type(program: FlaskClient) -> None:
@@ -106,11 +96,11 @@ def test_a_chunk_needs_its_offset_its_length_and_the_right_type(program: FlaskCl
     assert_rejected(send_chunk(program, begun["id"], b"x" * 101), 413, "too_large")
     for offset in ("-1", "x", "1e3", "9" * 30, ""):
         headers = {"Upload-Offset": offset}
-        answer = program.patch(f"{API}/uploads/{begun['id']}", data=b"x", headers=headers)
-        assert_rejected(answer, 400, "invalid")
+        response = program.patch(f"{API}/uploads/{begun['id']}", data=b"x", headers=headers)
+        assert_rejected(response, 400, "invalid")
     headers = {"Upload-Offset": "0", "Content-Type": "video/mp4"}
-    answer = program.patch(f"{API}/uploads/{begun['id']}", data=b"x", headers=headers)
-    assert_rejected(answer, 415, "wrong_type")
+    response = program.patch(f"{API}/uploads/{begun['id']}", data=b"x", headers=headers)
+    assert_rejected(response, 415, "wrong_type")
     headers = {"Upload-Offset": "0", "Transfer-Encoding": "chunked"}
     endless = program.patch(f"{API}/uploads/{begun['id']}", data=b"x", headers=headers)
     assert_rejected(endless, 411, "length_required")
@@ -182,22 +172,22 @@ def test_before_and_after_have_the_same_timestamps(
     client: Client, finished: tuple[Any, Any], tmp_path: Path
 ) -> None:
     for side in ("before", "after"):
-        answer = client.request("GET", finished[1]["urls"][side])
-        assert answer.headers["content-type"] == "video/mp4"
-        (tmp_path / f"{side}.mp4").write_bytes(answer.body)
+        response = client.request("GET", finished[1]["urls"][side])
+        assert response.headers["content-type"] == "video/mp4"
+        (tmp_path / f"{side}.mp4").write_bytes(response.body)
     assert video_pts(tmp_path / "before.mp4") == video_pts(tmp_path / "after.mp4")
 
 
 def test_a_sample_has_a_video_by_each_model(
     client: Client, finished: tuple[Any, Any], tmp_path: Path
 ) -> None:
-    asked = {
+    body = {
         "upload": finished[0]["id"],
         "models": ["reel-fast", "bicubic"],
         "start": 0.2,
         "seconds": 0.4,
     }
-    job = client.wait_until_done(client.call("POST", "/samples", asked))
+    job = client.wait_until_done(client.call("POST", "/samples", body))
     assert [one["model"] for one in job["results"]] == ["reel-fast", "bicubic"]
     times = []
     for one in job["results"]:
@@ -246,17 +236,17 @@ def test_events_follow_a_job_from_the_queue_to_its_end(
 
 
 def test_events_of_all_jobs_report_deleted_ones(client: Client, finished: tuple[Any, Any]) -> None:
-    asked = {"upload": finished[0]["id"], "models": ["bicubic"], "seconds": 0.2}
-    begun = threading.Event()
+    body = {"upload": finished[0]["id"], "models": ["bicubic"], "seconds": 0.2}
+    connected = threading.Event()
 
     def gone(kind: str, data: Any) -> bool:
-        begun.set()
+        connected.set()
         return kind == "gone"
 
     with ThreadPoolExecutor(1) as pool:
         events = pool.submit(listen, client, "/events", gone)
-        assert begun.wait(60)
-        job = client.call("POST", "/samples", asked)
+        assert connected.wait(60)
+        job = client.call("POST", "/samples", body)
         client.wait_until_done(job)
         assert client.api("DELETE", f"/jobs/{job['id']}").status == 204
         seen = events.result()

@@ -129,15 +129,15 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = Site(tmp_path_factory.mktemp("site"))
-    thread = threading.Thread(target=made.server.serve_forever)
+    running = Site(tmp_path_factory.mktemp("site"))
+    thread = threading.Thread(target=running.server.serve_forever)
     thread.start()
-    yield made
-    made.slots.close()
-    wait_until(lambda: made.slots.clients == 0)
-    made.server.shutdown()
+    yield running
+    running.slots.close()
+    wait_until(lambda: running.slots.clients == 0)
+    running.server.shutdown()
     thread.join()
-    made.server.server_close()
+    running.server.server_close()
 
 
 @pytest.fixture(autouse=True)

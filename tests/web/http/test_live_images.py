@@ -15,8 +15,8 @@ def test_an_encoded_frame_is_decoded_again(kind: str) -> None:
     frame = np.repeat(ramp, 3, axis=2)
     data = encode(kind, frame)
     assert image_size(data) == (kind, 64, 48)
-    found, pixels = decode(data)
-    assert (found, pixels.shape) == (kind, frame.shape)
+    decoded_kind, pixels = decode(data)
+    assert (decoded_kind, pixels.shape) == (kind, frame.shape)
     assert np.abs(pixels.astype(int) - frame).mean() < 3
 
 

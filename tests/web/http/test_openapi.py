@@ -35,9 +35,9 @@ def test_the_document_describes_every_route_and_every_response(
             concrete = concrete.replace("{side}", "after").replace("{model}", "reel")
             if concrete in ("/events", "/openapi.json") or (method == "get" and "{" not in path):
                 continue
-            answer = client.api(method.upper(), concrete)
-            assert answer.status in (400, 404, 409, 411, 415), (method, path, answer.body)
-            fits(document, "Error", answer.json)
+            response = client.api(method.upper(), concrete)
+            assert response.status in (400, 404, 409, 411, 415), (method, path, response.body)
+            fits(document, "Error", response.json)
             assert operation["summary"]
 
 
@@ -46,6 +46,6 @@ def test_every_limit_and_every_route_is_documented(app: Flask) -> None:
     for one in fields(Limits):
         assert f"`{one.name}`" in text, one.name
     for path in app.test_client().get(f"{API}/openapi.json").json["paths"]:  # type: ignore[index]
-        words = path.replace("{upload_id}", "ID").replace("{job_id}", "ID")
-        last = words.rsplit("/", 1)[-1].replace("{model}", "MODEL").replace("{side}", "before")
+        route = path.replace("{upload_id}", "ID").replace("{job_id}", "ID")
+        last = route.rsplit("/", 1)[-1].replace("{model}", "MODEL").replace("{side}", "before")
         assert last in text, path

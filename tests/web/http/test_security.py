@@ -35,8 +35,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Flask:
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example"])
 def test_a_foreign_host_name_reads_nothing(program: FlaskClient, host: str) -> None:
     for path in (f"{API}/jobs", "/", "/metrics", "/healthz"):
-        answer = program.get(path, headers={"Host": host, "Accept": "application/json"})
-        message = assert_rejected(answer, 421, "wrong_host")
+        response = program.get(path, headers={"Host": host, "Accept": "application/json"})
+        message = assert_rejected(response, 421, "wrong_host")
         assert "--" not in message
 
 
@@ -103,8 +103,8 @@ def test_the_cookie_is_hidden_from_scripts_and_other_sites(
 )
 def test_content_types_of_forms_are_rejected(program: FlaskClient, kind: str) -> None:
     body = b'{"name": "a.mp4", "size": 100}'
-    answer = program.post(f"{API}/uploads", data=body, content_type=kind)
-    assert_rejected(answer, 415, "wrong_type")
+    response = program.post(f"{API}/uploads", data=body, content_type=kind)
+    assert_rejected(response, 415, "wrong_type")
     assert_rejected(
         program.post(f"{API}/jobs/0/cancel", data=b"", content_type=kind), 415, "wrong_type"
     )
@@ -112,13 +112,13 @@ def test_content_types_of_forms_are_rejected(program: FlaskClient, kind: str) ->
 
 def test_every_response_has_the_security_headers(browser: FlaskClient) -> None:
     for path in ("/", "/nothing", f"{API}/jobs", f"{API}/nothing", "/static/style.css"):
-        answer = browser.get(path)
-        policy = answer.headers["Content-Security-Policy"]
+        response = browser.get(path)
+        policy = response.headers["Content-Security-Policy"]
         assert "default-src 'self'" in policy
         assert "unsafe" not in policy
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
-        answer.close()
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        response.close()
 
 
 def test_a_live_socket_opens_only_from_a_page_of_this_site(program: FlaskClient) -> None:
@@ -129,17 +129,17 @@ def test_a_live_socket_opens_only_from_a_page_of_this_site(program: FlaskClient)
         "Sec-WebSocket-Key": "x3JJHMbDL1EzLkh9GBhXDw==",
     }
     for more in (FOREIGN_ORIGIN, {}, {"Origin": "null"}):
-        answer = program.get("/live/socket", headers={**upgrade, **more})
-        assert answer.status_code == 403
-        assert answer.json["error"]["code"] == "wrong_origin"  # type: ignore[index]
+        response = program.get("/live/socket", headers={**upgrade, **more})
+        assert response.status_code == 403
+        assert response.json["error"]["code"] == "wrong_origin"  # type: ignore[index]
 
 
 def test_without_the_token_nothing_is_revealed(guarded: Flask) -> None:
     client = guarded.test_client(use_cookies=False)
     for path in (f"{API}/jobs", f"{API}/openapi.json", f"{API}/events", f"{API}/nothing"):
-        answer = client.get(path)
-        assert_rejected(answer, 401, "unauthorized")
-        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        response = client.get(path)
+        assert_rejected(response, 401, "unauthorized")
+        assert response.headers["WWW-Authenticate"] == "Bearer"
     assert_rejected(begin_upload(client), 401, "unauthorized")
     page = client.get("/jobs?x=1")
     assert (page.status_code, page.headers["Location"]) == (302, "/login?next=%2Fjobs%3Fx%3D1")
@@ -194,8 +194,8 @@ def test_a_browser_logs_in_once_and_is_redirected_within_this_site(tmp_path: Pat
     forged = {"csrf_token": "x", "token": TOKEN}
     assert browser.post("/login", data=forged).status_code == 403
     right = {"csrf_token": csrf_token, "token": TOKEN, "next": "/jobs"}
-    answer = browser.post("/login", data=right)
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/jobs")
+    response = browser.post("/login", data=right)
+    assert (response.status_code, response.headers["Location"]) == (303, "/jobs")
     assert browser.get(f"{API}/jobs").status_code == 200
     for target in ("//evil.example", "/\\evil.example", "https://evil.example", "/a\nb", "x"):
         away = browser.get("/login", query_string={"next": target})

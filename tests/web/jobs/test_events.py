@@ -11,8 +11,8 @@ def test_a_subscriber_of_a_deleted_job_is_notified(store: JobStore) -> None:
     feed = JobFeed(store)
     job = add_job(store, state="deleted")
     kept = add_job(store)
-    told = list(feed.follow(job.id))  # and it ends
-    assert [[one.state for one in jobs] for jobs in told] == [["deleted"]]
+    changes = list(feed.follow(job.id))  # and it ends
+    assert [[one.state for one in jobs] for jobs in changes] == [["deleted"]]
     everyone = feed.follow()
     assert [one.id for one in next(everyone)] == [kept.id]
     feed.close()

@@ -52,9 +52,9 @@ def test_a_small_file_cannot_expand_to_an_endless_result(tmp_path: Path, clip: P
     upload = upload_file(client, clip).json
     assert upload is not None
     for options in ({"scale": 4}, {"height": 1080}):
-        asked = {"upload": upload["id"], "options": options}
+        body = {"upload": upload["id"], "options": options}
         for path in ("plans", "jobs"):
-            assert_rejected(client.post(f"{API}/{path}", json=asked), 422, "too_many_pixels")
+            assert_rejected(client.post(f"{API}/{path}", json=body), 422, "too_many_pixels")
 
 
 def test_the_numbers_of_uploads_and_jobs_of_a_client_are_limited(
@@ -64,14 +64,14 @@ def test_the_numbers_of_uploads_and_jobs_of_a_client_are_limited(
     upload = upload_file(client, clip).json
     assert upload is not None
     assert [begin_upload(client).status_code for _ in range(3)] == [201, 201, 429]
-    asked = {"upload": upload["id"], "models": ["bicubic"]}
-    first = client.post(f"{API}/samples", json=asked)
+    body = {"upload": upload["id"], "models": ["bicubic"]}
+    first = client.post(f"{API}/samples", json=body)
     assert first.status_code == 202
-    assert_rejected(client.post(f"{API}/samples", json=asked), 429, "too_many")
+    assert_rejected(client.post(f"{API}/samples", json=body), 429, "too_many")
     assert first.json is not None
     assert client.post(f"{API}/jobs/{first.json['id']}/cancel").json["state"] == "cancelled"  # type: ignore[index]
-    assert client.post(f"{API}/samples", json=asked).status_code == 202
-    other = client.post(f"{API}/samples", json=asked, environ_base={"REMOTE_ADDR": "10.0.0.9"})
+    assert client.post(f"{API}/samples", json=body).status_code == 202
+    other = client.post(f"{API}/samples", json=body, environ_base={"REMOTE_ADDR": "10.0.0.9"})
     assert other.status_code == 202
 
 
@@ -89,8 +89,8 @@ def test_a_newer_plan_supersedes_the_previous_one(
     monkeypatch.setattr(process, "start", slowly)
 
     def ask(what: str, crf: int) -> TestResponse:
-        asked = {"upload": upload, "options": {"model": "bicubic", "crf": crf}}
-        return app.test_client(use_cookies=False).post(f"{API}/{what}", json=asked)
+        body = {"upload": upload, "options": {"model": "bicubic", "crf": crf}}
+        return app.test_client(use_cookies=False).post(f"{API}/{what}", json=body)
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(ask, "plans", 1)

@@ -36,8 +36,8 @@ def test_work_of_failed_jobs_is_evicted(tmp_path: Path, clip: Path) -> None:
     assert upload is not None
     folders = []
     for state in ("failed", "running"):
-        asked = {"upload": upload["id"], "models": ["bicubic"]}
-        job = client.post(f"{API}/samples", json=asked).json
+        body = {"upload": upload["id"], "models": ["bicubic"]}
+        job = client.post(f"{API}/samples", json=body).json
         assert job is not None
         assert site.store.change_job(job["id"], ["queued"], state=state)
         folder = site.settings.jobs / job["id"]

@@ -29,14 +29,14 @@ from tests.support.videos import make_clip
     [
         ("../../etc/passwd", "passwd", ""),
         ("..\\..\\boot.ini", "boot.ini", ""),
-        ("/abs/film.mp4", "film.mp4", ".mp4"),
+        ("/abs/video.mp4", "video.mp4", ".mp4"),
         ("..", "video", ""),
         ("a\x00b\r\n.mkv", "ab.mkv", ".mkv"),
         ("\u202egpj.4pm.mp4", "gpj.4pm.mp4", ".mp4"),
-        ("  film.MP4  ", "film.MP4", ".mp4"),
+        ("  video.MP4  ", "video.MP4", ".mp4"),
         ("Lïvé 映画 🎬.webm", "Lïvé 映画 🎬.webm", ".webm"),
         ("list.m3u8", "list.m3u8", ""),
-        ("film.mp4/..", "video", ""),
+        ("video.mp4/..", "video", ""),
     ],
 )
 def test_a_file_name_becomes_a_label(name: str, label: str, suffix: str) -> None:
@@ -121,7 +121,7 @@ def test_files_that_are_not_videos_are_refused_and_deleted(
     running: RunningSite, client: Client, tmp_path: Path
 ) -> None:
     for name, content in (
-        ("text.mp4", b"not a film at all\n" * 100),
+        ("text.mp4", b"not a video at all\n" * 100),
         ("list.m3u8", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"),
         ("list.ffconcat", b"ffconcat version 1.0\nfile /etc/passwd\n"),
         ("page.html", b"<script>alert(1)</script>" * 50),
@@ -134,5 +134,5 @@ def test_files_that_are_not_videos_are_refused_and_deleted(
         assert "passwd" not in refused.body.decode()
         again = client.api("POST", f"/uploads/{begun['id']}/finish", {})
         assert (again.status, again.code) == (422, "not_a_video")
-        answer = client.api("POST", "/jobs", {"upload": begun["id"]})
-        assert (answer.status, answer.code) == (409, "not_ready")
+        response = client.api("POST", "/jobs", {"upload": begun["id"]})
+        assert (response.status, response.code) == (409, "not_ready")

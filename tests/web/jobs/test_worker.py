@@ -156,9 +156,8 @@ def test_thumbnails_are_written_before_the_segment_is_finished(
     settings = Settings(data_dir=tmp_path / "data")
     settings.prepare()
     worker = Worker(settings, "me", threading.Event())
-    job = add_job(
-        worker.store, options={"model": "reel", "scale": 4}
-    )  # slow enough for a thumbnail
+    # Slow enough for a thumbnail, with a codec that writes each frame at once.
+    job = add_job(worker.store, options={"model": "reel", "scale": 4, "codec": "ffv1"})
     folder = settings.jobs / job.id
     folder.mkdir()
     shutil.copyfile(long_clip, folder / "input.mp4")

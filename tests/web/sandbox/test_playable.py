@@ -23,8 +23,8 @@ def test_other_formats_are_converted_with_the_same_timestamps(
     upload = client.upload(rich)
     job = client.wait_until_done(client.job(upload, codec="ffv1"))
     for side in ("before", "after"):
-        answer = client.request("GET", job["urls"][side])
-        (tmp_path / f"{side}.mp4").write_bytes(answer.body)
+        response = client.request("GET", job["urls"][side])
+        (tmp_path / f"{side}.mp4").write_bytes(response.body)
     before, after = (tmp_path / f"{side}.mp4" for side in ("before", "after"))
     start = video_pts(rich)[0]
     assert [pts - start for pts in video_pts(rich)] == pytest.approx(video_pts(before), abs=0.002)
