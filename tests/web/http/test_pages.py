@@ -163,7 +163,7 @@ def write_y4m(path: Path, width: int = 640, height: int = 360, frames: int = 60)
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     folder = tmp_path_factory.mktemp("pages")
     camera = write_y4m(folder / "camera.y4m")
-    words = (
+    flags = (
         "--use-fake-ui-for-media-stream",
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-video-capture={camera}",
@@ -177,9 +177,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     )
     with (
         running_site(folder / "site", *limits, "--segment-seconds", "1") as running,
-        chromium(AUTOPLAY, *words) as one,
+        chromium(AUTOPLAY, *flags) as driver,
     ):
-        yield Page(one, running, folder)
+        yield Page(driver, running, folder)
 
 
 @pytest.fixture(autouse=True)
@@ -194,7 +194,7 @@ def reset(page: Page) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six seconds of 160x90 with audio."""
-    folder = tmp_path_factory.mktemp("film")
+    folder = tmp_path_factory.mktemp("video")
     return make_clip(folder / "holiday film.mp4", size=(160, 90), frames=150)
 
 
@@ -432,8 +432,8 @@ def test_a_video_goes_from_upload_to_download(page: Page, video: Path) -> None:
     target = page.downloads / job["result"]["name"]
     page.until(lambda: target.exists() and target.stat().st_size == job["result"]["bytes"])
     assert hashlib.sha256(target.read_bytes()).hexdigest() == job["result"]["sha256"]
-    made = probe(target)
-    assert (made.width, made.height) == (320, 180)
+    result = probe(target)
+    assert (result.width, result.height) == (320, 180)
     assert count_frames(target) == count_frames(video) == 150
     check_slider(page)
     check_playing(page)
@@ -560,23 +560,23 @@ def test_an_upload_resumes_after_a_pause_and_a_reload(page: Page, tmp_path: Path
 # the response to a POST whose path ends in `window.holds` is delayed until `letGo` is called.
 INTERCEPT = """
 window.requests = [];
-const ask = window.fetch, send = XMLHttpRequest.prototype.send;
+const originalFetch = window.fetch, send = XMLHttpRequest.prototype.send;
 const held = new Promise((done) => { window.letGo = done; });
 window.fetch = async (path, options) => {
   window.requests.push(`${options.method} ${path}`);
-  const made = window.instead?.(options.method, path);
-  if (made) return made;
+  const replacement = window.instead?.(options.method, path);
+  if (replacement) return replacement;
   const holds = window.holds && options.method === 'POST' && path.endsWith(window.holds);
-  if (!holds) return ask(path, options);
-  const answer = await ask(path, { ...options, signal: undefined });
+  if (!holds) return originalFetch(path, options);
+  const response = await originalFetch(path, { ...options, signal: undefined });
   await held;
-  return answer;
+  return response;
 };
 XMLHttpRequest.prototype.send = function (data) {
   window.requests.push('PATCH');
   send.call(this, data);
 };
-window.refused = (status, code) => new Response(
+window.errorResponse = (status, code) => new Response(
   JSON.stringify({ error: { code, message: code, request_id: 'r' } }), { status });
 """
 
@@ -598,7 +598,7 @@ def test_a_lost_response_to_the_last_request_loses_nothing(page: Page, video: Pa
     window.instead = (method, path) => {
       if (!path.endsWith('/finish') || ++count > 2) return null;
       if (count === 1) throw new TypeError('Failed to fetch');
-      return window.refused(409, 'busy');
+      return window.errorResponse(409, 'busy');
     };
     """
     with_intercepted_requests(page, lost_then_busy)
@@ -613,7 +613,8 @@ def test_pause_and_cancel_work_while_the_server_checks(page: Page, video: Path) 
     busy_once = """
     let count = 0;
     window.holds = '/finish';
-    window.instead = (method) => method === 'DELETE' && !count++ && window.refused(409, 'busy');
+    window.instead = (method) =>
+      method === 'DELETE' && !count++ && window.errorResponse(409, 'busy');
     """
 
     def checking(button: str) -> str:
@@ -655,11 +656,11 @@ def test_a_pause_before_the_first_chunk_works(page: Page, video: Path) -> None:
 
 
 def test_too_many_unfinished_uploads_are_reported(page: Page, video: Path) -> None:
-    made = []
+    begun = []
     while (
-        answer := page.client.api("POST", "/uploads", {"name": "a.mp4", "size": 9})
+        response := page.client.api("POST", "/uploads", {"name": "a.mp4", "size": 9})
     ).status == 201:
-        made.append(answer.json["id"])
+        begun.append(response.json["id"])
     page.open("/")
     page("localStorage.clear()")
     page.find("#file").send_keys(str(video))
@@ -667,7 +668,7 @@ def test_too_many_unfinished_uploads_are_reported(page: Page, video: Path) -> No
         page.until(lambda: "unfinished uploads" in page.text("#error"))
         assert page.find("#file").is_displayed()
     finally:
-        for one in made:
+        for one in begun:
             page.client.call("DELETE", f"/uploads/{one}")
 
 
@@ -791,7 +792,7 @@ WebSocket.prototype.send = function (data) {
   if (!this.flying) {
     this.count = 0;
     this.flying = [];
-    this.addEventListener('message', ({ data }) => { // an answer is also for those that gave way
+    this.addEventListener('message', ({ data }) => { // a response also accounts for dropped frames
       const answered = new DataView(data).getUint32(0);
       this.flying = this.flying.filter((number) => number > answered);
     });
