@@ -1,0 +1,33 @@
+"""Schemas of the API: names come from the tables of the library, and unknown ones are rejected."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from sharpreel.media.containers import CONTAINERS
+from sharpreel.media.encoders import CODECS
+from sharpreel.web.http import schemas
+
+
+def test_every_codec_and_every_container_of_the_library_is_accepted() -> None:
+    for codec in CODECS:
+        assert schemas.Options(codec=codec).codec == codec
+    for suffix in CONTAINERS:
+        assert schemas.Options(container=suffix[1:]).container == suffix[1:]
+    properties = schemas.Options.model_json_schema()["properties"]
+    assert properties["codec"]["anyOf"][0]["enum"] == list(CODECS)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"codec": "h264 -y"}, "choose one of h264, hevc"),
+        ({"container": "../x"}, "choose one of mkv"),
+        ({"output": "/etc/passwd"}, "Extra inputs are not permitted"),
+        ({"scale": 17}, "less than or equal to 16"),
+    ],
+)
+def test_other_options_are_rejected(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        schemas.Options.model_validate(values)
