@@ -9,12 +9,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
+from sharpreel.evaluation.results import Score
 from sharpreel.training import recipes
 from sharpreel.training.config import GanConfig, Stage, TrainConfig
 from sharpreel.training.progress import TrainProgress
+from sharpreel.training.trackers import NullTracker
+from sharpreel.training.validation import Validator
 from tests.support.videos import REPO
 
 TINY = replace(
@@ -83,3 +87,24 @@ def launch(
     return subprocess.run(
         [*command, *arguments], capture_output=True, text=True, env=env, timeout=200, check=False
     )
+
+
+class FillsDisk(NullTracker):
+    """After the save of step 3, a file of this name in the run folder can no longer be written."""
+
+    def __init__(self, run: Path, name: str) -> None:
+        self.path = run / name
+
+    def step(self, step: int, terms: dict[str, float]) -> None:
+        if step == 4:
+            self.path.unlink(missing_ok=True)
+            self.path.symlink_to("/dev/full")
+
+
+needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+
+
+def script_scores(monkeypatch: pytest.MonkeyPatch, *psnr: float, bicubic: float = 20.0) -> None:
+    """Let each validation score the next of these values, in dB."""
+    left = iter(psnr)
+    monkeypatch.setattr(Validator, "score", lambda *_: [Score("c", next(left), bicubic)])
