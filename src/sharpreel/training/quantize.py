@@ -27,8 +27,8 @@ from sharpreel.errors import MissingExtra, UsageError
 from sharpreel.evaluation.metrics.fidelity import psnr_y
 from sharpreel.media.probe import VIDEO_SUFFIXES, probe
 from sharpreel.media.reader import read_frames
-from sharpreel.models.openvino_graph import BASE, SUM, reshape
 from sharpreel.models.export import build_graph, export_graph, graph_path, save_graph
+from sharpreel.models.openvino_graph import BASE, SUM, reshape
 from sharpreel.models.weights import Model
 from sharpreel.ops import Pixels
 

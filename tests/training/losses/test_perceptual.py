@@ -161,7 +161,9 @@ class Trap:
 @pytest.mark.parametrize("name", ["trap.pth", "trap.safetensors"])
 def test_no_code_in_a_file_is_executed(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(WeightsError, match=rf"{name}: not a file of tensors .* No code in the file was"):
+    with pytest.raises(
+        WeightsError, match=rf"{name}: not a file of tensors .* No code in the file was"
+    ):
         Perceptual(weights=tmp_path / name)
 
 
