@@ -12,7 +12,17 @@ from typing import Annotated, Any
 import typer
 
 from sharpreel.cli.console import Console, errors_as_exit_codes
-from sharpreel.cli.options import AsJson, Debug, Quiet
+from sharpreel.cli.options import (
+    AsJson,
+    Codec,
+    Crf,
+    Debug,
+    Height,
+    Overwrite,
+    Preset,
+    Quiet,
+    Scale,
+)
 from sharpreel.errors import MissingExtra, UsageError
 from sharpreel.system.text import format_duration
 
@@ -123,15 +133,13 @@ def remote_upscale(
         Path | None, typer.Option("-o", "--output", help="Output file or folder.")
     ] = None,
     model: Annotated[str | None, typer.Option("-m", "--model", help="A model of the site.")] = None,
-    scale: Annotated[float | None, typer.Option("-s", "--scale", help="Scale: 2 or 4.")] = None,
-    height: Annotated[int | None, typer.Option("--height", help="Height of the output.")] = None,
-    codec: Annotated[str | None, typer.Option("-c", "--codec", help="h264, hevc, ...")] = None,
-    crf: Annotated[int | None, typer.Option("--crf", help="Quality of the encoder.")] = None,
-    preset: Annotated[str | None, typer.Option("--preset", help="Speed of the encoder.")] = None,
+    scale: Scale = None,
+    height: Height = None,
+    codec: Codec = None,
+    crf: Crf = None,
+    preset: Preset = None,
     token: Token = None,
-    overwrite: Annotated[
-        bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")
-    ] = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,

@@ -72,7 +72,7 @@ class FrameSink(Protocol):
         """Close without finishing: the file will not be used."""
 
 
-MAX_SIDE = 16384
+MIN_SIDE, MAX_SIDE = 16, 16384  # pixels of an output
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ from typing import Any
 
 from sharpreel.engines.choose import validate_choice
 from sharpreel.errors import UsageError
-from sharpreel.media.frame import MAX_SIDE
+from sharpreel.media.frame import MAX_SIDE, MIN_SIDE
 from sharpreel.models import DEFAULT_MODEL
 from sharpreel.pipeline.schedule import SEGMENT_SECONDS
 
 MAX_SCALE = 16
-LEAST_SIDE = 16
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,9 @@ def validate_options(options: UpscaleOptions) -> None:
 def _validate_size(options: UpscaleOptions) -> None:
     sides = [*(options.size or ()), *([] if options.height is None else [options.height])]
     for side in sides:
-        if not LEAST_SIDE <= side <= MAX_SIDE:
+        if not MIN_SIDE <= side <= MAX_SIDE:
             raise UsageError(
-                f"A side of {side} pixels is not possible; choose between {LEAST_SIDE} and "
+                f"A side of {side} pixels is not possible; choose between {MIN_SIDE} and "
                 f"{MAX_SIDE}."
             )
     if options.scale is not None and not 0 < options.scale <= MAX_SCALE:

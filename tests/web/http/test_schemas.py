@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 from pydantic import ValidationError
 
 from sharpreel.media.containers import CONTAINERS
 from sharpreel.media.encoders import CODECS
+from sharpreel.pipeline.options import UpscaleOptions
 from sharpreel.web.http import schemas
 
 
@@ -31,3 +34,10 @@ def test_every_codec_and_every_container_of_the_library_is_accepted() -> None:
 def test_other_options_are_rejected(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         schemas.Options.model_validate(values)
+
+
+def test_the_options_of_a_job_are_options_of_a_run() -> None:
+    """`container` alone is the site's: it names the output, which the site does."""
+    assert {*schemas.Options.model_fields} - {"container"} <= {
+        field.name for field in fields(UpscaleOptions)
+    }

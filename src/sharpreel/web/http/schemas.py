@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, Wi
 
 from sharpreel.media.containers import CONTAINERS
 from sharpreel.media.encoders import CODECS
+from sharpreel.media.frame import MAX_SIDE, MIN_SIDE
 
 CODEC_NAMES = tuple(CODECS)
 CONTAINER_NAMES = tuple(suffix.removeprefix(".") for suffix in CONTAINERS)
@@ -66,7 +67,7 @@ class Options(Request):
 
     model: ModelName | None = None
     scale: Scale | None = None
-    height: Annotated[int, Field(ge=16, le=16384)] | None = None
+    height: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)] | None = None
     codec: CodecName | None = None
     crf: Annotated[int, Field(ge=0, le=63)] | None = None
     preset: Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}$")] | None = None
