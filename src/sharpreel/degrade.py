@@ -11,6 +11,9 @@
     call           MATLAB bicubic                       light noise, H.264 or VP8
     real           random blurs and resizes, twice      noise, JPEG and a video codec
     afm            MATLAB bicubic, or none at scale 1   streaks along the scan lines
+    realistic      area, bicubic or lanczos             noise, one or two codecs; 15 % clean
+    h264-20, h264-25, h264-30, h264-35, vp9-44, mpeg2-5, mpeg4-6, twice, camera
+                   lanczos or area                      the codec; see degrade_realworld.py
 
 `degrade` runs one of them by its name in DEGRADATIONS. A clip is (T, H, W, 3), RGB, integers of
 full range. Chance comes from a NumPy generator, drawn anew for each clip: the same seed gives the
@@ -40,7 +43,7 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from sharpreel import ops, video
+from sharpreel import degrade_realworld, ops, video
 from sharpreel.errors import SharpreelError, UsageError, did_you_mean
 
 Clip = npt.NDArray[Any]  # uint8 or uint16, (T, H, W, C), RGB, full range of its type
@@ -921,6 +924,15 @@ def _plain(function: Callable[[Clip, int], Clip]) -> Callable[..., Clip]:
     return lambda hr, scale, _rng: function(hr, scale)
 
 
+def _condition(condition: degrade_realworld.Condition) -> Callable[..., Clip]:
+    """A fixed condition, whose noise alone is left to chance, in the form that the table wants."""
+
+    def function(hr: Clip, scale: int, rng: np.random.Generator) -> Clip:
+        return degrade_realworld.apply(hr, scale, condition, int(rng.integers(1 << 30)))
+
+    return function
+
+
 @dataclass(frozen=True)
 class Degradation:
     """A row of DEGRADATIONS.
@@ -965,6 +977,15 @@ DEGRADATIONS: dict[str, Degradation] = {
         Degradation("call", "bicubic, light noise and H.264 or VP8, as in a video call", call),
         Degradation("real", "blur, resize, noise, JPEG, twice, and a video codec", second_order),
         Degradation("afm", "scan-line streaks of a microscope, after bicubic", afm),
+        Degradation(
+            "realistic",
+            "a scaler, noise and codecs by chance, as in the video that people have",
+            degrade_realworld.realistic,
+        ),
+        *(
+            Degradation(name, summary, _condition(condition))
+            for name, (summary, condition) in degrade_realworld.CONDITIONS.items()
+        ),
     )
 }
 
