@@ -150,6 +150,25 @@ def test_ssim_is_that_of_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
     assert losses.ssim7(sr, hr).item() == pytest.approx(np.mean(wanted), rel=1e-9)
 
 
+def test_flicker_counts_change_where_the_ground_truth_stands_still() -> None:
+    hr = torch.full((2, 3, 3, 8, 8), 0.5)
+    hr[:, 1:, :, :, 4:] += 0.1  # the right half moves once, by more than it may
+    sr = hr.clone()
+    assert losses.flicker(sr, hr) == 0
+    sr[:, 2, :, :, :4] += 0.2  # one of two steps, half of the frame
+    assert losses.flicker(sr, hr).item() == pytest.approx(0.2 / 4)
+    sr = hr.clone()
+    sr[:, 1, :, :, 4:] += 0.2  # the step that moves does not count, the one after it does
+    assert losses.flicker(sr, hr).item() == pytest.approx(0.2 / 4)
+
+
+def test_one_frame_does_not_flicker_and_frames_alone_are_refused() -> None:
+    one = torch.rand(2, 1, 3, 8, 8)
+    assert losses.flicker(one, one.flip(0)) == 0
+    with pytest.raises(ValueError, match="clips"):
+        losses.flicker(one[:, 0], one[:, 0])
+
+
 def test_charbonnier_with_a_wide_epsilon_is_flat_and_with_a_narrow_one_is_l1() -> None:
     sr, hr = two(1, 3, 8, 8)
     assert losses.charbonnier(sr, hr, epsilon=100.0).item() == pytest.approx(100, rel=1e-4)

@@ -435,6 +435,20 @@ def test_a_loss_that_is_no_number_stops_with_its_batch(
     np.testing.assert_array_equal(kept["lr"], pairs[0][0].numpy())
 
 
+def test_the_flicker_term_is_added_by_its_weight(three: list[data.Clip], tmp_path: Path) -> None:
+    still = [data.Clip(c.name, c.hr[[0] * 6], c.lr) for c in three]  # all that changes is flicker
+    found = []
+    for weight in (0.0, 0.5):
+        config = replace(TINY, flicker=weight)
+        training = train.Training(config, still, [], tmp_path / str(weight))
+        found.append(training.learn(training.batch(0)))
+    plain, held = found
+    assert "flicker" not in plain
+    assert held["image"] == pytest.approx(plain["loss"], rel=1e-6)
+    assert held["flicker"] > 0.01
+    assert held["loss"] == pytest.approx(held["image"] + 0.5 * held["flicker"], rel=1e-6)
+
+
 def test_up_training_begins_with_the_checkpoint(three: list[data.Clip], tmp_path: Path) -> None:
     first = train.train(TINY, three, [], tmp_path / "one")
     training = train.Training(TINY, three, [], tmp_path / "two", start_from=str(first))
@@ -652,6 +666,10 @@ SHORT: dict[str, dict[str, Any]] = {
              "stages": [[1.0, 2, 4]], "learning_rate": 3e-3},
     "reel-live": {"arguments.channels": 16, "arguments.blocks": 1, "patch": 24,
                   "stages": [[1.0, 2, 4]], "learning_rate": 3e-3},
+    "reel-realistic": {"arguments.channels": 16, "arguments.blocks": 1, "patch": 16,
+                       "stages": [[1.0, 2, 4]], "learning_rate": 3e-3},
+    "reel-fast-realistic": {"arguments.channels": 16, "arguments.blocks": 1, "patch": 24,
+                            "stages": [[1.0, 2, 4]], "learning_rate": 3e-3},
     "reel-gan": {"arguments.channels": 16, "arguments.blocks": 1, "patch": 16,
                  "stages": [[1.0, 2, 4]], "learning_rate": 3e-3},
     "reel-quality": {"arguments.channels": 16, "arguments.blocks": 1, "patch": 16,

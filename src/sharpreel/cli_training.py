@@ -430,9 +430,14 @@ def clips_for(
             [scored.frames(e) for e in scored.entries],
             facts,
         )
+    facts["versions"] = config.versions
     tell = telling(voice, f"reduced ({config.degradation})")
     return (
-        learnt.pairs(config.scale, config.degradation, config.seed, tell),
+        [
+            clip
+            for version in range(config.versions)
+            for clip in learnt.pairs(config.scale, config.degradation, config.seed + version, tell)
+        ],
         scored.pairs(config.scale, config.degradation, 0, tell, config.validate_frames),
         facts,
     )

@@ -62,9 +62,11 @@ SSIM_EVERY = 10  # steps
 LOOKED_INTO = 1000  # clips at most, to tell one set of them from another
 FILE_NAME = re.compile(r"(?!\.+$)[^/\\<>:\"|?*\x00-\x1f]{1,80}")
 AT_LEAST = {  # what numbers of a config may be, by the last part of their names
-    1: ("steps", "patch", "accumulate", "save_every", "validate_frames", "clip_len", "batch"),
+    1: ("steps", "patch", "accumulate", "save_every", "validate_frames", "clip_len", "batch",
+        "versions"),
     0: ("seed", "learning_rate", "weight_decay", "momentum", "warmup_steps", "flow_rate", "gamma",
-        "freeze_flow", "clip_gradient", "validate_every", "validate_patch", "share", "start"),
+        "freeze_flow", "clip_gradient", "validate_every", "validate_patch", "share", "start",
+        "flicker"),
 }  # fmt: skip
 
 
@@ -123,7 +125,9 @@ class TrainConfig:
         degradation: A name of `degrade.DEGRADATIONS`, or "given" for the store's own twins.
         task: "sr", or "bursts": several noisy scans, the best one the target.
         patch: Side of the crops in lr pixels.
+        versions: LR versions of each clip, each degraded with a seed of its own.
         loss: A name of `losses.LOSSES`.
+        flicker: Weight of `losses.flicker` beside it; 0: none.
         milestones, gamma: Of the "step" schedule: shares of the steps at which the learning rate
             is multiplied by gamma.
         flow_rate, freeze_flow: The flow network (SPyNet) learns at this share of the learning
@@ -142,11 +146,13 @@ class TrainConfig:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     scale: int = 4
     degradation: str = "bi"
+    versions: int = 1
     task: Literal["sr", "bursts"] = "sr"
     patch: int = 64
     steps: int = 8000
     stages: tuple[Stage, ...] = (Stage(1.0, 7, 8),)
     loss: str = "charbonnier"
+    flicker: float = 0.0
     optimizer: Literal["adam", "adamw", "adagrad", "sgd"] = "adam"
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
@@ -642,7 +648,11 @@ class Training:
     def _objective(self, sr: Tensor, hr: Tensor, judged: bool) -> tuple[Tensor, dict[str, float]]:
         """The generator's loss, and its terms by name."""
         if not judged:
-            return self.pixel_loss(sr, hr), {}
+            if not self.config.flicker or sr.shape[1] < 2:
+                return self.pixel_loss(sr, hr), {}
+            image, flicker = self.pixel_loss(sr, hr), losses.flicker(sr, hr)
+            terms = {"image": float(image.detach()), "flicker": float(flicker.detach())}
+            return image + self.config.flicker * flicker, terms
         judge = _bare(self.judge)  # nothing of its own to share: it does not learn here
         fake = judge(sr)
         loss, terms = self.four_fold(sr, hr, fake, judge(hr) if judge.logits else None)
