@@ -10,8 +10,7 @@ to the same weights bit for bit on a CPU: what a batch is depends on its number 
 everything else that has a state is in `last.pt`. SIGTERM saves before it ends the process.
 
 Devices, precision and several processes are Lightning Fabric's (`torchrun` starts them). On a CPU
-everything is float32 in channels_last unless bf16 is asked for, which a processor with bf16
-instructions is faster in and every other slower.
+everything is in channels_last, and in bf16 where a short trial at the start finds it faster.
 """
 
 from __future__ import annotations
@@ -52,6 +51,7 @@ from sharpreel.errors import (
 from sharpreel.models import MODELS
 from sharpreel.models.reel import Bicubic
 from sharpreel.ops import Frame
+from sharpreel.precision import fastest_on_cpu
 from sharpreel.tracking import Silent, Tracker
 from sharpreel.upscale import ahead
 
@@ -134,8 +134,9 @@ class TrainConfig:
             rate, and not at all for the first steps.
         accumulate: Batches whose gradients make one step.
         ema: Share of the old average that each step keeps; 0: no average.
-        precision: "auto" (bf16 on a GPU that has it, else float32), "32", "bf16" or "16"; weights,
-            averages and the frames themselves are float32 all the same.
+        precision: "auto" (bf16 on a GPU that has it and on a CPU that a trial finds faster in it,
+            else float32), "32", "bf16" or "16"; weights, averages and the frames themselves are
+            float32 all the same.
         validate_every: Steps; 0: only in the end.
         validate_frames, validate_patch: Of each validation clip: so many frames, and the middle
             so many lr pixels a side (0: the whole frame), for slow networks.
@@ -412,7 +413,10 @@ def make_fabric(precision: str = "auto", accelerator: str = "auto") -> Fabric:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     if precision == "auto":
-        precision = "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "32"
+        if on_gpu:
+            precision = "bf16" if torch.cuda.is_bf16_supported() else "32"
+        else:
+            precision = fastest_on_cpu()
     device = "cuda" if on_gpu else "cpu"
     plugins = [] if precision == "32" else [_mixed_precision(precision, device)]
     if world == 1:
