@@ -2,6 +2,7 @@
 
 The graph that `weights.export_graph` makes is run over real clips for a hundred frames, in float,
 because the state after many frames is not that after one; what passes through it gives the ranges.
+The clips are degraded as those that the network learned from.
 Bicubic and the sum with the residual stay in float, so that the picture is rounded once. The state
 is kept as the bytes that the first convolution reads. The graph is then compared with the float one
 on clips that it was not made from, and kept only where it is close enough at all of CHECKED.
@@ -59,6 +60,8 @@ def quantize(
     if model.spec.recurrent != "causal":
         raise UsageError(f"{model.name}: only reel and reel-fast can be made int8.")
     least, scale = round(SIDE * model.scale), int(model.scale)
+    learned = model.card.get("recipe", {}).get("degradation", "bi")
+    degradation = learned if learned in degrade.DEGRADATIONS else "bi"
     there = sorted(p for p in source.iterdir() if p.suffix.lower() in video.VIDEO_SUFFIXES)
     paths = [p for p in there if min(video.probe(p).shown_size) >= least]
     if len(paths) < 4:
@@ -73,7 +76,7 @@ def quantize(
     graph = weights.build_graph(model)
     seen = [
         sample
-        for clip in _clips(calibrating, scale, SIDE)
+        for clip in _clips(calibrating, scale, SIDE, degradation)
         for sample in samples(graph, scale, clip.lr)
     ]
     free = {port.get_any_name(): port.partial_shape for port in graph.inputs}
@@ -89,7 +92,7 @@ def quantize(
             int8=weights.save_graph(made, Path(scratch) / target.name),
         )
         tell(f"comparing with float32 on {len(compared)} other clips")
-        others = _clips(compared, scale, WIDE)
+        others = _clips(compared, scale, WIDE, degradation)
         lost = np.array([losses(trial, clip) for clip in others]).mean(axis=0)
     words = ", ".join(f"{db:+.3f} at frame {n}" for n, db in zip(CHECKED, lost, strict=True))
     tell(f"dB lost: {words}")
@@ -142,14 +145,18 @@ def losses(model: weights.Model, clip: Clip, frames: Sequence[int] = CHECKED) ->
     return lost
 
 
-def _clips(paths: list[Path], scale: int, side: int) -> Iterator[Clip]:
-    """One clip in memory at a time, cut to the middle `side` lr pixels and reduced by bicubic."""
-    for path in paths:
+def _clips(paths: list[Path], scale: int, side: int, degradation: str) -> Iterator[Clip]:
+    """One clip in memory at a time, cut to the middle `side` lr pixels and degraded.
+
+    Args:
+        degradation: Of `degrade.DEGRADATIONS`; what it draws is another thing for each clip.
+    """
+    for number, path in enumerate(paths):
         hr = video.read_frames(path, FRAMES)
         high, wide = (min(side, n // scale // 2 * 2) * scale for n in hr.shape[1:3])
         top, left = (hr.shape[1] - high) // 2, (hr.shape[2] - wide) // 2
         hr = hr[:, top : top + high, left : left + wide]
-        yield Clip(path.stem, *degrade.degrade(hr, scale, "bi"))
+        yield Clip(path.stem, *degrade.degrade(hr, scale, degradation, number))
 
 
 def _quantized(graph: ov.Model, seen: list[dict[str, npt.NDArray[np.float32]]]) -> ov.Model:
