@@ -144,7 +144,17 @@ def table(rows: dict[str, Any], titles: list[str], clips: list[str], conditions:
     return "\n".join(lines)
 
 
-def main() -> None:
+def replace_table(page: Path, scale: int, text: str) -> None:
+    """Put the tables between the marks that the page has for this scale."""
+    begin = BEGIN.format(scale)
+    before, _, rest = page.read_text().partition(f"{begin}\n")
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"{page} has no place for the tables of scale {scale}: {begin} ... {END}")
+    page.write_text(f"{before}{begin}\n{text}\n\n{END}{after}")
+
+
+def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="videos that are the ground truth")
     parser.add_argument("-m", "--model", action="append", default=[], help="name or file")
@@ -166,6 +176,11 @@ def main() -> None:
         options.perceptual = Lite0()
     if options.jod:
         options.jod = jod.jod
+    return options
+
+
+def main() -> None:
+    options = read_options()
     wanted = [
         "psnr", "ssim", "grid", "flicker", *(["tof"] if options.tof else []),
         *(["lite0"] if options.perceptual else []), *(["jod"] if options.jod else []),
@@ -203,12 +218,7 @@ def main() -> None:
     text = f"{options.scale}x, {len(paths)} clips, {options.frames} frames each.\n{text}"
     print(f"\n{text}")
     if options.into:
-        page = options.into.read_text()
-        before, _, rest = page.partition(f"{BEGIN.format(options.scale)}\n")
-        _, end, after = rest.partition(END)
-        if not end:
-            raise SystemExit(f"{options.into} has no place for the table of scale {options.scale}.")
-        options.into.write_text(f"{before}{BEGIN.format(options.scale)}\n{text}\n\n{END}{after}")
+        replace_table(options.into, options.scale, text)
 
 
 if __name__ == "__main__":
