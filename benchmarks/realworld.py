@@ -25,8 +25,9 @@ from typing import Any
 import jod
 import numpy as np
 import peers as others
+import safetensors.torch
 
-from sharpreel import degrade, degrade_realworld, metrics, video
+from sharpreel import degrade, degrade_realworld, metrics, video, weights
 from sharpreel.engine import choose_engine
 from sharpreel.grid import grid_visibility
 from sharpreel.ops import Frame
@@ -154,6 +155,27 @@ def replace_table(page: Path, scale: int, text: str) -> None:
     page.write_text(f"{before}{begin}\n{text}\n\n{END}{after}")
 
 
+def to_card(name: str, scale: int, frames: int, rows: dict[str, Any]) -> None:
+    """Write what a network comes to under each condition to the header of its file."""
+    model = load_model(name, scale)
+    assert model.tensors is not None
+    conditions = {}
+    for condition, clips in rows.items():
+        own, base = ([c[title] for c in clips.values()] for title in (name, "bicubic"))
+        gains = {
+            clip: round(a["psnr"] - b["psnr"], 3)
+            for clip, a, b in zip(clips, own, base, strict=True)
+        }
+        steady = [a["flicker"] / b["flicker"] for a, b in zip(own, base, strict=True)]
+        conditions[condition] = {
+            "gain_db": gains,
+            "flicker_ratio": round(float(np.nanmean(steady)), 3),
+            "grid": round(float(np.nanmean([a["grid"] for a in own])), 3),
+        }
+    card = {**model.card, "conditions": {"frames": frames, **conditions}}
+    weights.save_weights(model.tensors, safetensors.torch.load_file(model.tensors), card)
+
+
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="videos that are the ground truth")
@@ -167,6 +189,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--perceptual", action="store_true", help="measure the Lite0 distance")
     parser.add_argument("--jod", action="store_true", help="measure ColorVideoVDP")
     parser.add_argument("--vmaf", action="store_true", help="measure VMAF-NEG")
+    parser.add_argument("--cards", action="store_true", help="write means to the models' headers")
     parser.add_argument("--into", type=Path, help="Markdown page that the tables replace a part of")
     parser.add_argument("-o", "--output", type=Path, help="JSON file of all numbers")
     options = parser.parse_args()
@@ -217,6 +240,8 @@ def main() -> None:
     text = table(rows, list(run), [p.stem for p in paths], conditions)
     text = f"{options.scale}x, {len(paths)} clips, {options.frames} frames each.\n{text}"
     print(f"\n{text}")
+    for name in options.model if options.cards else []:
+        to_card(name, options.scale, options.frames, rows)
     if options.into:
         replace_table(options.into, options.scale, text)
 
