@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,30 @@ def section(name: str, scale: int) -> str:
     for clip, found in {**clips, "mean": mean(clips)}.items():
         cells = [" -> ".join(f"{x:.{digits[f]}f}" for x in found[f]) for f in FIELDS]
         lines.append(f"| {clip} | {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *realworld(card), ""])
+
+
+def realworld(card: Mapping[str, Any]) -> list[str]:
+    """What `benchmarks/realworld.py --cards` found, as a table."""
+    if "conditions" not in card:
+        return []
+    rows = dict(card["conditions"])
+    lines = [
+        "",
+        f"On video as people have it ({rows.pop('frames')} frames of each clip; "
+        "[evaluation.md](evaluation.md#video-as-people-have-it)), against bicubic:",
+        "",
+        "| condition | gain, dB | least, on which clip | flicker, ratio | grid visibility |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for condition, found in rows.items():
+        gains = found["gain_db"]
+        worst = min(gains, key=gains.__getitem__)
+        lines.append(
+            f"| `{condition}` | {np.mean([*gains.values()]):+.2f} | {gains[worst]:+.2f}, {worst} "
+            f"| {found['flicker_ratio']:.2f} | {found['grid']:.2f} |"
+        )
+    return lines
 
 
 def mean(clips: dict[str, dict[str, list[float]]]) -> dict[str, list[float]]:

@@ -30,6 +30,7 @@ TINY = replace(
     stages=(Stage(0.5, 2, 2), Stage(0.5, 3, 1)),
     save_every=3,
     validate_every=3,
+    precision="32",
 )
 SMALL_GAN = GanConfig(discriminator="patch", game="srgan", features="discriminator", start=2)
 VARIANTS: dict[str, TrainConfig] = {

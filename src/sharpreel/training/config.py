@@ -19,13 +19,22 @@ from sharpreel.training.losses.pixel import pixel_loss
 
 FILE_NAME = re.compile(r"(?!\.+$)[^/\\<>:\"|?*\x00-\x1f]{1,80}")
 POSITIVE = frozenset(  # settings that must be 1 or more, by the last part of their names
-    ("steps", "patch", "accumulate", "save_every", "validate_frames", "clip_len", "batch")
+    (
+        "steps",
+        "patch",
+        "accumulate",
+        "save_every",
+        "validate_frames",
+        "clip_len",
+        "batch",
+        "versions",
+    )
 )
 NOT_NEGATIVE = frozenset(  # settings that must be 0 or more
     (
         *("seed", "learning_rate", "weight_decay", "momentum", "warmup_steps", "flow_rate"),
         *("gamma", "freeze_flow", "clip_gradient", "validate_every", "validate_patch"),
-        *("share", "start"),
+        *("share", "start", "flicker"),
     )
 )
 BELOW_ONE = ("ema", "betas.0", "betas.1")
@@ -91,9 +100,11 @@ class TrainConfig:
         degradation: A name of `degrade.DEGRADATIONS`, or "given" for the LR versions in the store.
         task: "sr", or "bursts": several noisy scans of one place, the best one the target.
         patch: Side of the crops in lr pixels.
+        versions: LR versions of each clip, each degraded with its own seed.
         steps: Optimisation steps of the whole run.
         stages: Shares of the steps with their clip lengths and batch sizes.
         loss: A name of `pixel.LOSSES`.
+        flicker: Weight of the flicker loss added to it; 0: none.
         warmup_steps: Steps of linear warm-up before the schedule.
         milestones, gamma: Of the "step" schedule: shares of the steps at which the learning rate
             is multiplied by gamma.
@@ -102,7 +113,8 @@ class TrainConfig:
         clip_gradient: Largest norm of the gradients; 0: not clipped.
         accumulate: Batches whose gradients are accumulated for one step.
         ema: Share of the old average that each step keeps; 0: no average.
-        precision: "auto" (bf16 on a GPU that has it, else float32), "32", "bf16" or "16". Weights,
+        precision: "auto" (bf16 on a GPU that has it and on a CPU that a trial finds faster in it,
+            else float32), "32", "bf16" or "16". Weights,
             averages and frames are float32 in every case.
         save_every: Steps between saves.
         validate_every: Steps between validations, a multiple of `save_every`; 0: only at the end.
@@ -115,11 +127,13 @@ class TrainConfig:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     scale: int = 4
     degradation: str = "bi"
+    versions: int = 1
     task: Literal["sr", "bursts"] = "sr"
     patch: int = 64
     steps: int = 8000
     stages: tuple[Stage, ...] = (Stage(1.0, 7, 8),)
     loss: str = "charbonnier"
+    flicker: float = 0.0
     optimizer: Literal["adam", "adamw", "adagrad", "sgd"] = "adam"
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)

@@ -65,10 +65,10 @@ def quantize(
     message = on_message or (lambda text: None)
     if model.spec.recurrent != "causal":
         raise UsageError(f"model={model.name}: only reel and reel-fast can be made int8.")
-    scale = int(model.scale)
+    scale, degradation = int(model.scale), _degradation_of(model)
     calibration, comparison = _choose_videos(source, round(CALIBRATION_SIZE * model.scale))
     message(f"calibrating on {len(calibration)} clips, {ROLL_OUT} frames each")
-    int8 = _calibrated(build_graph(model), calibration, scale)
+    int8 = _calibrated(build_graph(model), calibration, scale, degradation)
     target = graph_path(model, folder)
     target = target.with_name(f"{target.stem}_int8.xml")
     message(f"comparing with float32 on {len(comparison)} other clips")
@@ -98,11 +98,11 @@ def _choose_videos(source: Path, min_size: int) -> tuple[list[Path], list[Path]]
     return [p for i, p in enumerate(chosen) if i % 4], chosen[::4]
 
 
-def _calibrated(graph: ov.Model, videos: list[Path], scale: int) -> ov.Model:
+def _calibrated(graph: ov.Model, videos: list[Path], scale: int, degradation: str) -> ov.Model:
     """Return the int8 form of a float graph, with inputs of any size."""
     inputs = [
         sample
-        for clip in _clips(videos, scale, CALIBRATION_SIZE)
+        for clip in _clips(videos, scale, CALIBRATION_SIZE, degradation)
         for sample in samples(graph, scale, clip.lr)
     ]
     shapes = {port.get_any_name(): port.partial_shape for port in graph.inputs}
@@ -120,7 +120,7 @@ def _mean_loss(model: Model, int8: ov.Model, videos: list[Path], name: str) -> l
             graph=export_graph(model, Path(scratch)),
             int8=save_graph(int8, Path(scratch) / name),
         )
-        clips = _clips(videos, int(model.scale), COMPARISON_SIZE)
+        clips = _clips(videos, int(model.scale), COMPARISON_SIZE, _degradation_of(model))
         return [float(db) for db in np.mean([losses(candidate, clip) for clip in clips], axis=0)]
 
 
@@ -164,14 +164,23 @@ def losses(model: Model, clip: Clip, frames: Sequence[int] = CHECKED_FRAMES) -> 
     return differences
 
 
-def _clips(paths: list[Path], scale: int, side: int) -> Iterator[Clip]:
-    """Yield one clip at a time, cropped to the central `side` lr pixels and reduced by bicubic."""
-    for path in paths:
+def _degradation_of(model: Model) -> str:
+    """The degradation that a model was trained on; bicubic if its card names none that exists."""
+    name = model.card.get("recipe", {}).get("degradation", "bi")
+    return name if name in degrade.DEGRADATIONS else "bi"
+
+
+def _clips(paths: list[Path], scale: int, side: int, degradation: str) -> Iterator[Clip]:
+    """Yield one clip at a time, cropped to the central `side` lr pixels and degraded.
+
+    What the degradation draws differs from clip to clip.
+    """
+    for number, path in enumerate(paths):
         hr = read_frames(path, ROLL_OUT)
         high, wide = (min(side, n // scale // 2 * 2) * scale for n in hr.shape[1:3])
         top, left = (hr.shape[1] - high) // 2, (hr.shape[2] - wide) // 2
         hr = hr[:, top : top + high, left : left + wide]
-        yield Clip(path.stem, *degrade.degrade(hr, scale, "bi"))
+        yield Clip(path.stem, *degrade.degrade(hr, scale, degradation, number))
 
 
 def _quantized(graph: ov.Model, inputs: list[dict[str, npt.NDArray[np.float32]]]) -> ov.Model:

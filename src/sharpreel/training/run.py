@@ -229,14 +229,16 @@ def load_training_clips(
         "clips by rights": train.rights,
         "sha256": train.sha256,
         "degradation": config.degradation,
+        "versions": config.versions,
     }
     if config.task == "bursts":
         train_bursts, val_bursts = ([s.frames(e) for e in s.entries] for s in (train, val))
         return TrainingClips(train_bursts, val_bursts, facts)
     pair = (config.scale, config.degradation)
     on_clip = callbacks.on_degraded
+    versions = (train.pairs(*pair, config.seed + k, on_clip) for k in range(config.versions))
     return TrainingClips(
-        train.pairs(*pair, config.seed, on_clip),
+        [clip for version in versions for clip in version],
         val.pairs(*pair, 0, on_clip, config.validate_frames),
         facts,
     )

@@ -19,6 +19,7 @@ from sharpreel.models import MODELS
 from sharpreel.models.weights import describe, load_model
 from sharpreel.system.resources import usable_cpus
 from sharpreel.training.config import Stage, TrainConfig
+from sharpreel.training.precision import fastest_on_cpu
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -153,8 +154,10 @@ def make_fabric(precision: str = "auto", device: str = "auto") -> Fabric:
         raise MissingExtra("Training", "train") from e
     world = int(os.environ.get("WORLD_SIZE", "1"))
     on_gpu = device != "cpu" and torch.cuda.is_available()
-    if precision == "auto":
-        precision = "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "32"
+    if precision == "auto" and on_gpu:
+        precision = "bf16" if torch.cuda.is_bf16_supported() else "32"
+    elif precision == "auto":
+        precision = fastest_on_cpu()
     accelerator = "cuda" if on_gpu else "cpu"
     plugins = [] if precision == "32" else [_mixed_precision(precision, accelerator)]
     if world == 1:

@@ -43,6 +43,7 @@ from sharpreel.training.config import TrainConfig, config_text
 from sharpreel.training.export import Hardware, model_card, save_model
 from sharpreel.training.interrupt import sigterm_as_request
 from sharpreel.training.losses.pixel import pixel_loss
+from sharpreel.training.losses.temporal import flicker
 from sharpreel.training.progress import Interval, TrainProgress
 from sharpreel.training.setup import (
     TrainModule,
@@ -178,9 +179,14 @@ class Trainer:
         self, sr: Tensor, hr: Tensor, adversary: Adversary | None
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss, and its terms by name if it has several."""
-        if adversary is None:
-            return self._pixel_loss(sr, hr), {}
-        return adversary.generator_loss(sr, hr)
+        if adversary is not None:
+            return adversary.generator_loss(sr, hr)
+        image, weight = self._pixel_loss(sr, hr), self.config.flicker
+        if not weight or sr.shape[1] < 2:
+            return image, {}
+        change = flicker(sr, hr)
+        terms = {"image": float(image.detach()), "flicker": float(change.detach())}
+        return image + weight * change, terms
 
     def _no_sync(self, more_to_come: bool) -> AbstractContextManager[Any]:
         """Do not share gradients between processes before the last of the accumulated batches."""
