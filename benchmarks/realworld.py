@@ -105,7 +105,7 @@ def runners(models: list[str], scale: int, with_peers: bool) -> dict[str, tuple[
             return upscale_frames(frames, engine=engine)
 
         title = Path(name).stem if name.endswith(".safetensors") else name
-        found[title] = (model.digest(engine.name), enlarge)
+        found[title] = (model.digest(engine.kind.precision), enlarge)
     if with_peers:
         for name in others.installed(scale):
             found[name] = (name, others.enlarger(name))
