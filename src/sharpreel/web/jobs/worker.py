@@ -212,9 +212,7 @@ class Worker:
 
             def on_event(event: ChildEvent, index: int = index) -> None:
                 if event["event"] in ("progress", "segment"):
-                    self._report_sample_progress(
-                        job, event, index, len(models)
-                    )
+                    self._report_sample_progress(job, event, index, len(models))
 
             arguments = ["-o", output_folder, f"--model={model}", *_sample_options(job)]
             self._upscale(job, arguments, on_event)
