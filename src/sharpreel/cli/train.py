@@ -208,7 +208,7 @@ def clips_for(
                 store = store.only(read_list(listed))
             return store.only(entry.name for entry in taken(folder, store.entries))
         sources = taken(folder, find_clips(folder, listed))
-        return store_.prepare(sources, run / name, tell=telling(console, "prepared"), height=height)
+        return store_.prepare(sources, run / name, on_progress=telling(console, "prepared"), height=height)
 
     whole = store_of(source, "clips")
     if val is None:
