@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sharpreel.evaluation.showcase import most_textured_crop
 
 from sharpreel import ops
 from sharpreel.data.clips import find_clips
@@ -34,7 +35,6 @@ from sharpreel.evaluation.metrics.seams import Seams, seam_in_space, seam_in_tim
 from sharpreel.evaluation.metrics.temporal import _farneback
 from sharpreel.evaluation.protocols import PROTOCOLS
 from sharpreel.evaluation.results import Evaluation
-from sharpreel.evaluation.showcase import most_textured_crop
 from sharpreel.media import images
 from sharpreel.models.weights import load_model
 from sharpreel.upscale import upscale_frames, upscale_video

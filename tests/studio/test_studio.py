@@ -24,7 +24,7 @@ from sharpreel.cli import evaluate
 from sharpreel.cli.console import Console
 from sharpreel.cli.main import app
 from sharpreel.errors import UsageError
-from sharpreel.evaluation import report
+from sharpreel.evaluation import html_page
 from sharpreel.media import reader as video_reader
 from sharpreel.media.probe import probe
 from tests.support.videos import make_clip, write_frames
@@ -537,8 +537,8 @@ def test_a_video_is_enlarged_played_and_compared(
     for frame in pair.values():  # that of two twenty-fifths of a second, and no other
         far = [float(np.abs(frame - other).mean()) for other in others]
         assert float(np.abs(frame - truth).mean()) < min(far) / 2
-    assert 'data-name="bicubic"' in report.slider(pair, "a & b")
-    assert "a &amp; b" in report.slider(pair, "a & b")
+    assert 'data-name="bicubic"' in html_page.slider(pair, "a & b")
+    assert "a &amp; b" in html_page.slider(pair, "a & b")
 
 
 @pytest.mark.parametrize("mode", ["test", "inference"])

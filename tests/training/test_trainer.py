@@ -30,8 +30,8 @@ from sharpreel.errors import (
     UsageError,
     WeightsError,
 )
-from sharpreel.evaluation import benchmark
-from sharpreel.evaluation.results import Score, markdown, mean_gain
+from sharpreel.evaluation import validation
+from sharpreel.evaluation.validation import Score, markdown, mean_gain
 from sharpreel.media import images
 from sharpreel.models import weights
 from sharpreel.models.reel import Bicubic, Reel
@@ -830,7 +830,7 @@ def test_each_batch_and_each_validation_clip_is_logged_beside_bicubic(tmp_path: 
     ]  # fmt: skip
     measures = {"psnr", "ssim", "loss", "bicubic_psnr", "bicubic_ssim", "bicubic_loss"}
     assert all(measures <= set(row) for row in (*scored, rows[2]))
-    plain = benchmark.evaluate(OpenVinoEngine(load_model("bicubic", 2)), pool[2:])
+    plain = validation.evaluate(OpenVinoEngine(load_model("bicubic", 2)), pool[2:])
     for row, score in zip(scored, plain * 3, strict=False):
         assert row["bicubic_psnr"] == pytest.approx(score.psnr, rel=1e-5)
     # An untrained network is bicubic, so that their numbers are of one kind.
@@ -910,7 +910,7 @@ def test_a_tracker_that_fails_is_a_warning(
 
 
 def test_bicubic_gains_nothing_over_bicubic(three: list[Clip]) -> None:
-    scores = benchmark.evaluate(OpenVinoEngine(load_model("bicubic", 2)), three[:2])
+    scores = validation.evaluate(OpenVinoEngine(load_model("bicubic", 2)), three[:2])
     assert [s.gain for s in scores] == [0, 0]
     assert "P1" in markdown("bicubic", scores)
 
@@ -919,7 +919,7 @@ def test_bicubic_gains_nothing_over_bicubic(three: list[Clip]) -> None:
 def test_the_default_model_beats_bicubic_on_every_validation_clip(scale: int, corpus: Path) -> None:
     paths = sorted((corpus / "val").glob("*.mp4"))
     loaded = load_clips(paths, scale, max_frames=6)
-    scores = benchmark.evaluate(OpenVinoEngine(load_model("reel-fast", scale)), loaded)
+    scores = validation.evaluate(OpenVinoEngine(load_model("reel-fast", scale)), loaded)
     assert len(scores) == 10
     assert min(s.gain for s in scores) > 0.3
     assert mean_gain(scores) > 1.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpreel.cli.console import Console, errors_as_exit_codes
-from sharpreel.cli.data import Height, ListFile, telling
+from sharpreel.cli.data import Height, ListFile, clip_events
 from sharpreel.cli.options import AsJson, Debug, Device, Noncommercial, Quiet, Seed
 from sharpreel.errors import MissingExtra, ResumableError, SharpreelError, UsageError, write_error
 from sharpreel.system.files import FileLock
@@ -208,7 +208,9 @@ def clips_for(
                 store = store.only(read_list(listed))
             return store.only(entry.name for entry in taken(folder, store.entries))
         sources = taken(folder, find_clips(folder, listed))
-        return store_.prepare(sources, run / name, on_progress=telling(console, "prepared"), height=height)
+        return store_.prepare(
+            sources, run / name, on_progress=clip_events(console, "prepared"), height=height
+        )
 
     whole = store_of(source, "clips")
     if val is None:
@@ -232,7 +234,7 @@ def clips_for(
             [scored.frames(e) for e in scored.entries],
             facts,
         )
-    tell = telling(console, f"reduced ({config.degradation})")
+    tell = clip_events(console, f"reduced ({config.degradation})")
     return (
         learnt.pairs(config.scale, config.degradation, config.seed, tell),
         scored.pairs(config.scale, config.degradation, 0, tell, config.validate_frames),

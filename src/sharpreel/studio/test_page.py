@@ -12,7 +12,7 @@ import streamlit as st
 from sharpreel import ops
 from sharpreel.data.degrade import DEGRADATIONS
 from sharpreel.errors import InputError, UsageError
-from sharpreel.evaluation import pairs, report
+from sharpreel.evaluation import html_page, pairs
 from sharpreel.evaluation.protocols import PROTOCOLS
 from sharpreel.media import reader as video_reader
 from sharpreel.media.probe import probe
@@ -236,7 +236,7 @@ def _before_and_after(source: Path, result: Path) -> None:
     seconds = float(info.duration_seconds or 0)
     at = st.slider("Frame at, seconds", 0.0, max(seconds, 0.1), seconds / 2, key="test-at")
     pair = frames_at(source, result, at)
-    page = report.slider(pair, f"{source.name} at {at:.2f} s")
+    page = html_page.slider(pair, f"{source.name} at {at:.2f} s")
     height, width = pair["bicubic"].shape[:2]
     widgets.framed(page, height + 140, max(width, LEAST) + MARGINS)
 

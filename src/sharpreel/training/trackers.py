@@ -30,7 +30,7 @@ from sharpreel.errors import MissingExtra, write_error
 from sharpreel.media import images
 
 if TYPE_CHECKING:
-    from sharpreel.evaluation.results import Score
+    from sharpreel.evaluation.validation import Score
     from sharpreel.training.config import TrainConfig
     from sharpreel.training.trainer import Trainer, TrainProgress
 

@@ -35,8 +35,7 @@ from sharpreel.data.sampling import check_clips, choose_target, middle, sample_b
 from sharpreel.data.store import Clip, Frames
 from sharpreel.engines.pytorch import TorchEngine
 from sharpreel.errors import InputError, Terminated, TrainingError, UsageError, write_error
-from sharpreel.evaluation.benchmark import scores
-from sharpreel.evaluation.results import Measure, Score, mean_gain
+from sharpreel.evaluation.validation import Measure, Score, mean_gain, scores
 from sharpreel.models import MODELS
 from sharpreel.models.reel import Bicubic
 from sharpreel.models.weights import Model, read_card
@@ -654,7 +653,7 @@ def score_bursts(
     """PSNR of the denoised reference to the best scan of its burst, and of the reference itself.
 
     Args:
-        more: Measures besides, of levels of 8 bits; see `benchmark.scores`.
+        more: Measures besides, of levels of 8 bits; see `validation.scores`.
     """
     network: Any = module
     for number, burst in enumerate(bursts):

@@ -225,7 +225,8 @@ def _dct_matrix() -> npt.NDArray[np.float32]:
     """The orthonormal DCT of 8 samples, (8, 8)."""
     waves = np.cos(np.pi / 16 * np.arange(8)[:, None] * (2 * np.arange(8) + 1)) / 2
     waves[0] /= math.sqrt(2)
-    return waves.astype(np.float32)
+    matrix: npt.NDArray[np.float32] = waves.astype(np.float32)
+    return matrix
 
 
 _DCT = _dct_matrix()
