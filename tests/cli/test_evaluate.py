@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_a_report_compares_models_with_bicubic_and_guards_against_loss(
+def test_a_report_compares_models_with_bicubic_and_detects_regressions(
     folder: Path, tmp_path: Path
 ) -> None:
     words = ["evaluate", "-m", "reel-fast", "--data", folder, "--no-temporal"]
@@ -56,11 +56,11 @@ def test_a_report_compares_models_with_bicubic_and_guards_against_loss(
         (["-m", "reel-fast", "--lpips", "vgg16.pth"], 2, "--lpips-heads HEADS: https://"),
         (["-m", "reel-fast", "--lpips-heads", "vgg.pth"], 2, "vgg16-397923af.pth with https://"),
         (["-m", "reel-fast", "--niqe", "nothing.npz"], 3, "nothing.npz: cannot be read"),
-        (["-m", "reel-fast", "--seams", "48"], 2, "'48' is no place"),
+        (["-m", "reel-fast", "--seams", "48"], 2, "'48' is not a position"),
         (["-m", "reel-fast", "--against", "nothing.json"], 3, "not the scores.json"),
     ],
 )
-def test_what_cannot_be_measured_is_one_line(
+def test_invalid_requests_are_one_line(
     words: list[str], code: int, message: str, folder: Path, tmp_path: Path
 ) -> None:
     done = run("evaluate", *words, "--data", folder, "-o", tmp_path / "r", "--quiet")
@@ -69,7 +69,7 @@ def test_what_cannot_be_measured_is_one_line(
     assert done.stderr.count("\n") == 1
 
 
-def test_a_named_set_that_is_not_there_says_how_to_bring_it(
+def test_a_missing_test_set_tells_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHARPREEL_CACHE", str(tmp_path))
@@ -80,7 +80,7 @@ def test_a_named_set_that_is_not_there_says_how_to_bring_it(
     assert done.stderr.count("\n") == 1
 
 
-def test_joins_are_looked_for_in_what_two_videos_differ_by(folder: Path, tmp_path: Path) -> None:
+def test_seams_are_measured_in_the_difference_of_two_videos(folder: Path, tmp_path: Path) -> None:
     words = ["compare", folder / "one.mp4", folder / "two.mp4", "-o", tmp_path / "wipe.mp4"]
     done = run(*words, "--seams", "t2,x48", "--json")
     assert done.exit_code == 0, done.output
@@ -89,7 +89,7 @@ def test_joins_are_looked_for_in_what_two_videos_differ_by(folder: Path, tmp_pat
     assert "seam in time 1.00" in run(*words, "--seams", "t2").stdout
 
 
-def test_two_videos_are_compared_in_one(folder: Path, tmp_path: Path) -> None:
+def test_two_videos_are_compared_in_one_video(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "wipe.mp4"
     done = run("compare", folder / "one.mp4", folder / "two.mp4", "-o", out, "--json")
     assert done.exit_code == 0, done.output

@@ -1,0 +1,90 @@
+"""Which stretches of a video are rejected, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sharpreel import ops
+from sharpreel.data.clip_quality import HarvestSettings
+from tests.support.footage import SIZE, dark, faint, pan, reports_of, video
+from tests.support.videos import Pixels
+
+Maker = Callable[[int], Iterable[Pixels]]
+
+
+def still(frames: int) -> Iterator[Pixels]:
+    """Nearly nothing moves: the brightness breathes by half a level."""
+    first = next(pan(1)).astype(np.float64)
+    for t in range(frames):
+        yield np.rint(first + 0.3 * (t % 3) - 0.3).astype(np.uint8)
+
+
+def blurred(frames: int) -> Iterator[Pixels]:
+    for picture in pan(frames, step=4, size=(384, 256)):
+        small = ops.resize(picture, 10, 15)
+        yield ops.resize(small, SIZE[1], SIZE[0])
+
+
+def blocky(frames: int) -> Iterator[Pixels]:
+    for picture in pan(frames):
+        squares = picture.reshape(SIZE[1] // 8, 8, SIZE[0] // 8, 8, 3).mean((1, 3))
+        mean = squares.repeat(8, 0).repeat(8, 1)
+        yield np.rint(mean + 0.4 * (picture - mean)).astype(np.uint8)
+
+
+def flat(frames: int) -> Iterator[Pixels]:
+    return ((120 + picture // 16).astype(np.uint8) for picture in pan(frames))
+
+
+def combed(frames: int) -> Iterator[Pixels]:
+    whole = list(faint(pan(2 * frames)))
+    for first, second in zip(whole[::2], whole[1::2], strict=True):
+        woven = first.copy()
+        woven[1::2] = second[1::2]
+        yield woven
+
+
+def flashing(frames: int) -> Iterator[Pixels]:
+    """A short flash in each five frames that is too weak to look like a cut."""
+    for t, picture in enumerate(pan(frames, step=1)):
+        yield (100 + picture // 4 + (14 if t % 5 == 2 else 0)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("reason", "make"),
+    [
+        ("static", still),
+        ("blurred", blurred),
+        ("blocky", blocky),
+        ("dark", dark),
+        ("flat", flat),
+        ("combed", combed),
+        ("jump", flashing),
+    ],
+)
+def test_a_bad_stretch_is_rejected_with_a_reason(reason: str, make: Maker, tmp_path: Path) -> None:
+    settings = HarvestSettings(clip_len=5, height=64, repeat_below=0.0)
+    source = video(tmp_path / "bad.mkv", make(10))
+    rows, (report,) = reports_of([source], tmp_path / "out", settings)
+    assert rows == []
+    assert report.rejected == {reason: 2}
+    assert (report.windows, report.clips, report.problem) == (2, 0, "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"clip_len": 1}, "clip_len must be 2 or more"),
+        ({"per_video": 0}, "per_video 1 or more"),
+        ({"height": 63}, "height must be even"),
+        ({"least_shrink": 0.5}, "least_shrink must be 1 or more"),
+    ],
+)
+def test_invalid_settings_are_rejected(settings: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        HarvestSettings(**settings)
