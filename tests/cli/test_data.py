@@ -14,8 +14,8 @@ from sharpreel.data.store import open_store
 from tests.support.videos import moving, write_frames
 
 
-def run(*words: Any) -> Any:
-    return CliRunner().invoke(app, [str(word) for word in words])
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

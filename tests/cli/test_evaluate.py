@@ -13,8 +13,8 @@ from sharpreel.cli.main import app
 from tests.support.videos import count_frames, make_clip
 
 
-def run(*words: Any) -> Any:
-    return CliRunner().invoke(app, [str(word) for word in words])
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")

@@ -25,20 +25,20 @@ def still(frames: int) -> Iterator[Pixels]:
 
 
 def blurred(frames: int) -> Iterator[Pixels]:
-    for picture in pan(frames, step=4, size=(384, 256)):
-        small = ops.resize(picture, 10, 15)
+    for frame in pan(frames, step=4, size=(384, 256)):
+        small = ops.resize(frame, 10, 15)
         yield ops.resize(small, SIZE[1], SIZE[0])
 
 
 def blocky(frames: int) -> Iterator[Pixels]:
-    for picture in pan(frames):
-        squares = picture.reshape(SIZE[1] // 8, 8, SIZE[0] // 8, 8, 3).mean((1, 3))
+    for frame in pan(frames):
+        squares = frame.reshape(SIZE[1] // 8, 8, SIZE[0] // 8, 8, 3).mean((1, 3))
         mean = squares.repeat(8, 0).repeat(8, 1)
-        yield np.rint(mean + 0.4 * (picture - mean)).astype(np.uint8)
+        yield np.rint(mean + 0.4 * (frame - mean)).astype(np.uint8)
 
 
 def flat(frames: int) -> Iterator[Pixels]:
-    return ((120 + picture // 16).astype(np.uint8) for picture in pan(frames))
+    return ((120 + frame // 16).astype(np.uint8) for frame in pan(frames))
 
 
 def combed(frames: int) -> Iterator[Pixels]:
@@ -51,8 +51,8 @@ def combed(frames: int) -> Iterator[Pixels]:
 
 def flashing(frames: int) -> Iterator[Pixels]:
     """A short flash in each five frames that is too weak to look like a cut."""
-    for t, picture in enumerate(pan(frames, step=1)):
-        yield (100 + picture // 4 + (14 if t % 5 == 2 else 0)).astype(np.uint8)
+    for t, frame in enumerate(pan(frames, step=1)):
+        yield (100 + frame // 4 + (14 if t % 5 == 2 else 0)).astype(np.uint8)
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,11 @@ CLIPS = ("00001/0001", "00001/0002", "00002/0007")
 
 
 def septuplets() -> dict[str, bytes]:
-    """Members of an archive laid out as Vimeo-90K: three clips of seven pictures, and lists."""
+    """Members of an archive laid out as Vimeo-90K: three clips of seven images, and lists."""
     rng = np.random.default_rng(0)
-    picture = png(rng.integers(0, 256, (16, 24, 3), dtype=np.uint8))
+    image = png(rng.integers(0, 256, (16, 24, 3), dtype=np.uint8))
     members = {
-        f"vimeo_septuplet/sequences/{clip}/im{k}.png": picture + bytes([k])
+        f"vimeo_septuplet/sequences/{clip}/im{k}.png": image + bytes([k])
         for clip in CLIPS
         for k in range(1, 8)
     }
@@ -116,23 +116,23 @@ MARK = "vimeo_septuplet.zip.done"
 
 
 def test_a_data_set_is_downloaded_unpacked_and_marked(server: Server, tmp_path: Path) -> None:
-    told: list[tuple[str, int, int | None]] = []
-    home = fetch_dataset("tiny", tmp_path / "new", lambda *words: told.append(words))
+    reports: list[tuple[str, int, int | None]] = []
+    home = fetch_dataset("tiny", tmp_path / "new", lambda *words: reports.append(words))
     assert home == tmp_path / "new" / "vimeo_septuplet"
     found = files_of(tmp_path / "new")
     assert found.pop(MARK) == f"{server.url}/set/vimeo_septuplet.zip\n".encode()
     assert found == MEMBERS
     size, whole = len(server.content["/set/vimeo_septuplet.zip"]), sum(map(len, MEMBERS.values()))
-    assert told[0] == ("Downloading vimeo_septuplet.zip", size, size)
-    assert told[-1] == ("Unpacking vimeo_septuplet.zip", whole, whole)
+    assert reports[0] == ("Downloading vimeo_septuplet.zip", size, size)
+    assert reports[-1] == ("Unpacking vimeo_septuplet.zip", whole, whole)
 
 
 def test_a_second_call_does_nothing(server: Server, tmp_path: Path) -> None:
     home = fetch_dataset("tiny", tmp_path)
-    picture = home / "sequences" / CLIPS[0] / "im1.png"
-    picture.write_bytes(b"mine")
+    image = home / "sequences" / CLIPS[0] / "im1.png"
+    image.write_bytes(b"mine")
     assert fetch_dataset("tiny", tmp_path) == home
-    assert picture.read_bytes() == b"mine"
+    assert image.read_bytes() == b"mine"
     assert len(server.asked) == 1
 
 

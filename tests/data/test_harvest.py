@@ -104,7 +104,7 @@ def test_the_manifest_has_a_row_for_each_clip(scenes: Path, tmp_path: Path) -> N
 
 
 def test_repeated_frames_are_skipped_and_a_frozen_image_makes_no_clip(tmp_path: Path) -> None:
-    twice = [picture for picture in pan(10) for _ in (0, 1)]
+    twice = [frame for frame in pan(10) for _ in (0, 1)]
     frozen = list(pan(1, seed=5)) * 12
     source = video(tmp_path / "video.mkv", twice, frozen)
     rows, (report,) = reports_of([source], tmp_path / "out")
@@ -116,7 +116,7 @@ def test_repeated_frames_are_skipped_and_a_frozen_image_makes_no_clip(tmp_path: 
 
 
 def test_repeats_are_recognised_despite_compression(tmp_path: Path) -> None:
-    twice = [picture for picture in pan(12) for _ in (0, 1)]
+    twice = [frame for frame in pan(12) for _ in (0, 1)]
     source = write_frames(tmp_path / "video.mkv", twice, rate=25, options={"crf": "23"})
     rows, (report,) = reports_of([source], tmp_path / "out")
     assert report.repeated >= 11
@@ -318,9 +318,9 @@ def test_an_unwritable_folder_is_named(scenes: Path, tmp_path: Path) -> None:
 
 
 def test_progress_is_reported_while_a_video_is_read(scenes: Path, tmp_path: Path) -> None:
-    told: list[HarvestReport] = []
-    harvest.harvest([scenes], tmp_path, SMALL, told.append)
-    assert [report.windows for report in told] == [1, 2, 3, 4, 5, 6, 6]
-    assert [report.finished for report in told] == [False] * 6 + [True]
-    assert told[0].seconds < told[5].seconds < 36 / 25
-    assert told[0].of_seconds == pytest.approx(36 / 25)
+    reports: list[HarvestReport] = []
+    harvest.harvest([scenes], tmp_path, SMALL, reports.append)
+    assert [report.windows for report in reports] == [1, 2, 3, 4, 5, 6, 6]
+    assert [report.finished for report in reports] == [False] * 6 + [True]
+    assert reports[0].seconds < reports[5].seconds < 36 / 25
+    assert reports[0].of_seconds == pytest.approx(36 / 25)

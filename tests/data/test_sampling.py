@@ -75,7 +75,7 @@ def test_videos_smaller_than_the_patch_are_rejected() -> None:
 
 
 def burst(noisy: list[float], seed: int = 0) -> Frames:
-    """Scans of one place, each with scan-line noise of so many levels."""
+    """Scans of one area, each with scan-line noise of these levels."""
     rng = np.random.default_rng(seed)
     clean = skimage.data.camera()[::4, ::4].astype(float)
     scans = [clean + rng.normal(0, level, (128, 1)) for level in noisy]

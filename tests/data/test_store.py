@@ -253,7 +253,7 @@ def test_a_camera_moves_smoothly_over_a_still(tmp_path: Path) -> None:
     assert frames.shape == (12, 240, 360, 3)
     assert any((a != b).any() for a, b in itertools.pairwise(frames))
     still = skimage.data.chelsea()
-    for frame in frames:  # each is a crop of the picture, nothing made up
+    for frame in frames:  # each is a crop of the still, nothing is invented
         places = np.argwhere((still[:61, :92] == frame[0, 0]).all(axis=2))
         assert any((still[y : y + 240, x : x + 360] == frame).all() for y, x in places)
 

@@ -20,7 +20,7 @@ def test_folders_and_lists_are_expanded_to_their_videos(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     assert sources_of(tmp_path) == [str(tmp_path / "b/two.mp4"), str(tmp_path / "one.MKV")]
-    names = tmp_path / "films.txt"
+    names = tmp_path / "videos.txt"
     names.write_text(
         f"# mine\n\n  one.MKV \n{tmp_path}/b/two.mp4\nhttps://example.org/watch?v=a#t=1\n"
     )
@@ -52,8 +52,8 @@ shutil.copy({video!r}, template.replace("%(id)s", address[-3:]).replace("%(ext)s
 
 @pytest.fixture
 def yt_dlp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A yt-dlp on the PATH that brings a video of 12 frames; the addresses it was asked for."""
-    source = video(tmp_path / "brought.mkv", pan(12))
+    """A fake yt-dlp on the PATH that delivers a video of 12 frames; the URLs it was called with."""
+    source = video(tmp_path / "downloaded.mkv", pan(12))
     log, script = tmp_path / "asked.txt", tmp_path / "bin" / "yt-dlp"
     script.parent.mkdir()
     script.write_text(FAKE.format(python=sys.executable, log=str(log), video=str(source)))
@@ -63,7 +63,7 @@ def yt_dlp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_urls_are_downloaded_by_yt_dlp_and_cleaned_up(yt_dlp: Path, tmp_path: Path) -> None:
-    names = tmp_path / "films.txt"
+    names = tmp_path / "videos.txt"
     names.write_text("https://example.org/--gone\nhttps://example.org/watch?v=abc\n")
     rows, (gone, here) = reports_of([names], tmp_path / "out")
     assert gone.problem == (

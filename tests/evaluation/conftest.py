@@ -12,7 +12,7 @@ from tests.support.evaluation import SIZE, lossless, noisy, run_benchmark, save_
 from tests.support.videos import moving
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def vid4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four folders of numbered PNGs, 48x36, five frames each."""
     root = tmp_path_factory.mktemp("vid4") / "GT"
@@ -22,22 +22,24 @@ def vid4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root.parent
 
 
-@pytest.fixture(scope="module")
-def found(vid4: Path) -> Evaluation:
+@pytest.fixture(scope="session")
+def evaluation(vid4: Path) -> Evaluation:
+    """reel-fast x4 on `vid4`."""
     return run_benchmark(["reel-fast"], vid4, scale=4, temporal=True)
 
 
-@pytest.fixture(scope="module")
-def truth() -> list[Any]:
+@pytest.fixture(scope="session")
+def reference() -> list[Any]:
+    """16 frames of moving content. Shared: read only."""
     return list(moving(SIZE, 16))
 
 
-@pytest.fixture(scope="module")
-def trio(truth: list[Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """A better video, a worse one and the truth."""
+@pytest.fixture(scope="session")
+def trio(reference: list[Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A better video, a worse one, and their reference."""
     folder = tmp_path_factory.mktemp("trio")
     return (
-        lossless(folder / "a.mkv", noisy(truth, 4)),
-        lossless(folder / "b.mkv", noisy(truth, 12, 1)),
-        lossless(folder / "truth.mkv", truth),
+        lossless(folder / "a.mkv", noisy(reference, 4)),
+        lossless(folder / "b.mkv", noisy(reference, 12, 1)),
+        lossless(folder / "reference.mkv", reference),
     )

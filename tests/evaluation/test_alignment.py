@@ -24,20 +24,20 @@ def test_different_sizes_are_reported_with_both_sizes(tmp_path: Path) -> None:
 
 
 def test_different_lengths_are_reported_with_the_missing_frame(
-    truth: list[Any], tmp_path: Path
+    reference: list[Any], tmp_path: Path
 ) -> None:
-    a = lossless(tmp_path / "a.mkv", truth)
-    b = lossless(tmp_path / "b.mkv", truth[:11])
+    a = lossless(tmp_path / "a.mkv", reference)
+    b = lossless(tmp_path / "b.mkv", reference[:11])
     with pytest.raises(InputError, match=r"frame 11: only in .*a.mkv; .*b.mkv ends after 11 fr"):
         compare.compare(a, b, None, tmp_path / "out.mp4")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mkv", "b.mkv"]
 
 
 def test_different_rates_are_reported_with_frame_and_times(
-    truth: list[Any], tmp_path: Path
+    reference: list[Any], tmp_path: Path
 ) -> None:
-    a = lossless(tmp_path / "a.mkv", truth, rate=25)
-    b = lossless(tmp_path / "b.mkv", truth, rate=30)
+    a = lossless(tmp_path / "a.mkv", reference, rate=25)
+    b = lossless(tmp_path / "b.mkv", reference, rate=30)
     with pytest.raises(InputError, match=r"frame \d+: shown at .*\(25 frames.*against .*\(30\)"):
         compare.compare(a, b, None, tmp_path / "out.mp4")
 
@@ -66,7 +66,7 @@ def test_aligned_videos_are_compared_on_their_common_frames(tmp_path: Path) -> N
     frames = list(moving(SIZE, 24))
     a = lossless(tmp_path / "a.mkv", frames[:20])
     b = lossless(tmp_path / "b.mkv", frames[4:])
-    reference = lossless(tmp_path / "truth.mkv", frames)
+    reference = lossless(tmp_path / "reference.mkv", frames)
     found = compare.compare(a, b, reference, tmp_path / "out.mp4", align=True)
     assert (found.offset, found.reference_offset) == (-4, 0)
     assert found.frames == 16

@@ -16,24 +16,24 @@ from sharpreel.evaluation.results import Evaluation
 from tests.support.evaluation import run_benchmark
 
 
-def test_equal_runs_pass_and_a_drop_is_reported(found: Evaluation) -> None:
-    baseline = json.loads(json.dumps(found.as_dict()))
-    assert baselines.regressions(found, baseline, 0) == []
+def test_equal_runs_pass_and_a_drop_is_reported(evaluation: Evaluation) -> None:
+    baseline = json.loads(json.dumps(evaluation.as_dict()))
+    assert baselines.regressions(evaluation, baseline, 0) == []
     was = baseline["clips"][1]["results"][1]["psnr"]
     baseline["clips"][1]["results"][1]["psnr"] = was + 0.05
-    assert baselines.regressions(found, baseline, 0.06) == []
-    (line,) = baselines.regressions(found, baseline, 0.02)
+    assert baselines.regressions(evaluation, baseline, 0.06) == []
+    (line,) = baselines.regressions(evaluation, baseline, 0.02)
     assert line.startswith(f"city, reel-fast: {was:.4f} dB, was {was + 0.05:.4f} (-0.0500")
     baseline["clips"][1]["results"][1]["psnr"] = was - 5
-    assert baselines.regressions(found, baseline, 0.02) == []
+    assert baselines.regressions(evaluation, baseline, 0.02) == []
 
 
-def test_a_score_that_became_nan_is_a_regression(found: Evaluation) -> None:
-    baseline = found.as_dict()
-    clip = found.clips[0]
+def test_a_score_that_became_nan_is_a_regression(evaluation: Evaluation) -> None:
+    baseline = evaluation.as_dict()
+    clip = evaluation.clips[0]
     lost = replace(clip.results[1], psnr=math.nan)
     broken = replace(
-        found, clips=(replace(clip, results=(clip.results[0], lost)), *found.clips[1:])
+        evaluation, clips=(replace(clip, results=(clip.results[0], lost)), *evaluation.clips[1:])
     )
     assert len(baselines.regressions(broken, baseline, 100)) == 1
 
@@ -50,18 +50,18 @@ def test_a_score_that_became_nan_is_a_regression(found: Evaluation) -> None:
     ],
 )
 def test_an_incomparable_baseline_is_rejected(
-    found: Evaluation, change: dict[str, Any], words: str
+    evaluation: Evaluation, change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
-        baselines.regressions(found, {**found.as_dict(), **change}, 0.02)
+        baselines.regressions(evaluation, {**evaluation.as_dict(), **change}, 0.02)
 
 
 def test_a_baseline_without_the_model_or_with_other_frames_is_rejected(
-    found: Evaluation, vid4: Path
+    evaluation: Evaluation, vid4: Path
 ) -> None:
     alone = run_benchmark([], vid4, scale=4, temporal=False).as_dict()
     with pytest.raises(UsageError, match="no model reel-fast"):
-        baselines.regressions(found, alone)
+        baselines.regressions(evaluation, alone)
     fewer = run_benchmark([], vid4, scale=4, temporal=False, max_frames=3)
     with pytest.raises(UsageError, match=r"calendar: the baseline has 5 frames .* this run 3"):
         baselines.regressions(fewer, alone)

@@ -82,13 +82,13 @@ def test_bicubic_by_p1_equals_the_definitions(tmp_path: Path) -> None:
     assert clip.of("bicubic").psnr == np.mean(exact)
 
 
-def test_the_layout_of_vid4_is_found(found: Evaluation) -> None:
-    assert [clip.clip for clip in found.clips] == ["calendar", "city", "foliage", "walk"]
+def test_the_layout_of_vid4_is_found(evaluation: Evaluation) -> None:
+    assert [clip.clip for clip in evaluation.clips] == ["calendar", "city", "foliage", "walk"]
 
 
-def test_bicubic_comes_first_and_every_metric_is_present(found: Evaluation) -> None:
-    assert [m.name for m in found.models] == ["bicubic", "reel-fast"]
-    for clip in found.clips:
+def test_bicubic_comes_first_and_every_metric_is_present(evaluation: Evaluation) -> None:
+    assert [m.name for m in evaluation.models] == ["bicubic", "reel-fast"]
+    for clip in evaluation.clips:
         assert (clip.width, clip.height, clip.lr_width, clip.lr_height) == (48, 36, 12, 9)
         assert (clip.frames, clip.counted) == (5, 5)
         assert clip.truth_warping_error is not None
@@ -100,12 +100,12 @@ def test_bicubic_comes_first_and_every_metric_is_present(found: Evaluation) -> N
             assert result.vmaf is None
             assert result.fps > 0
             assert [score.frame for score in result.frames] == list(range(5))
-    assert found.peak_memory_mb
-    assert found.score("reel-fast") in (0, 0.25, 0.5, 0.75, 1)
-    assert found.gain("bicubic") == 0
+    assert evaluation.peak_memory_mb
+    assert evaluation.score("reel-fast") in (0, 0.25, 0.5, 0.75, 1)
+    assert evaluation.gain("bicubic") == 0
 
 
-@pytest.mark.parametrize("kind", ["video", "pictures"])
+@pytest.mark.parametrize("kind", ["video", "images"])
 def test_scores_are_those_of_losslessly_upscaled_files(kind: str, tmp_path: Path) -> None:
     hr = np.stack(list(moving(SIZE, 6)))
     lr = bicubic(hr, 2)
@@ -129,9 +129,9 @@ def test_scores_are_those_of_losslessly_upscaled_files(kind: str, tmp_path: Path
     clip = result.clips[0]
     assert result.degradation == "given"
     scores = clip.of("reel-fast").frames
-    for score, sr, truth in zip(scores, written, hr, strict=True):
-        assert score.psnr == psnr(sr, truth, "rgb")
-        assert score.ssim == ssim(sr, truth, "rgb")
+    for score, sr, reference in zip(scores, written, hr, strict=True):
+        assert score.psnr == psnr(sr, reference, "rgb")
+        assert score.ssim == ssim(sr, reference, "rgb")
     crop = result.crops[0]
     height, width = crop.hr.shape[:2]
     here = slice(crop.top, crop.top + height), slice(crop.left, crop.left + width)

@@ -22,7 +22,7 @@ from tests.support.videos import make_clip, moving, write_frames
 
 
 def test_both_are_measured_against_the_reference(
-    trio: tuple[Path, Path, Path], truth: list[Any], tmp_path: Path
+    trio: tuple[Path, Path, Path], reference: list[Any], tmp_path: Path
 ) -> None:
     reported: list[tuple[int, int | None]] = []
     found = compare.compare(
@@ -30,7 +30,7 @@ def test_both_are_measured_against_the_reference(
     )
     assert found.a_scores is not None
     assert found.b_scores is not None
-    expected = [psnr_y(x, y) for x, y in zip(noisy(truth, 4), truth, strict=True)]
+    expected = [psnr_y(x, y) for x, y in zip(noisy(reference, 4), reference, strict=True)]
     assert [score.psnr for score in found.a_scores.frames] == expected
     assert found.a_scores.psnr > found.b_scores.psnr
     assert found.b_scores.tof is not None
@@ -40,9 +40,9 @@ def test_both_are_measured_against_the_reference(
 
 
 def test_seams_of_a_segmented_video_are_measured_against_an_unsegmented_one(
-    truth: list[Any], tmp_path: Path
+    reference: list[Any], tmp_path: Path
 ) -> None:
-    whole = noisy(truth, 3)
+    whole = noisy(reference, 3)
     pieces = [frame.copy() for frame in noisy(whole, 3, 2)]
     for frame in pieces[8:]:
         frame[:] = frame // 2 + 64

@@ -17,11 +17,11 @@ from tests.support.videos import decode_rgb, make_clip, moving, video_pts
 
 
 def test_the_wipe_keeps_times_and_shows_a_left_and_b_right(
-    truth: list[Any], tmp_path: Path
+    reference: list[Any], tmp_path: Path
 ) -> None:
     pts = [0, 3000, 9000, 12000, 22000, 24000]
-    dark = [np.full_like(f, 40) for f in truth[:6]]
-    bright = [np.full_like(f, 200) for f in truth[:6]]
+    dark = [np.full_like(f, 40) for f in reference[:6]]
+    bright = [np.full_like(f, 200) for f in reference[:6]]
     a = lossless(tmp_path / "a.mkv", dark, pts=pts)
     b = lossless(tmp_path / "b.mkv", bright, pts=pts)
     out = tmp_path / "out.mp4"
@@ -29,12 +29,12 @@ def test_the_wipe_keeps_times_and_shows_a_left_and_b_right(
     assert found.frames == 6
     begin = video_pts(a)[0]
     assert video_pts(out) == [at - begin for at in video_pts(a)]
-    pictures = decode_rgb(out)
-    assert pictures.shape == (6, 48, 64, 3)
-    for picture, at in zip(pictures, video_pts(out), strict=True):
+    frames = decode_rgb(out)
+    assert frames.shape == (6, 48, 64, 3)
+    for frame, at in zip(frames, video_pts(out), strict=True):
         line = comparison_video.line_at(64, float(at))
-        assert abs(picture[:, : line - 6].mean() - 40) < 3
-        assert abs(picture[:, line + 6 :].mean() - 200) < 3
+        assert abs(frame[:, : line - 6].mean() - 40) < 3
+        assert abs(frame[:, line + 6 :].mean() - 200) < 3
     assert found.a_scores is None
 
 

@@ -8,9 +8,9 @@ from sharpreel.evaluation.crops import most_textured_crop
 from sharpreel.evaluation.results import Evaluation
 
 
-def test_crops_show_the_best_and_the_worst_frame(found: Evaluation) -> None:
-    for clip in found.clips:
-        crops = [crop for crop in found.crops if crop.clip == clip.clip]
+def test_crops_show_the_best_and_the_worst_frame(evaluation: Evaluation) -> None:
+    for clip in evaluation.clips:
+        crops = [crop for crop in evaluation.crops if crop.clip == clip.clip]
         pairs = zip(clip.of("reel-fast").frames, clip.of("bicubic").frames, strict=True)
         gains = [ours.psnr - theirs.psnr for ours, theirs in pairs]
         assert [crop.kind for crop in crops] == ["worst", "best"]

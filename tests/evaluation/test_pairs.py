@@ -22,15 +22,15 @@ from tests.support.videos import make_clip, moving
 
 
 def test_lr_frames_can_be_given_in_a_parallel_folder(
-    vid4: Path, found: Evaluation, tmp_path: Path
+    vid4: Path, evaluation: Evaluation, tmp_path: Path
 ) -> None:
-    for clip in found.clips:
+    for clip in evaluation.clips:
         paths = images.image_files(vid4 / "GT" / clip.clip)
         lr = [bicubic(images.read_rgb(p)[None], 4)[0] for p in paths]
         save_images(tmp_path / "BIx4" / clip.clip, lr)
     given = run_benchmark(["reel-fast"], vid4, scale=4, lr_folder=tmp_path / "BIx4", temporal=False)
     assert given.degradation == "given"
-    for ours, theirs in zip(given.clips, found.clips, strict=True):
+    for ours, theirs in zip(given.clips, evaluation.clips, strict=True):
         assert [r.frames for r in ours.results] == [r.frames for r in theirs.results]
 
 
@@ -59,7 +59,7 @@ def test_degradations_of_complete_clips_work_in_chunks_and_are_noted(
     store = prepare(find_clips(tmp_path / "clips"), tmp_path / "store", max_frames=8)
     lr = store.pairs(2, "afm")[0].lr
     bicubic = upscale_frames(list(lr), "bicubic", scale=2)
-    expected = [psnr_y(sr, truth) for sr, truth in zip(bicubic, hr[:8], strict=True)]
+    expected = [psnr_y(sr, reference) for sr, reference in zip(bicubic, hr[:8], strict=True)]
     assert [s.psnr for s in found.clips[0].of("bicubic").frames[:8]] == expected
 
 

@@ -45,13 +45,13 @@ def test_a_protocol_uses_its_region_only(
     name: str, shape: tuple[int, int], region: tuple[slice, slice]
 ) -> None:
     protocol = PROTOCOLS[name]
-    truth = PHOTO[: shape[0], : shape[1]]
+    hr = PHOTO[: shape[0], : shape[1]]
     assert protocol.region(*shape) == region
-    same = measure(frame_with(255, region, shape), truth, protocol)
-    assert same.psnr == pytest.approx(measure(truth, truth, protocol).psnr)
+    same = measure(frame_with(255, region, shape), hr, protocol)
+    assert same.psnr == pytest.approx(measure(hr, hr, protocol).psnr)
     assert same.ssim == pytest.approx(1)
     smaller = slice(region[0].start + 1, region[0].stop), region[1]
-    assert measure(frame_with(255, smaller, shape), truth, protocol).psnr < 40
+    assert measure(frame_with(255, smaller, shape), hr, protocol).psnr < 40
 
 
 def test_the_asymmetric_border_follows_the_scale() -> None:

@@ -25,7 +25,7 @@ from tests.support.evaluation import make_evaluation
 
 
 class Page(HTMLParser):
-    """Collects what a page refers to, its pictures, and whether its tags close."""
+    """Collects the references of a page, its images, and whether its tags close."""
 
     VOID = frozenset({"meta", "img", "input", "br", "link", "path", "use", "rect"})
 
@@ -96,9 +96,9 @@ def test_every_image_has_alternative_text_and_the_pixels_of_its_crop() -> None:
     evaluation = make_evaluation(clips=1)
     page = Page(report.to_html(evaluation))
     assert len(page.images) == 2 * 5
-    for picture in page.images:
-        assert picture["alt"]
-        assert "clip0, frame 3" in picture["alt"]
+    for image in page.images:
+        assert image["alt"]
+        assert "clip0, frame 3" in image["alt"]
     shown = {str(p["alt"]).partition(":")[0]: p for p in page.images}
     assert set(shown) == {"low resolution", "bicubic", "ours", "theirs", "reference"}
 

@@ -10,11 +10,11 @@ import numpy as np
 from sharpreel.evaluation.results import Evaluation
 
 
-def test_json_records_settings_versions_and_means(found: Evaluation, vid4: Path) -> None:
-    content = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+def test_json_records_settings_versions_and_means(evaluation: Evaluation, vid4: Path) -> None:
+    content = json.loads(json.dumps(evaluation.as_dict(), allow_nan=False))
     assert (content["protocol"], content["degradation"], content["scale"]) == ("P1", "bi", 4)
     assert content["settings"]["source"] == str(vid4)
     assert content["models"][1]["engine"].startswith("openvino")
     assert content["versions"]["numpy"] == np.__version__
     assert content["clips"][0]["results"][0]["frames"]["frame"] == [0, 1, 2, 3, 4]
-    assert content["means"]["reel-fast"]["psnr"] == found.mean("reel-fast", "psnr")
+    assert content["means"]["reel-fast"]["psnr"] == evaluation.mean("reel-fast", "psnr")

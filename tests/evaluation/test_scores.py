@@ -34,7 +34,7 @@ def test_motion_of_the_reference_is_computed_once_for_all_models(
     monkeypatch.setattr(temporal, "_farneback", counted)
     path = lossless(tmp_path / "one.mkv", moving(SIZE, 4))
     found = run_benchmark(["reel-fast"], path)
-    assert len(flows) == 3 * (2 + 1)  # pairs times two models and the truth
+    assert len(flows) == 3 * (2 + 1)  # pairs times two models and the reference
     alone = run_benchmark([], path).clips[0].of("bicubic")
     together = found.clips[0].of("bicubic")
     for name in ("tof", "warping_error", "flicker"):
@@ -74,8 +74,8 @@ class Broken:
 
     name, scale, warm_up, clip_len, past, future, tile = "broken", 2.0, 0, 0, 0, 0, None
 
-    def __init__(self, truth: list[Any]) -> None:
-        self.truth = truth
+    def __init__(self, hr: list[Any]) -> None:
+        self.hr = hr
         self.count = -1  # the first frame only warms up
 
     def reset(self) -> None: ...
@@ -83,18 +83,18 @@ class Broken:
     def run(self, frame: Any) -> Any:
         index, self.count = self.count, self.count + 1
         if index == 2:
-            return np.zeros_like(self.truth[0])
-        return self.truth[3] if index == 3 else frame.repeat(2, 0).repeat(2, 1)
+            return np.zeros_like(self.hr[0])
+        return self.hr[3] if index == 3 else frame.repeat(2, 0).repeat(2, 1)
 
     def run_clip(self, frames: list[Any], first: int, count: int) -> list[Any]:
         raise NotImplementedError
 
 
 def test_broken_frames_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    truth = [f // 4 + 60 for f in moving(SIZE, 6)]
-    truth[5] = np.full_like(truth[5], 90)
-    path = lossless(tmp_path / "one.mkv", truth)
-    monkeypatch.setattr(runners, "choose_engine", lambda *_, **__: Broken(truth))
+    hr = [f // 4 + 60 for f in moving(SIZE, 6)]
+    hr[5] = np.full_like(hr[5], 90)
+    path = lossless(tmp_path / "one.mkv", hr)
+    monkeypatch.setattr(runners, "choose_engine", lambda *_, **__: Broken(hr))
     found = run_benchmark(["reel-fast"], path, protocol="P3", temporal=False)
     result = found.clips[0].of("reel-fast")
     assert [s.frame for s in result.frames] == [2, 3]

@@ -10,21 +10,21 @@ from sharpreel.evaluation.results import Evaluation
 
 
 def test_tables_name_the_protocol_and_csv_files_hold_all_digits(
-    found: Evaluation, tmp_path: Path
+    evaluation: Evaluation, tmp_path: Path
 ) -> None:
-    text = tables.to_markdown(found)
+    text = tables.to_markdown(evaluation)
     assert text.count("x4, degradation bi, protocol P1") == 2
     assert "| walk | 48x36 | 5 |" in text
-    tables.write_csv(found, tmp_path / "scores.csv")
+    tables.write_csv(evaluation, tmp_path / "scores.csv")
     with (tmp_path / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8
     assert {row["protocol"] for row in rows} == {"P1"}
     assert [float(r["psnr"]) for r in rows if r["model"] == "bicubic"] == [
-        clip.of("bicubic").psnr for clip in found.clips
+        clip.of("bicubic").psnr for clip in evaluation.clips
     ]
-    tables.write_frames_csv(found, tmp_path / "frames.csv")
+    tables.write_frames_csv(evaluation, tmp_path / "frames.csv")
     with (tmp_path / "frames.csv").open(newline="") as file:
         frames = list(csv.DictReader(file))
     assert len(frames) == 40
-    assert float(frames[0]["ssim"]) == found.clips[0].results[0].frames[0].ssim
+    assert float(frames[0]["ssim"]) == evaluation.clips[0].results[0].frames[0].ssim

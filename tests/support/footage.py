@@ -39,12 +39,12 @@ def texture(seed: int, size: tuple[int, int] = (512, 384)) -> npt.NDArray[np.flo
     """Patches of several sizes about a middle grey, (H, W, 3), 30 to 220."""
     rng = np.random.default_rng(seed)
     width, height = size
-    picture = np.zeros((height, width, 3))
+    frame = np.zeros((height, width, 3))
     for patch, weight in ((64, 45.0), (16, 45.0), (5, 35.0)):
         rough = rng.uniform(-1, 1, (height // patch + 2, width // patch + 2, 1))
         rough = rough + 0.2 * rng.uniform(-1, 1, (*rough.shape[:2], 3))
-        picture += weight * rough.repeat(patch, 0).repeat(patch, 1)[:height, :width]
-    near = [np.roll(picture, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+        frame += weight * rough.repeat(patch, 0).repeat(patch, 1)[:height, :width]
+    near = [np.roll(frame, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
     brightness = 150 if seed % 2 else 100
     soft: npt.NDArray[np.float64] = np.clip(brightness + np.mean(near, axis=0), 30, 220)
     return soft
@@ -60,26 +60,26 @@ def pan(
         yield np.rint(whole[t : t + height, step * t : step * t + width]).astype(np.uint8)
 
 
-def faint(pictures: Iterable[Pixels]) -> Iterator[Pixels]:
+def faint(frames: Iterable[Pixels]) -> Iterator[Pixels]:
     """The same with half the contrast, which has half the motion too."""
-    return ((picture // 2 + 60).astype(np.uint8) for picture in pictures)
+    return ((frame // 2 + 60).astype(np.uint8) for frame in frames)
 
 
 def dark(frames: int) -> Iterator[Pixels]:
-    return ((picture // 16).astype(np.uint8) for picture in pan(frames))
+    return ((frame // 16).astype(np.uint8) for frame in pan(frames))
 
 
 def video(path: Path, *stretches: Iterable[Pixels], rate: int = 25, **more: Any) -> Path:
     """The stretches one after the other, losslessly coded."""
-    pictures = [picture for stretch in stretches for picture in stretch]
+    frames = [frame for stretch in stretches for frame in stretch]
     options = {"qp": "0", "preset": "ultrafast"}
-    return write_frames(path, pictures, rate=rate, options=options, **more)
+    return write_frames(path, frames, rate=rate, options=options, **more)
 
 
 def reports_of(
     sources: Iterable[str | Path], out: Path, settings: HarvestSettings = SMALL
 ) -> tuple[list[ManifestRow], list[HarvestReport]]:
-    """What a run returns, and what it told at the end of each source."""
-    told: list[HarvestReport] = []
-    rows = harvest.harvest(sources, out, settings, told.append)
-    return rows, [report for report in told if report.finished]
+    """The rows of a run, and the last report about each source."""
+    reports: list[HarvestReport] = []
+    rows = harvest.harvest(sources, out, settings, reports.append)
+    return rows, [report for report in reports if report.finished]

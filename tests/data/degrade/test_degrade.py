@@ -61,8 +61,8 @@ def test_degrade_is_bi_by_default() -> None:
 
 @pytest.mark.parametrize(("wrong", "near"), [("bicubic", "bi"), ("bd_duf", "bd-duf")])
 def test_an_unknown_name_suggests_the_nearest(wrong: str, near: str) -> None:
-    told = rf"degradation='{wrong}' is not known\. Did you mean {near}\?"
-    with pytest.raises(UsageError, match=told):
+    message = rf"degradation='{wrong}' is not known\. Did you mean {near}\?"
+    with pytest.raises(UsageError, match=message):
         degrade.degrade(scene(1, 16, 16), 4, wrong)
 
 

@@ -33,7 +33,7 @@ from tests.support.videos import Pixels
 
 
 def deep(frame: Pixels) -> Pixels:
-    """The same picture in 16 bits."""
+    """The same frame in 16 bits."""
     return frame.astype(np.uint16) * 257
 
 

@@ -27,8 +27,8 @@ def test_a_seam_in_time_is_the_step_relative_to_its_neighbours() -> None:
     frames = [np.full((4, 5, 3), level, np.uint8) for level in levels]
     assert seam_in_time(frames, 4) == 4.5
     assert seam_in_time(frames, 3, reach=2) == 1
-    truth = [frame - np.uint8(9 * (t >= 4) + t) for t, frame in enumerate(frames)]
-    assert seam_in_time(frames, 4, truth) == 10
+    reference = [frame - np.uint8(9 * (t >= 4) + t) for t, frame in enumerate(frames)]
+    assert seam_in_time(frames, 4, reference) == 10
     assert seam_in_time(frames, 4, frames) == 1  # a cut that is true
     still = frames[:1] * 4
     assert seam_in_time(still, 2) == 1

@@ -79,10 +79,10 @@ def test_a_video_that_moves_like_the_reference_has_no_warping_error() -> None:
 
 
 def test_warping_error_of_a_static_reference_is_the_mean_squared_change() -> None:
-    truth = texture(48, 64)
-    sr = noisy(truth, 5)
-    wanted = np.mean((sr.astype(float) - truth) ** 2) / 255**2
-    assert warping_error(truth, sr, truth, truth) == pytest.approx(wanted)
+    reference = texture(48, 64)
+    sr = noisy(reference, 5)
+    wanted = np.mean((sr.astype(float) - reference) ** 2) / 255**2
+    assert warping_error(reference, sr, reference, reference) == pytest.approx(wanted)
 
 
 def test_occluded_pixels_do_not_count_in_the_warping_error() -> None:
@@ -119,7 +119,7 @@ def test_warping_samples_where_the_flow_points() -> None:
     warped = _Samples(*_targets(flow), (6, 7)).of(image)
     upper, lower = (0.75 * image[y, 4] + 0.25 * image[y, 5] for y in (2, 3))
     assert warped[3, 3] == pytest.approx((upper + lower) / 2)
-    assert warped[0, 6] == pytest.approx(image[0, 6])  # the edge goes on
+    assert warped[0, 6] == pytest.approx(image[0, 6])  # edge pixels repeat
 
 
 def test_flicker_is_the_change_where_the_reference_is_static() -> None:

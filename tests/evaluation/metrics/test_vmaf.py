@@ -21,12 +21,12 @@ def clip(path: Path, frames: list[Pixels], **more: object) -> Path:
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("films: it's [odd], 100%")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("clips: it's [odd], 100%")
     frames = list(moving((160, 120), 50))
     uneven = [3600 * t + 700 * (t % 3) for t in range(len(frames))]
     return {
-        "truth": clip(folder / "truth.mkv", frames),
+        "reference": clip(folder / "reference.mkv", frames),
         "blurred": clip(folder / "blurred.mkv", [blurred(f, 1) for f in frames]),
         "worse": clip(folder / "worse.mkv", [blurred(f, 2) for f in frames]),
         "timed": clip(folder / "timed.mp4", frames, pts=uneven, time_base=Fraction(1, 90000)),
@@ -36,8 +36,8 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def test_vmaf_of_the_reference_is_near_100_and_falls_with_blur(films: dict[str, Path]) -> None:
-    values = [vmaf(films[k], films["truth"], 2) for k in ("truth", "blurred", "worse")]
+def test_vmaf_of_the_reference_is_near_100_and_falls_with_blur(clips: dict[str, Path]) -> None:
+    values = [vmaf(clips[k], clips["reference"], 2) for k in ("reference", "blurred", "worse")]
     assert all(set(v) == {"vmaf", "vmaf_neg"} for v in values)
     for name in ("vmaf", "vmaf_neg"):
         same, soft, softer = (v[name] for v in values)
@@ -45,26 +45,28 @@ def test_vmaf_of_the_reference_is_near_100_and_falls_with_blur(films: dict[str, 
         assert softer < soft - 5 < same - 10
 
 
-def test_vmaf_compares_frames_in_order_whatever_their_timestamps(films: dict[str, Path]) -> None:
-    assert vmaf(films["timed"], films["truth"]) == vmaf(str(films["truth"]), films["truth"])
+def test_vmaf_compares_frames_in_order_whatever_their_timestamps(clips: dict[str, Path]) -> None:
+    assert vmaf(clips["timed"], clips["reference"]) == vmaf(
+        str(clips["reference"]), clips["reference"]
+    )
 
 
-def test_vmaf_compares_across_bit_depths(films: dict[str, Path]) -> None:
-    assert vmaf(films["deep"], films["truth"])["vmaf"] > 95
+def test_vmaf_compares_across_bit_depths(clips: dict[str, Path]) -> None:
+    assert vmaf(clips["deep"], clips["reference"])["vmaf"] > 95
 
 
-def test_vmaf_of_mismatched_files_is_rejected(films: dict[str, Path]) -> None:
-    with pytest.raises(UsageError, match=r"160x118 and .*truth.mkv is 160x120"):
-        vmaf(films["small"], films["truth"])
-    with pytest.raises(UsageError, match=r"has 49 frames and .*truth.mkv has 50"):
-        vmaf(films["short"], films["truth"])
+def test_vmaf_of_mismatched_files_is_rejected(clips: dict[str, Path]) -> None:
+    with pytest.raises(UsageError, match=r"160x118 and .*reference.mkv is 160x120"):
+        vmaf(clips["small"], clips["reference"])
+    with pytest.raises(UsageError, match=r"has 49 frames and .*reference.mkv has 50"):
+        vmaf(clips["short"], clips["reference"])
     with pytest.raises(InputError, match="no such file"):
-        vmaf(films["truth"], "gone.mp4")
+        vmaf(clips["reference"], "gone.mp4")
 
 
 def test_vmaf_without_its_ffmpeg_names_the_extra(
-    films: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(MissingExtra, match=r"sharpreel\[train\]"):
-        vmaf(films["truth"], films["truth"])
+        vmaf(clips["reference"], clips["reference"])
