@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from sharpreel.cli.console import Console
+from sharpreel.cli.evaluate import progress_events
 from sharpreel.cli.main import app
 from tests.support.videos import count_frames, make_clip
 
@@ -101,3 +104,22 @@ def test_two_videos_are_compared_in_one_video(folder: Path, tmp_path: Path) -> N
     done = run("compare", folder / "one.mp4", small, "-o", out)
     assert done.exit_code == 3
     assert "frame 0: 96x64" in done.stderr
+
+
+def test_progress_events_state_the_frames_of_each_clip_and_the_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    events: list[dict[str, Any]] = []
+    console = Console(as_json=True, quiet=False)
+    monkeypatch.setattr(console, "event", lambda event, **values: events.append(values))
+    on_progress = progress_events(console)
+    for done in range(1, 5):
+        on_progress("a", done, 4)
+        now += 0.2
+    on_progress("b", 1, None)
+    assert [(e["clip"], e["frames"]) for e in events] == [("a", 1), ("a", 3), ("a", 4), ("b", 1)]
+    left = [e["eta_seconds"] for e in events]
+    assert left[0] is left[3] is None
+    assert left[1:3] == pytest.approx([0.2, 0.0])

@@ -171,7 +171,7 @@ def _benchmark(
         models,
         data,
         settings,
-        on_progress=_progress_events(console),
+        on_progress=progress_events(console),
         on_frame=_frame_events(console),
     )
 
@@ -209,7 +209,7 @@ class _Baseline:
         return REGRESSED if worse else 0
 
 
-def _progress_events(console: Console) -> ProgressCallback:
+def progress_events(console: Console) -> ProgressCallback:
     """A callback that names each clip once, and with --json reports its progress regularly."""
     current, first, since, next_time = "", 0, 0.0, 0.0
 
@@ -274,7 +274,7 @@ def compare(
         from sharpreel.evaluation import compare as comparing
 
         chosen: Any = mode
-        on_progress = _progress_events(console)
+        on_progress = progress_events(console)
         comparison = comparing.compare(
             a,
             b,
