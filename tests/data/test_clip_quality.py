@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from sharpreel import ops
-from sharpreel.data.clip_quality import HarvestSettings
+from sharpreel.data.clip_quality import (
+    HarvestSettings,
+    blockiness,
+    combing,
+    detail,
+    difference,
+    jump,
+)
 from tests.support.footage import SIZE, dark, faint, pan, reports_of, video
 from tests.support.videos import Pixels
 
@@ -88,3 +95,45 @@ def test_a_bad_stretch_is_rejected_with_a_reason(reason: str, make: Maker, tmp_p
 def test_invalid_settings_are_rejected(settings: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         HarvestSettings(**settings)
+
+
+def test_blockiness_is_1_without_blocks_and_grows_with_steps_at_multiples_of_8() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.uniform(100, 120, (64, 96))
+    assert blockiness(noise) == pytest.approx(1, abs=0.1)
+    assert blockiness(np.full((64, 96), 50.0)) == 1
+    blocks = rng.uniform(60, 180, (8, 12)).repeat(8, 0).repeat(8, 1)
+    assert blockiness(noise + blocks) > 3
+    assert blockiness(np.roll(noise + blocks, 4, (0, 1))) < 1
+
+
+def test_combing_counts_alternating_lines_and_not_alternating_columns() -> None:
+    flat_luma = np.full((48, 64), 100.0)
+    assert combing(flat_luma) == 0
+    woven = flat_luma.copy()
+    woven[1::2] += 20
+    assert combing(woven) == 100
+    assert combing(woven.T) == 0
+
+
+def test_detail_is_the_loss_of_downscaling() -> None:
+    rng = np.random.default_rng(1)
+    assert detail(np.full((32, 32), 90.0)) == 0
+    sharp = rng.uniform(30, 220, (64, 64))
+    smooth = rng.uniform(30, 220, (4, 4)).repeat(16, 0).repeat(16, 1)
+    assert detail(sharp) > 5 * detail(smooth)
+
+
+def test_a_jump_is_a_step_far_above_its_neighbours() -> None:
+    assert jump([2.0] * 9) == 1
+    assert jump([2.0, 2.0, 2.0, 20.0, 2.0, 2.0, 2.0]) == 10
+    assert jump([0.1, 0.1, 0.1, 4.0, 0.1, 0.1]) == 1  # too small to be seen
+    assert jump([0.1, 0.1, 20.0, 21.0, 20.0, 19.0]) < 2  # the camera starts to move
+
+
+def test_difference_is_in_8_bit_levels_at_any_depth() -> None:
+    a = np.full((8, 8, 3), 100, np.uint8)
+    b = np.full((8, 8, 3), 103, np.uint8)
+    assert difference(a, b) == pytest.approx(3)
+    deep_a, deep_b = (frame.astype(np.uint16) * np.uint16(257) for frame in (a, b))
+    assert difference(deep_a, deep_b) == pytest.approx(3)
