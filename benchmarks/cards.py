@@ -2,10 +2,10 @@
 
     python benchmarks/cards.py FOLDER [--model NAME] [--frames N]
 
-FOLDER holds the validation clips. Everything in a card except the text on limitations comes from
-the weights' headers and from `sharpreel.evaluation.benchmark`: PSNR, SSIM, VMAF-NEG and tOF of each
-clip, in float32, through the function that users call; and an image of the crop with the lowest
-gain. Networks that are not measured keep the values in their headers.
+FOLDER holds the validation clips. Everything in a card but the words on what a network cannot do
+comes out of the weights' headers and of `sharpreel.evaluate`: PSNR, SSIM, VMAF-NEG and tOF of each
+clip, in float32, through the function that users call; and the place where it did worst, as a
+picture. Networks that are not measured keep what their headers say.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from sharpreel.models import MODELS, weights
 from sharpreel.models.weights import available_scales, load_model
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE, IMAGES = ROOT / "docs" / "cards.md", ROOT / "docs" / "cards"
+PAGE, PICTURES = ROOT / "docs" / "cards.md", ROOT / "docs" / "cards"
 FIELDS = ("psnr", "ssim", "vmaf_neg", "tof")
-DEGRADATION = {"reel-live": "call"}  # of networks that are not for plain bicubic
+DEGRADATION = {"reel-live": "call"}  # what a network is for, where that is not plain bicubic
 WEAK = {
-    "reel-fast": "Fine regular texture (fabric, bricks, distant foliage) comes out soft or with "
-    "the wrong direction, above all at 4x, where the input no longer distinguishes them. Noise and "
-    "compression blocks are enlarged with everything else. The first frames after a scene cut are "
-    "slightly softer than the following ones.",
-    "reel": "As reel-fast, less of each. It cannot restore text smaller than about six pixels.",
-    "reel-live": "It smooths: on clean video it is worse than reel-fast. At very low bitrates "
-    "it equals bicubic, since it cannot restore what the codec removed.",
-    "reel-gan": "Its texture is hallucinated and differs from the real scene: do not use it for "
-    "evidence, text, medicine or measuring. Its errors have sharp edges.",
-    "reel-quality": "It processes clips of 20 frames with 15 more on each side, so it is not for "
-    "live video; on a CPU it is slow, and its gain over reel is still small. Its other weaknesses "
-    "are those of reel at 4x.",
+    "reel-fast": "Fine regular texture (fabric, bricks, distant foliage) comes back soft or with "
+    "the wrong direction, most of all at 4x, where the input no longer tells one from the other. "
+    "Noise and a codec's blocks are enlarged with everything else. The first frames after a scene "
+    "cut are a little softer than those that follow.",
+    "reel": "As reel-fast, less of each. It makes nothing of text smaller than about six pixels.",
+    "reel-live": "It smooths: on clean video it is worse than reel-fast. At very low rates it is "
+    "level with bicubic, since what the codec took away does not come back.",
+    "reel-gan": "Its texture is made up, and differs from the truth: nothing for evidence, text, "
+    "medicine or measuring. Where it errs, it errs with sharp edges.",
+    "reel-quality": "It sees clips of 20 frames with 15 more on each side, so it is not for live "
+    "video; on a processor it is slow, and its gain over reel is small as yet. Its weaknesses are "
+    "otherwise those of reel at 4x.",
 }
 
 
 def gmac(name: str, scale: int) -> float:
-    """Multiply-accumulates for one frame of 640x360, in units of 1e9; each is two operations."""
+    """Products for one frame of 640x360, in units of 1e9; each is two operations with its sum."""
     gflop = gflop_of(f"{name} x{scale}", "640x360")
     assert gflop is not None
     return gflop / 2
 
 
 def measure(names: list[str], scale: int, folder: Path, frames: int | None) -> None:
-    """Measure networks of one scale and purpose on the clips, and store the results in headers."""
+    """Run networks of one factor and purpose over the clips, and keep what came out in headers."""
     settings = BenchmarkSettings(
         scale=scale,
         degradation=DEGRADATION.get(names[0], "bi"),
@@ -77,13 +77,13 @@ def measure(names: list[str], scale: int, folder: Path, frames: int | None) -> N
         measured = {"how": done.title, "frames": frames or "all", "clips": clips}
         card = {**model.card, "measured": measured, "gmac_640x360": round(gmac(name, scale), 2)}
         weights.save_weights(model.tensors, safetensors.torch.load_file(model.tensors), card)
-        IMAGES.mkdir(exist_ok=True)
-        images.write_png(IMAGES / f"{name}_x{scale}.png", worst(done, name))
+        PICTURES.mkdir(exist_ok=True)
+        images.write_png(PICTURES / f"{name}_x{scale}.png", worst(done, name))
         print(json.dumps({f"{name} x{scale}": mean(clips)}), flush=True)
 
 
 def worst(done: Evaluation, name: str) -> np.ndarray[Any, Any]:
-    """Input, bicubic, network and reference of the crop with the first network's lowest gain."""
+    """Input, bicubic, network and truth of the piece where the first network gained least."""
     crop: Crop = min((c for c in done.crops if c.kind != "best"), key=lambda c: c.gain)
     height, width = crop.hr.shape[:2]
     sides = zip((height, width), crop.lr.shape[:2], strict=True)
@@ -95,7 +95,7 @@ def worst(done: Evaluation, name: str) -> np.ndarray[Any, Any]:
 
 
 def section(name: str, scale: int) -> str:
-    """One card, from the header."""
+    """One card, out of the header."""
     card = load_model(name, scale).card
     data, clips = card["data"], card["measured"]["clips"]
     rights = ", ".join(f"{n} {kind}" for kind, n in data["clips by rights"].items())
@@ -110,17 +110,17 @@ def section(name: str, scale: int) -> str:
         + (f" after {card['began_with']}" if "began_with" in card else ""),
         f"- hardware: {card['hardware']}",
         *(
-            [f"- the target was {card['goal_gain_db']} dB over bicubic; it is not fully trained"]
+            [f"- it was to gain {card['goal_gain_db']} dB over bicubic and is not trained so far"]
             if "goal_gain_db" in card
             else []
         ),
         f"- weak at: {WEAK[name]}",
         "",
-        f"![Input, bicubic, {name} and reference of its worst crop](cards/{name}_x{scale}.png)",
+        f"![Input, bicubic, {name} and the truth where it did worst](cards/{name}_x{scale}.png)",
         "",
         f"Bicubic and {name}, {card['measured']['how']}:",
         "",
-        "| clip | PSNR, dB | SSIM | VMAF-NEG | tOF, pixels (lower is better) |",
+        "| clip | PSNR, dB | SSIM | VMAF-NEG | tOF, pixels (less is better) |",
         "| --- | --- | --- | --- | --- |",
     ]
     digits = {"psnr": 2, "ssim": 4, "vmaf_neg": 1, "tof": 3}
@@ -140,11 +140,11 @@ def mean(clips: dict[str, dict[str, list[float]]]) -> dict[str, list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "folder", type=Path, nargs="?", help="validation clips; without it, only write the page"
+        "folder", type=Path, nargs="?", help="validation clips; without: only write"
     )
     parser.add_argument("--model", choices=list(WEAK), help="only this one")
-    parser.add_argument("--scale", type=int, help="only at this scale")
-    parser.add_argument("--frames", type=int, help="only the first N frames of each clip")
+    parser.add_argument("--scale", type=int, help="only at this factor")
+    parser.add_argument("--frames", type=int, help="of each clip, only the first")
     options = parser.parse_args()
     rows = [(name, scale) for name in WEAK for scale in available_scales(name)]
     groups: dict[tuple[int, str], list[str]] = {}
@@ -158,8 +158,8 @@ def main() -> None:
         section(name, scale) for name, scale in rows if "measured" in load_model(name, scale).card
     ]
     head = "# Cards of the bundled networks\n\nWritten by `python benchmarks/cards.py FOLDER`; the "
-    head += "same data is in the header of each file in `src/sharpreel/models/bundled`. "
-    head += "[models.md](models.md) describes the purpose of each network.\n\n"
+    head += "same stands in the header of each file in `src/sharpreel/weights`. "
+    head += "[models.md](models.md) tells what each network is for.\n\n"
     PAGE.write_text(head + "\n".join(cards))
 
 

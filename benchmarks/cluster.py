@@ -1,13 +1,13 @@
-"""Measure the overhead of a cluster, and simulate one with more machines than are available.
+"""What a cluster costs beside one process, and what it would do with more machines than there are.
 
     python benchmarks/cluster.py [--seconds 60] [--size 640x360] [--film FILE] [--json FILE]
                                  [--update-docs]
 
-Two things are measured on this machine, in seconds of CPU time, which depend less on its load than
-wall time: the same video upscaled by one process and by a Ray cluster of this machine (driver,
-workers and Ray's own processes, all counted), which must give the same bytes; and the cost of each
-step of a segment. From those, a discrete-event simulation of a video's segments computes how many
-machines the driver, its network and the storage can keep busy.
+Two things are measured on this machine, in seconds of processor time, which a loaded machine does
+not change as it changes the clock's: the same film made by one process and by a Ray cluster of this
+machine (driver, workers and Ray's own processes, all counted), which must be the same bytes; and
+what each step of a segment takes. With those a simulation of a film's segments, one event after
+the other, tells how many machines the driver, its network and the storage can keep busy.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ SHARPREEL = [sys.executable, "-m", "sharpreel"]
 MARK = "SHARPREEL_BENCHMARK"
 MODEL = "reel-fast"
 FILM_SECONDS = 7200
-LINK_BYTES = 1.25e9  # per second: 10 Gbit/s, for the driver's network and for the storage
+LINK_BYTES = 1.25e9  # a second: 10 Gbit/s, for the driver's network and for the storage
 WORKERS = (1, 10, 100, 1000)
 
 
 def cpu_seconds(command: list[str]) -> float:
-    """CPU seconds of a command and of every process that it or its children start.
+    """Processor seconds of a command and of every process that it or its children start.
 
     Raises:
-        SystemExit: The command failed.
+        SystemExit: It failed.
     """
     token = uuid.uuid4().hex
     spent: dict[tuple[int, float], float] = {}
@@ -81,7 +81,7 @@ def cpu_seconds(command: list[str]) -> float:
 
 
 def compare(film: Path, folder: Path) -> dict[str, float]:
-    """CPU seconds of upscaling in one process and on a cluster; the bytes must be equal."""
+    """Processor seconds of the film made here and by a cluster; the bytes must be equal."""
     seconds, digests = {}, set()
     for name, more in {"here": [], "cluster": ["--cluster", "local"]}.items():
         output = folder / f"{name}.mp4"
@@ -97,7 +97,7 @@ def compare(film: Path, folder: Path) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Steps:
-    """Measured cost of each step: seconds of CPU time, and bytes.
+    """What each step takes, measured: seconds of processor time and bytes.
 
     Attributes:
         scan: Driver, a frame: decode and find the cuts.
@@ -121,7 +121,7 @@ class Steps:
 
 
 class Watched(RaySegmentRunner):
-    """Records the cost of its tasks."""
+    """Keeps what its tasks took."""
 
     made: list[tuple[SegmentTask, SegmentResult]]
     commits: list[float]
@@ -134,7 +134,7 @@ class Watched(RaySegmentRunner):
 
 
 def measure(film: Path, folder: Path) -> Steps:
-    """Measure every step of a cluster's run separately."""
+    """Take a film apart: every step of a cluster's run by itself."""
     plan = plan_for(film, folder / "steps.mp4", UpscaleOptions(model=MODEL))
     watched: list[Watched] = []
     marks: dict[str, float] = {}
@@ -158,7 +158,7 @@ def measure(film: Path, folder: Path) -> Steps:
         began = time.process_time()
         kept = [there.ray.put(frame) for frame in sample]
         put = (time.process_time() - began) / len(kept)
-    # The last segment is shorter than the others, and the first one compiles the network.
+    # A film's last segment is shorter than the others, and the first compiles the network.
     whole = [(job, made) for job, made in one.made if 0 < job.place.segment < len(one.made) - 1]
     frames = sum(len(job.entry.pts) for job, _ in whole) / len(whole)
     share = frames / result.frames
@@ -176,7 +176,7 @@ def measure(film: Path, folder: Path) -> Steps:
 
 
 def seconds_a_frame(plan: Plan, context: Context) -> float:
-    """CPU seconds of the scan alone."""
+    """Processor seconds of the scan, without anything else."""
     source = open_at(plan, ResumePoint(), 1)
     began, count = time.process_time(), 0
     for _ in cues_from(source.place, source.frames, plan, context):
@@ -186,7 +186,7 @@ def seconds_a_frame(plan: Plan, context: Context) -> float:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A simulated run: its speed, and how busy each part was from start to end."""
+    """A simulated film: how fast, and how busy each part was from its start to its end."""
 
     workers: int
     shipped: bool
@@ -196,11 +196,11 @@ class Outcome:
 
 
 def simulate(steps: Steps, workers: int, cpus: int, shipped: bool) -> Outcome:
-    """Simulate a video of two hours on N workers of `cpus` processors each.
+    """A film of two hours on so many workers of `cpus` processors each.
 
-    Every part serves one segment after another: the driver's scan, the network (the driver's if
-    frames are shipped, the storage's if they are read by path), and the journal. A segment is
-    scanned when fewer than `WAITING` segments for each worker are in progress.
+    Every part serves one segment after the other: the driver's scan, the network (the driver's
+    where frames are shipped, the storage's where they are read by path), and the journal. A segment
+    is scanned when fewer than `WAITING` for each worker are under way.
     """
     count = round(FILM_SECONDS * 25 / steps.frames)
     scan = steps.frames * (steps.scan + (steps.ship if shipped else 0))
@@ -210,8 +210,8 @@ def simulate(steps: Steps, workers: int, cpus: int, shipped: bool) -> Outcome:
     outward = steps.output_bytes / LINK_BYTES
     spent = dict.fromkeys(("scan", "network", "workers", "journal"), 0.0)
     scanned = sent = 0.0
-    free = [0.0] * workers  # time at which each worker is free
-    ends: list[float] = []  # of the segments in progress
+    free = [0.0] * workers  # when each worker is
+    ends: list[float] = []  # of the segments under way
     made: list[float] = []
     for k in range(count):
         if len(ends) == WAITING * workers:
@@ -236,7 +236,7 @@ def simulate(steps: Steps, workers: int, cpus: int, shipped: bool) -> Outcome:
 
 
 def processor() -> str:
-    """Name of this machine's processor."""
+    """This machine's, in the words of the system."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -244,7 +244,7 @@ def processor() -> str:
 
 
 def tables(size: str, seconds: dict[str, float], steps: Steps, cpus: int) -> str:
-    """The results as text for the docs."""
+    """What was found, for the docs."""
     more = 100 * (seconds["cluster"] / seconds["here"] - 1)
     work = sum(steps.segments) / len(steps.segments)
     lines = [
@@ -291,7 +291,7 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--size", default="640x360")
-    parser.add_argument("--film", type=Path, help="an existing video of make_clip.py")
+    parser.add_argument("--film", type=Path, help="one that make_clip.py has made before")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--update-docs", action="store_true")
     chosen = parser.parse_args()

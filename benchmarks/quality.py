@@ -1,10 +1,10 @@
-"""Measure the gain of each bundled network over bicubic on a folder of high-resolution clips.
+"""What each bundled network gains over bicubic on a folder of high-resolution clips.
 
     python benchmarks/quality.py FOLDER [--model NAME] [--frames N]
 
-Each clip is downscaled by MATLAB's bicubic and upscaled by `sharpreel.upscale_frames`; a table for
-each network and scale goes to stdout. `reel-live` is for compressed video: its clips are compressed
-with H.264 at several rates after downscaling.
+Each clip is reduced by MATLAB's bicubic and enlarged again by `sharpreel.upscale_frames`; a table
+for each network and scale goes to stdout. `reel-live` is for compressed video: its clips go through
+H.264 at several rates after they were reduced.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from sharpreel.models.weights import available_scales, load_model
 RATES = (18, 23, 28, 35)  # CRF of x264, from nearly clean to a bad call
 
 
-def variants(name: str, clips: list[Clip]) -> Iterator[tuple[str, list[Clip]]]:
-    """The clips as the network's users have them, each variant with its title."""
+def as_seen(name: str, clips: list[Clip]) -> Iterator[tuple[str, list[Clip]]]:
+    """The clips in the forms that a network is for, each with its title."""
     if name != "reel-live":
         yield "", clips
         return
     for crf in RATES:
-        degraded = [Clip(c.name, c.hr, compress(c.lr, "h264", crf)) for c in clips]
-        yield f", H.264 at CRF {crf}", degraded
+        seen = [Clip(c.name, c.hr, compress(c.lr, "h264", crf)) for c in clips]
+        yield f", H.264 at CRF {crf}", seen
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="high-resolution videos")
+    parser.add_argument("folder", type=Path, help="videos that are the truth")
     parser.add_argument("--model", choices=[*MODELS], help="only this one")
-    parser.add_argument("--frames", type=int, help="only the first N frames of each clip")
+    parser.add_argument("--frames", type=int, help="only the first frames of each clip")
     parser.add_argument("--precision", default="float32", help="as of `sharpreel upscale`")
     options = parser.parse_args()
     paths = sorted(p for p in options.folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
@@ -48,9 +48,9 @@ def main() -> None:
         for scale in available_scales(name):
             clips = load_clips(paths, scale, options.frames)
             engine = choose_engine(load_model(name, scale), precision=options.precision)
-            for variant, degraded in variants(name, clips):
-                title = f"{name} x{scale}{variant}"
-                scores = evaluate(engine, degraded)
+            for form, seen in as_seen(name, clips):
+                title = f"{name} x{scale}{form}"
+                scores = evaluate(engine, seen)
                 print(f"### {title}\n\n{markdown(title, scores)}\n", flush=True)
 
 

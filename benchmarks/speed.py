@@ -1,13 +1,13 @@
-"""Measure the speed of every bundled network, engine and precision, and of other networks.
+"""Speed of every bundled network, engine and precision, beside other networks on the same frames.
 
     python benchmarks/speed.py [--runs 3] [--json FILE] [--plot FILE] [--quick]
                                [--superres NAME:SCALE:FILE]...
 
-Each measurement is a process of its own; all run in turn, `--runs` times, and medians are reported.
-The other networks are sharpreel's reimplementations with random weights in eager torch, which is as
-fast as with trained weights; OpenCV's dnn_superres (opencv-contrib) runs if a model file is given.
-Times are from integer frame to integer frame, on a GPU by CUDA events. Start-up is from the first
-import to the first output frame.
+Each measurement is a process of its own; all are run in turn, `--runs` times, and medians reported.
+The others are sharpreel's own re-statements with random weights, in torch eager, which is as fast
+as with trained ones; OpenCV's dnn_superres (opencv-contrib) runs where a model file of it is given.
+Times are from integer frame to integer frame; on a GPU they are CUDA's events. Start-up is from the
+first import to the first picture.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ PEERS: dict[str, tuple[str, dict[str, Any]]] = {
     "SRVGGNetCompact 64x16 x4": ("srvgg", {"scale": 4, "channels": 64, "convs": 16}),
     "RBPN x4": ("rbpn", {"scale": 4, "flow": "none"}),
 }
-SECONDS, MOST = 3.0, 40  # of each measurement; at most N frames
-LIMIT = 120  # seconds of a measurement, start included
+SECONDS, MOST = 3.0, 40  # of each measurement, and frames
+LIMIT = 120  # seconds of a measurement with its start
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class Row:
     size: str
     ms: float
     fps: float
-    gflops: float | None  # of arithmetic per second
-    share: float | None  # of the speed of the machine's matrix products of that type
+    gflops: float | None  # of arithmetic a second
+    share: float | None  # of the machine's matrix products of that type
     rss_mb: float
     startup_seconds: float
 
 
 def frames(size: str) -> Any:
-    """Moving noise, the same for all; upscaled 4x, so that it is not only edges."""
+    """Noise that slides, the same for all; enlarged from a quarter, so that it is not all edges."""
     import numpy as np
 
     from sharpreel import ops
@@ -66,7 +66,7 @@ def frames(size: str) -> Any:
 
 
 def runner(network: str, engine: str) -> Callable[[Any], Any]:
-    """A function that upscales one frame."""
+    """What makes a picture of a frame."""
     if engine == "dnn_superres":
         return _superres(network)
     from sharpreel.engines.openvino import OpenVinoEngine
@@ -107,7 +107,7 @@ def _superres(network: str) -> Callable[[Any], Any]:
 
 
 def measure_one(network: str, engine: str, size: str) -> dict[str, float]:
-    """Measure in this process: start-up, median time of a frame, peak memory."""
+    """In a process of its own: start-up, median of a frame's time, peak memory."""
     from sharpreel.system.resources import peak_memory_mb
 
     began = time.perf_counter()
@@ -143,7 +143,7 @@ def _on_gpu(run: Callable[[Any], Any], frame: Any) -> float:
 
 
 def gflop_of(network: str, size: str) -> float | None:
-    """Operations for one frame in units of 1e9, counted on meta tensors."""
+    """Arithmetic of one frame in units of 1e9, counted on tensors without contents."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -169,7 +169,7 @@ def gflop_of(network: str, size: str) -> float | None:
 
 
 def peaks() -> dict[str, float]:
-    """GFLOP/s of products of 2048 x 2048 matrices, by the library that is fastest on this machine.
+    """GFLOP/s of products of 2048 x 2048 matrices, by the library that is fastest here.
 
     The best of ten, for this is what the machine can do: libraries differ by a factor of two on
     processors that are not their maker's.
@@ -219,7 +219,7 @@ def _best_seconds(call: Callable[[], Any]) -> float:
 
 
 def combinations(superres: list[str], cuda: bool) -> list[tuple[str, str]]:
-    """Every network with every engine that is available for it."""
+    """Every network with every engine it has here."""
     from sharpreel.models import MODELS
     from sharpreel.models.weights import available_scales, load_model
 
@@ -236,7 +236,7 @@ def combinations(superres: list[str], cuda: bool) -> list[tuple[str, str]]:
 def measure(
     pairs: list[tuple[str, str]], sizes: list[str], runs: int
 ) -> tuple[list[Row], dict[str, float]]:
-    """Run all measurements in turn, and `peaks` before each size.
+    """All measurements, in turn, and `peaks`, the best of one before each size.
 
     What does not end in LIMIT is said and left out from there.
     """
@@ -250,7 +250,7 @@ def measure(
             if pair in failed:
                 continue
             command = [sys.executable, __file__, "--one", *pair, size]
-            # Peers run as in their own scripts; ours request large pages from torch.
+            # Peers run as their own scripts would; ours ask torch for large pages.
             env = {**os.environ, "THP_MEM_ALLOC_ENABLE": "0"} if pair[0] in PEERS else None
             try:
                 done = subprocess.run(
@@ -280,7 +280,7 @@ def _with_share(row: Row, top: dict[str, float]) -> Row:
 
 
 def plot(rows: list[Row], path: Path) -> None:
-    """Frames per second of every row, one panel for each input size."""
+    """Frames a second of every row, a panel for each input size."""
     import matplotlib as mpl
 
     mpl.use("Agg")

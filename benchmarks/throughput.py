@@ -1,12 +1,13 @@
-"""Measure speed and memory of file-to-file upscaling against FFmpeg's bicubic.
+"""Speed and memory of the main job beside FFmpeg's bicubic: whole processes, from file to file.
 
     python benchmarks/throughput.py [--runs 3] [--json FILE] [--update-readme] [--quick]
 
-Each run is a separate process, ours and FFmpeg's in turn, on the same videos of moving photographs
-with sound (examples/make_clip.py), with the same encoder, quality and preset, and each program's
-own choice of threads. Medians are reported, with the speed of the single stages by `sharpreel plan`
-and the share of a run, from its first frame to its last, in which the network is busy. This script
-imports nothing large: a child's peak memory starts from what its parent held at the start.
+Each run is a process of its own, ours and the peer's in turn, on the same films of moving
+photographs with sound (examples/make_clip.py), with the same encoder, quality and preset, and each
+program's own choice of threads. Reported are medians. What `sharpreel plan` says of the stages
+alone stands beside them, and the share of a run, from its first frame to its last, in which the
+network is at work while the other stages are, too. This script imports nothing large: a child's
+peak memory counts from what its parent held when it was started.
 """
 
 from __future__ import annotations
@@ -35,24 +36,24 @@ MODEL = ["--model", "reel-fast"]
 
 @dataclass(frozen=True)
 class Run:
-    """One process, from start to end."""
+    """One process, from its start to its end."""
 
     seconds: float
     peak_mb: float
     first_frame_seconds: float | None = None  # until the first progress event
-    running_fps: float | None = None  # as it reports, without start and end
+    running_fps: float | None = None  # what it says of itself, without start and end
 
 
 @dataclass(frozen=True)
 class Row:
-    """One video with one preset: every run of both programs, and our stages alone."""
+    """One film with one preset: every run of both programs, and our stages alone."""
 
     size: str
     preset: str
     crf: int
     frames: int
-    stages: dict[str, float]  # decode, network and encode alone, frames per second
-    busy: float  # share of the time in which the network is busy
+    stages: dict[str, float]  # decode, network and encode, frames a second alone
+    busy: float  # share of the time in which the network works
     ours: list[Run] = field(default_factory=list)
     peer: list[Run] = field(default_factory=list)
 
@@ -61,10 +62,10 @@ class Row:
 
 
 def run(command: list[str]) -> Run:
-    """Run a program to its end; events of our --json stream are timed as they arrive.
+    """Run a program to its end; events of our --json stream are timed as they come.
 
     Raises:
-        SystemExit: The program failed; its output is shown.
+        SystemExit: The program failed; what it said is shown.
     """
     first, fps = None, None
     with tempfile.TemporaryFile("w+") as said:
@@ -88,7 +89,7 @@ def run(command: list[str]) -> Run:
 
 
 def plan(film: Path, preset: str | None) -> dict[str, Any]:
-    """The output of `sharpreel plan --json`, with its timing of each stage."""
+    """What `sharpreel plan --json` says of the run, with its trial of each stage."""
     command = [*SHARPREEL, "plan", str(film), "--overwrite", "--json", *MODEL, *_preset(preset)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found: dict[str, Any] = json.loads(said.splitlines()[0])
@@ -96,13 +97,13 @@ def plan(film: Path, preset: str | None) -> dict[str, Any]:
 
 
 def busy(film: Path, preset: str | None) -> float:
-    """Share of a run, from the first frame to the last, in which the network is busy."""
+    """Share of a run, from the first frame to the last, in which the network works."""
     command = [sys.executable, __file__, "--busy", str(film), preset or ""]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def busy_here(film: Path, preset: str | None) -> float:
-    """`busy` of a run in this process."""
+    """`busy`, of a run in this process."""
     from sharpreel import upscale_video
     from sharpreel.engines.openvino import OpenVinoEngine
 
@@ -127,7 +128,7 @@ def _preset(preset: str | None) -> list[str]:
 
 
 def measure(folder: Path, size: str, seconds: float, presets: list[str | None], runs: int) -> Any:
-    """A Row for each preset; None is our default, whose settings FFmpeg gets too."""
+    """A Row for each preset; None is our default, whose settings the peer gets too."""
     film = folder / f"film-{size}.mp4"
     script = ROOT / "examples" / "make_clip.py"
     arguments = ["--size", size, "--seconds", str(seconds)]
@@ -152,7 +153,7 @@ def measure(folder: Path, size: str, seconds: float, presets: list[str | None], 
 
 
 def machine() -> dict[str, Any]:
-    """The machine and the versions that the numbers depend on."""
+    """What the numbers depend on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -173,7 +174,7 @@ def machine() -> dict[str, Any]:
 
 
 def markdown(rows: list[Row], facts: dict[str, Any], runs: int) -> str:
-    """The table for the README."""
+    """The table of the README."""
     head = (
         "| film, 2x | x264 preset | sharpreel, fps | once running | first frame after | memory "
         "| decode / network / encode alone, fps | network at work "
@@ -204,7 +205,7 @@ def markdown(rows: list[Row], facts: dict[str, Any], runs: int) -> str:
 
 
 def update_readme(table: str, readme: Path) -> None:
-    """Replace the table between the README's markers."""
+    """Put the table between the README's markers."""
     text = readme.read_text()
     before, start, rest = text.partition(MARKERS[0])
     _, end, after = rest.partition(MARKERS[1])
@@ -216,14 +217,12 @@ def update_readme(table: str, readme: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", nargs="+", default=["160x90", "320x180", "640x360"])
-    parser.add_argument("--seconds", type=float, default=8.0, help="length of each video")
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of each film")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "throughput.json")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
-    parser.add_argument("--update-readme", action="store_true", help="rewrite the table there")
-    parser.add_argument(
-        "--quick", action="store_true", help="one tiny video, once, to test the script"
-    )
+    parser.add_argument("--update-readme", action="store_true", help="rewrite its table")
+    parser.add_argument("--quick", action="store_true", help="one tiny film, once: does it work?")
     parser.add_argument("--busy", nargs=2, metavar=("FILM", "PRESET"), help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.busy:

@@ -1,10 +1,10 @@
-"""Measure how fast recipes train on this machine, and how long they wait for data.
+"""How fast recipes train here, and how much of the time they wait for data.
 
     python benchmarks/training.py [FOLDER] [--steps N]
 
-FOLDER holds videos to train on; without it, clips of moving texture are generated. Each recipe runs
-with its own batches, so the numbers are those of a real training run: lr clips per second, and the
-share of the time in which the network waited for a batch. A table goes to stdout.
+FOLDER holds videos to learn from; without it, clips of moving texture are made. Each recipe runs
+with its own batches, so the numbers are those of a real training: lr clips a second, and the share
+of the time in which the network had no batch. A table goes to stdout.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def texture(seed: int) -> Frames:
-    """A smooth random texture that moves, (12, 270, 480, 3)."""
+    """(12, 270, 480, 3): a smooth random texture that slides."""
     rng = np.random.default_rng(seed)
     noise = rng.integers(0, 256, (40, 70, 3), np.uint8)
     wide = np.kron(noise, np.ones((8, 8, 1), np.uint8))
@@ -43,11 +43,11 @@ def texture(seed: int) -> Frames:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", help="videos to train on")
-    parser.add_argument("--steps", type=int, default=20, help="number of steps for each recipe")
+    parser.add_argument("folder", type=Path, nargs="?", help="videos to learn from")
+    parser.add_argument("--steps", type=int, default=20, help="of each recipe")
     options = parser.parse_args()
     torch.set_num_threads(usable_cpus())
-    print("| recipe | lr clips per second | seconds per step | share of time without data |")
+    print("| recipe | lr clips a second | seconds a step | share of time without data |")
     print("|---|---|---|---|")
     for name, settings in RECIPES.items():
         config = recipes.configure(name, settings)
@@ -62,7 +62,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             training = Trainer(config, clips, [], Path(folder))
             batches = training.batches()
-            training.learn(next(batches))  # the first step allocates memory and selects kernels
+            training.learn(next(batches))  # the first makes room and picks kernels
             began, waited, seen = time.perf_counter(), 0.0, 0
             for _ in range(options.steps):
                 asked = time.perf_counter()
