@@ -1,22 +1,28 @@
-"""Measure the bundled networks for their cards: the weights' headers and docs/cards.md.
+"""Measure the bundled models: the headers of their files, docs/cards.md and the tables of models.
 
     python benchmarks/cards.py FOLDER [--model NAME] [--frames N]
+    python benchmarks/cards.py
 
-FOLDER holds the validation clips. Everything in a card but the words on what a network cannot do
-comes out of the weights' headers and of `sharpreel.evaluate`: PSNR, SSIM, VMAF-NEG and tOF of each
-clip, in float32, through the function that users call; and the place where it did worst, as a
-picture. Networks that are not measured keep what their headers say.
+FOLDER holds the validation clips. Everything in a card except the description of its weaknesses
+comes from the header of the model file and from `sharpreel evaluate`: PSNR, SSIM, VMAF-NEG and tOF
+of each clip, in float32, through the function that users call, and an image of the crop with the
+smallest gain. Models that are not measured keep what their headers say. Without FOLDER the pages
+are written from the headers alone.
+
+The tables in README.md and docs/benchmarks.md take frames per second from benchmarks/speed.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.torch
+from pages import replace_block
 from speed import gflop_of
 
 from sharpreel import ops
@@ -28,22 +34,33 @@ from sharpreel.models.weights import available_scales, load_model
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, PICTURES = ROOT / "docs" / "cards.md", ROOT / "docs" / "cards"
+TABLES = ROOT / "docs" / "benchmarks.md"
+SPEED = ROOT / "benchmarks" / "speed.json"
 FIELDS = ("psnr", "ssim", "vmaf_neg", "tof")
 DEGRADATION = {"reel-live": "call"}  # what a network is for, where that is not plain bicubic
 WEAK = {
-    "reel-fast": "Fine regular texture (fabric, bricks, distant foliage) comes back soft or with "
-    "the wrong direction, most of all at 4x, where the input no longer tells one from the other. "
-    "Noise and a codec's blocks are enlarged with everything else. The first frames after a scene "
-    "cut are a little softer than those that follow.",
-    "reel": "As reel-fast, less of each. It makes nothing of text smaller than about six pixels.",
-    "reel-live": "It smooths: on clean video it is worse than reel-fast. At very low rates it is "
-    "level with bicubic, since what the codec took away does not come back.",
-    "reel-gan": "Its texture is made up, and differs from the truth: nothing for evidence, text, "
-    "medicine or measuring. Where it errs, it errs with sharp edges.",
-    "reel-quality": "It sees clips of 20 frames with 15 more on each side, so it is not for live "
-    "video; on a processor it is slow, and its gain over reel is small as yet. Its weaknesses are "
-    "otherwise those of reel at 4x.",
+    "reel-fast": "Fine regular texture (fabric, bricks, distant foliage) stays blurred or gets the "
+    "wrong direction, above all at 4x, where the input no longer determines it. Noise and "
+    "compression blocks are enlarged with the rest. The first frames after a scene cut are "
+    "slightly softer than those that follow.",
+    "reel": "The same as reel-fast, to a lesser degree. Text smaller than about six pixels stays "
+    "unreadable.",
+    "reel-live": "It smooths: on clean video it is worse than reel-fast. At very low bit rates it "
+    "equals bicubic, because it cannot restore what the codec removed.",
+    "reel-gan": "It hallucinates texture that differs from the ground truth: do not use it for "
+    "evidence, text, medicine or measurement. Its errors have sharp edges.",
+    "reel-quality": "It processes clips of 20 frames with 15 more frames on each side, so it does "
+    "not work on live video. It is slow on a CPU, and its gain over reel is still small. Otherwise "
+    "it has the weaknesses of reel at 4x.",
 }
+README_ROWS = (
+    ("reel", 2, "default; clean video"),
+    ("reel", 4, "clean video, small input"),
+    ("reel-fast", 2, "clean video, in a hurry"),
+    ("reel-live", 2, "webcams and calls (noise, compression)"),
+    ("reel-gan", 4, "sharp texture, for viewing only"),
+)
+ENGINES = ("openvino-int8", "openvino", "torch-cpu")  # in the order in which a CPU run chooses
 
 
 def gmac(name: str, scale: int) -> float:
@@ -54,7 +71,7 @@ def gmac(name: str, scale: int) -> float:
 
 
 def measure(names: list[str], scale: int, folder: Path, frames: int | None) -> None:
-    """Run networks of one factor and purpose over the clips, and keep what came out in headers."""
+    """Measure models of one scale and purpose on the clips; their headers keep the result."""
     settings = BenchmarkSettings(
         scale=scale,
         degradation=DEGRADATION.get(names[0], "bi"),
@@ -83,7 +100,7 @@ def measure(names: list[str], scale: int, folder: Path, frames: int | None) -> N
 
 
 def worst(done: Evaluation, name: str) -> np.ndarray[Any, Any]:
-    """Input, bicubic, network and truth of the piece where the first network gained least."""
+    """Input, bicubic, model and ground truth of the crop with the smallest gain."""
     crop: Crop = min((c for c in done.crops if c.kind != "best"), key=lambda c: c.gain)
     height, width = crop.hr.shape[:2]
     sides = zip((height, width), crop.lr.shape[:2], strict=True)
@@ -95,7 +112,7 @@ def worst(done: Evaluation, name: str) -> np.ndarray[Any, Any]:
 
 
 def section(name: str, scale: int) -> str:
-    """One card, out of the header."""
+    """One card, from the header of the model file."""
     card = load_model(name, scale).card
     data, clips = card["data"], card["measured"]["clips"]
     rights = ", ".join(f"{n} {kind}" for kind, n in data["clips by rights"].items())
@@ -110,24 +127,48 @@ def section(name: str, scale: int) -> str:
         + (f" after {card['began_with']}" if "began_with" in card else ""),
         f"- hardware: {card['hardware']}",
         *(
-            [f"- it was to gain {card['goal_gain_db']} dB over bicubic and is not trained so far"]
+            [f"- target: {card['goal_gain_db']} dB over bicubic, not reached yet"]
             if "goal_gain_db" in card
             else []
         ),
-        f"- weak at: {WEAK[name]}",
+        f"- weaknesses: {WEAK[name]}",
         "",
-        f"![Input, bicubic, {name} and the truth where it did worst](cards/{name}_x{scale}.png)",
+        f"![Crop with the smallest gain: input, bicubic, {name}, ground truth]"
+        f"(cards/{name}_x{scale}.png)",
         "",
         f"Bicubic and {name}, {card['measured']['how']}:",
         "",
-        "| clip | PSNR, dB | SSIM | VMAF-NEG | tOF, pixels (less is better) |",
+        "| clip | PSNR, dB | SSIM | VMAF-NEG | tOF, pixels (lower is better) |",
         "| --- | --- | --- | --- | --- |",
     ]
     digits = {"psnr": 2, "ssim": 4, "vmaf_neg": 1, "tof": 3}
     for clip, found in {**clips, "mean": mean(clips)}.items():
         cells = [" -> ".join(f"{x:.{digits[f]}f}" for x in found[f]) for f in FIELDS]
         lines.append(f"| {clip} | {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *realworld(card), ""])
+
+
+def realworld(card: Mapping[str, Any]) -> list[str]:
+    """What `benchmarks/realworld.py --cards` found, as a table."""
+    if "conditions" not in card:
+        return []
+    rows = dict(card["conditions"])
+    lines = [
+        "",
+        f"On video as people have it ({rows.pop('frames')} frames of each clip; "
+        "[evaluation.md](evaluation.md#video-as-people-have-it)), against bicubic:",
+        "",
+        "| condition | gain, dB | least, on which clip | flicker, ratio | grid visibility |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for condition, found in rows.items():
+        gains = found["gain_db"]
+        worst = min(gains, key=gains.__getitem__)
+        lines.append(
+            f"| `{condition}` | {np.mean([*gains.values()]):+.2f} | {gains[worst]:+.2f}, {worst} "
+            f"| {found['flicker_ratio']:.2f} | {found['grid']:.2f} |"
+        )
+    return lines
 
 
 def mean(clips: dict[str, dict[str, list[float]]]) -> dict[str, list[float]]:
@@ -137,14 +178,79 @@ def mean(clips: dict[str, dict[str, list[float]]]) -> dict[str, list[float]]:
     }
 
 
+def speed(name: str, scale: int) -> tuple[float, str] | None:
+    """Frames per second at 640x360 of the network alone on a CPU, and the engine that runs it."""
+    rows = json.loads(SPEED.read_text())["rows"]
+    fps = {
+        row["engine"]: row["fps"]
+        for row in rows
+        if (row["network"], row["size"]) == (f"{name} x{scale}", "640x360")
+    }
+    return next(((fps[engine], engine) for engine in ENGINES if engine in fps), None)
+
+
+def gains(name: str, scale: int) -> list[float]:
+    """PSNR over bicubic on each validation clip, in dB."""
+    clips = load_model(name, scale).card["measured"]["clips"]
+    return [clip["psnr"][1] - clip["psnr"][0] for clip in clips.values()]
+
+
+def short_table() -> str:
+    """The five rows of the README."""
+    lines = [
+        "| `--model` | scale | for | PSNR over bicubic | fps |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, scale, use in README_ROWS:
+        found = speed(name, scale)
+        fps = f"{found[0]:.1f}" if found else ""
+        gain = float(np.mean(gains(name, scale)))
+        lines.append(f"| `{name}` | {scale}x | {use} | {gain:+.2f} dB | {fps} |")
+    return "\n".join(lines)
+
+
+def quality_table(rows: list[tuple[str, int]]) -> str:
+    """PSNR and VMAF-NEG of every bundled model, mean over the validation clips."""
+    lines = [
+        "| model | scale | degradation | PSNR, bicubic -> model | gain | smallest, largest "
+        "| VMAF-NEG |",
+        "|" + " --- |" * 7,
+    ]
+    for name, scale in rows:
+        average = mean(load_model(name, scale).card["measured"]["clips"])
+        psnr, vmaf, gain = average["psnr"], average["vmaf_neg"], gains(name, scale)
+        lines.append(
+            f"| `{name}` | {scale}x | {DEGRADATION.get(name, 'bi')} "
+            f"| {psnr[0]:.2f} -> {psnr[1]:.2f} dB | **{np.mean(gain):+.2f}** "
+            f"| {min(gain):+.2f}, {max(gain):+.2f} | {vmaf[0]:.1f} -> {vmaf[1]:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def cost_table(rows: list[tuple[str, int]]) -> str:
+    """Size, work and speed of every bundled model."""
+    lines = [
+        "| model | scale | parameters | GMAC per frame | fps | engine |",
+        "|" + " --- |" * 6,
+    ]
+    for name, scale in rows:
+        card = load_model(name, scale).card
+        fps, engine = speed(name, scale) or (0.0, "")
+        lines.append(
+            f"| `{name}` | {scale}x | {card['parameters']:,} | {card['gmac_640x360']:.1f} "
+            f"| {fps:.1f} | {engine} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "folder", type=Path, nargs="?", help="validation clips; without: only write"
+        "folder", type=Path, nargs="?", help="validation clips; without them, only write the pages"
     )
-    parser.add_argument("--model", choices=list(WEAK), help="only this one")
-    parser.add_argument("--scale", type=int, help="only at this factor")
-    parser.add_argument("--frames", type=int, help="of each clip, only the first")
+    parser.add_argument("--model", choices=list(WEAK), help="only this model")
+    parser.add_argument("--scale", type=int, help="only at this scale")
+    parser.add_argument("--frames", type=int, help="only the first N of each clip")
     options = parser.parse_args()
     rows = [(name, scale) for name in WEAK for scale in available_scales(name)]
     groups: dict[tuple[int, str], list[str]] = {}
@@ -154,13 +260,17 @@ def main() -> None:
     for (scale, _), names in groups.items():
         if options.folder is not None:
             measure(names, scale, options.folder, options.frames)
-    cards = [
-        section(name, scale) for name, scale in rows if "measured" in load_model(name, scale).card
-    ]
-    head = "# Cards of the bundled networks\n\nWritten by `python benchmarks/cards.py FOLDER`; the "
-    head += "same stands in the header of each file in `src/sharpreel/weights`. "
-    head += "[models.md](models.md) tells what each network is for.\n\n"
-    PAGE.write_text(head + "\n".join(cards))
+    measured = [row for row in rows if "measured" in load_model(*row).card]
+    head = (
+        "# Model cards\n\n`python benchmarks/cards.py FOLDER` measures the bundled models and "
+        "writes this page. The header of each file in `src/sharpreel/models/bundled` holds the "
+        "same numbers. [Models](models.md) describes what each model is for; "
+        "[Evaluation](evaluation.md) defines the metrics.\n\n"
+    )
+    PAGE.write_text(head + "\n".join(section(name, scale) for name, scale in measured))
+    replace_block(ROOT / "README.md", "models", short_table())
+    replace_block(TABLES, "quality", quality_table(measured))
+    replace_block(TABLES, "cost", cost_table(measured))
 
 
 if __name__ == "__main__":

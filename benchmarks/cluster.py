@@ -1,13 +1,13 @@
-"""What a cluster costs beside one process, and what it would do with more machines than there are.
+"""What a cluster costs compared with one process, and how it would scale to more machines.
 
     python benchmarks/cluster.py [--seconds 60] [--size 640x360] [--film FILE] [--json FILE]
                                  [--update-docs]
 
-Two things are measured on this machine, in seconds of processor time, which a loaded machine does
-not change as it changes the clock's: the same film made by one process and by a Ray cluster of this
-machine (driver, workers and Ray's own processes, all counted), which must be the same bytes; and
-what each step of a segment takes. With those a simulation of a film's segments, one event after
-the other, tells how many machines the driver, its network and the storage can keep busy.
+Two things are measured on this machine, in seconds of CPU time, which other load changes less than
+wall-clock time: the same video upscaled by one process and by a Ray cluster on this machine
+(driver, workers and Ray's own processes, all counted), which must produce the same bytes; and the
+cost of each step of a segment. From these an event-driven simulation of a video's segments
+estimates how many machines the driver, its network and the storage can keep busy.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pages import replace_block
 
 from sharpreel.cluster.ray_cluster import WAITING, Cluster
 from sharpreel.cluster.runner import RaySegmentRunner, SegmentTask
 from sharpreel.cluster.worker import SegmentResult
 from sharpreel.pipeline.journal import ResumePoint
 from sharpreel.pipeline.options import UpscaleOptions
-from sharpreel.pipeline.plan import Plan
+from sharpreel.pipeline.plan import Plan, make_plan
 from sharpreel.pipeline.segments import Context, cues_from, open_at
 from sharpreel.pipeline.stages import Progress
 from sharpreel.system.resources import usable_cpus
-from sharpreel.upscale import plan_for, run
+from sharpreel.upscale import run
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs" / "cluster.md"
@@ -51,7 +52,7 @@ WORKERS = (1, 10, 100, 1000)
 
 
 def cpu_seconds(command: list[str]) -> float:
-    """Processor seconds of a command and of every process that it or its children start.
+    """CPU seconds of a command and of every process that it or its children start.
 
     Raises:
         SystemExit: It failed.
@@ -81,7 +82,7 @@ def cpu_seconds(command: list[str]) -> float:
 
 
 def compare(film: Path, folder: Path) -> dict[str, float]:
-    """Processor seconds of the film made here and by a cluster; the bytes must be equal."""
+    """CPU seconds of the video upscaled here and by a cluster; the bytes must be equal."""
     seconds, digests = {}, set()
     for name, more in {"here": [], "cluster": ["--cluster", "local"]}.items():
         output = folder / f"{name}.mp4"
@@ -97,7 +98,7 @@ def compare(film: Path, folder: Path) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Steps:
-    """What each step takes, measured: seconds of processor time and bytes.
+    """The measured cost of each step: CPU seconds and bytes.
 
     Attributes:
         scan: Driver, a frame: decode and find the cuts.
@@ -121,7 +122,7 @@ class Steps:
 
 
 class Watched(RaySegmentRunner):
-    """Keeps what its tasks took."""
+    """Records the cost of its tasks."""
 
     made: list[tuple[SegmentTask, SegmentResult]]
     commits: list[float]
@@ -134,8 +135,8 @@ class Watched(RaySegmentRunner):
 
 
 def measure(film: Path, folder: Path) -> Steps:
-    """Take a film apart: every step of a cluster's run by itself."""
-    plan = plan_for(film, folder / "steps.mp4", UpscaleOptions(model=MODEL))
+    """Measure every step of a cluster run separately."""
+    plan = make_plan(film, folder / "steps.mp4", UpscaleOptions(model=MODEL))
     watched: list[Watched] = []
     marks: dict[str, float] = {}
 
@@ -158,9 +159,9 @@ def measure(film: Path, folder: Path) -> Steps:
         began = time.process_time()
         kept = [there.ray.put(frame) for frame in sample]
         put = (time.process_time() - began) / len(kept)
-    # A film's last segment is shorter than the others, and the first compiles the network.
-    whole = [(job, made) for job, made in one.made if 0 < job.place.segment < len(one.made) - 1]
-    frames = sum(len(job.entry.pts) for job, _ in whole) / len(whole)
+    # A video's last segment is shorter than the others, and the first compiles the network.
+    whole = [(job, made) for job, made in one.made if 0 < job.point.segment < len(one.made) - 1]
+    frames = sum(len(job.record.pts) for job, _ in whole) / len(whole)
     share = frames / result.frames
     return Steps(
         scan=scan,
@@ -176,17 +177,17 @@ def measure(film: Path, folder: Path) -> Steps:
 
 
 def seconds_a_frame(plan: Plan, context: Context) -> float:
-    """Processor seconds of the scan, without anything else."""
+    """CPU seconds of the scan alone."""
     source = open_at(plan, ResumePoint(), 1)
     began, count = time.process_time(), 0
-    for _ in cues_from(source.place, source.frames, plan, context):
+    for _ in cues_from(source.point, source.frames, plan, context):
         count += 1
     return (time.process_time() - began) / count
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A simulated film: how fast, and how busy each part was from its start to its end."""
+    """A simulated run: its speed, and how busy each part was."""
 
     workers: int
     shipped: bool
@@ -196,7 +197,7 @@ class Outcome:
 
 
 def simulate(steps: Steps, workers: int, cpus: int, shipped: bool) -> Outcome:
-    """A film of two hours on so many workers of `cpus` processors each.
+    """A video of two hours on `workers` machines with `cpus` CPUs each.
 
     Every part serves one segment after the other: the driver's scan, the network (the driver's
     where frames are shipped, the storage's where they are read by path), and the journal. A segment
@@ -211,7 +212,7 @@ def simulate(steps: Steps, workers: int, cpus: int, shipped: bool) -> Outcome:
     spent = dict.fromkeys(("scan", "network", "workers", "journal"), 0.0)
     scanned = sent = 0.0
     free = [0.0] * workers  # when each worker is
-    ends: list[float] = []  # of the segments under way
+    ends: list[float] = []  # of the running segments
     made: list[float] = []
     for k in range(count):
         if len(ends) == WAITING * workers:
@@ -236,7 +237,7 @@ def simulate(steps: Steps, workers: int, cpus: int, shipped: bool) -> Outcome:
 
 
 def processor() -> str:
-    """This machine's, in the words of the system."""
+    """The name of this machine's CPU, as the system reports it."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -244,26 +245,26 @@ def processor() -> str:
 
 
 def tables(size: str, seconds: dict[str, float], steps: Steps, cpus: int) -> str:
-    """What was found, for the docs."""
+    """The tables of docs/cluster.md."""
     more = 100 * (seconds["cluster"] / seconds["here"] - 1)
     work = sum(steps.segments) / len(steps.segments)
     lines = [
-        f"A film of {size}, {MODEL}, 2x, tasks of {cpus} processors, {processor()}:",
+        f"A video of {size}, {MODEL}, 2x, tasks with {cpus} CPUs, {processor()}:",
         "",
-        "| | processor time |",
+        "| | CPU time |",
         "| --- | --- |",
         f"| one process, whole run | {seconds['here']:.1f} s |",
-        f"| `--cluster local`, with Ray's own | {seconds['cluster']:.1f} s (**{more:+.1f} %**) |",
-        f"| worker, a segment of {steps.frames:.0f} frames | {work:.1f} s |",
-        f"| driver, scan | {1000 * steps.scan:.2f} ms a frame |",
-        f"| driver, where frames of {steps.frame_bytes / 1e6:.2f} MB are shipped | "
-        f"{1000 * steps.ship:.2f} ms a frame more |",
-        f"| driver, journal | {1000 * steps.commit:.1f} ms a segment |",
-        f"| driver, join and verify | {1000 * steps.finish:.3f} ms a frame |",
+        f"| `--cluster local`, including Ray | {seconds['cluster']:.1f} s (**{more:+.1f} %**) |",
+        f"| worker, per segment of {steps.frames:.0f} frames | {work:.1f} s |",
+        f"| driver, scan | {1000 * steps.scan:.2f} ms per frame |",
+        f"| driver, extra when it ships frames of {steps.frame_bytes / 1e6:.2f} MB | "
+        f"{1000 * steps.ship:.2f} ms per frame |",
+        f"| driver, journal | {1000 * steps.commit:.1f} ms per segment |",
+        f"| driver, join and verify | {1000 * steps.finish:.3f} ms per frame |",
         "",
-        f"Simulated with these: two hours at 25 fps, workers of {cpus} processors, 10 Gbit/s.",
+        f"Simulated from these: two hours at 25 fps, workers with {cpus} CPUs, 10 Gbit/s.",
         "",
-        "| workers | frames | film fps | whole film | workers busy | scan | network | journal |",
+        "| workers | frames | video fps | whole video | workers busy | scan | network | journal |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for shipped in (False, True):
@@ -291,7 +292,7 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--size", default="640x360")
-    parser.add_argument("--film", type=Path, help="one that make_clip.py has made before")
+    parser.add_argument("--film", type=Path, help="a video that make_clip.py wrote earlier")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--update-docs", action="store_true")
     chosen = parser.parse_args()
@@ -307,9 +308,7 @@ def main() -> None:
         found: dict[str, Any] = {"seconds": seconds, "steps": asdict(steps)}
         chosen.json.write_text(json.dumps(found, indent=1))
     if chosen.update_docs:
-        before, start, rest = DOCS.read_text().partition("<!-- cluster:start -->\n")
-        _, end, after = rest.partition("<!-- cluster:end -->")
-        DOCS.write_text(f"{before}{start}{said}\n{end}{after}")
+        replace_block(DOCS, "cluster", said)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What each bundled network gains over bicubic on a folder of high-resolution clips.
+"""The gain of each bundled model over bicubic on a folder of high-resolution clips.
 
     python benchmarks/quality.py FOLDER [--model NAME] [--frames N]
 
-Each clip is reduced by MATLAB's bicubic and enlarged again by `sharpreel.upscale_frames`; a table
-for each network and scale goes to stdout. `reel-live` is for compressed video: its clips go through
-H.264 at several rates after they were reduced.
+Each clip is downscaled with MATLAB's bicubic and upscaled with `sharpreel.upscale_frames`. Prints
+one table per model and scale. `reel-live` is for compressed video: its clips are also encoded as
+H.264 at several rates after downscaling.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RATES = (18, 23, 28, 35)  # CRF of x264, from nearly clean to a bad call
 
 
 def as_seen(name: str, clips: list[Clip]) -> Iterator[tuple[str, list[Clip]]]:
-    """The clips in the forms that a network is for, each with its title."""
+    """The clips in the conditions that a model is for, each with a title."""
     if name != "reel-live":
         yield "", clips
         return
@@ -36,10 +36,10 @@ def as_seen(name: str, clips: list[Clip]) -> Iterator[tuple[str, list[Clip]]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="videos that are the truth")
-    parser.add_argument("--model", choices=[*MODELS], help="only this one")
+    parser.add_argument("folder", type=Path, help="ground-truth videos")
+    parser.add_argument("--model", choices=[*MODELS], help="only this model")
     parser.add_argument("--frames", type=int, help="only the first frames of each clip")
-    parser.add_argument("--precision", default="float32", help="as of `sharpreel upscale`")
+    parser.add_argument("--precision", default="float32", help="as for `sharpreel upscale`")
     options = parser.parse_args()
     paths = sorted(p for p in options.folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
     for name in [options.model] if options.model else MODELS:

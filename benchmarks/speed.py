@@ -1,13 +1,13 @@
-"""Speed of every bundled network, engine and precision, beside other networks on the same frames.
+"""Speed of every bundled model, engine and precision, and of other networks on the same frames.
 
     python benchmarks/speed.py [--runs 3] [--json FILE] [--plot FILE] [--quick]
                                [--superres NAME:SCALE:FILE]...
 
-Each measurement is a process of its own; all are run in turn, `--runs` times, and medians reported.
-The others are sharpreel's own re-statements with random weights, in torch eager, which is as fast
-as with trained ones; OpenCV's dnn_superres (opencv-contrib) runs where a model file of it is given.
-Times are from integer frame to integer frame; on a GPU they are CUDA's events. Start-up is from the
-first import to the first picture.
+Each measurement is a separate process. All run in turn, `--runs` times; medians are reported. The
+other networks are sharpreel's implementations with random weights in torch eager, which is as fast
+as with trained weights. OpenCV's dnn_superres (opencv-contrib) runs if a model file is given. Times
+are from integer frame to integer frame; on a GPU they come from CUDA events. Start-up is from the
+first import to the first output frame.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class Row:
     ms: float
     fps: float
     gflops: float | None  # of arithmetic a second
-    share: float | None  # of the machine's matrix products of that type
+    share: float | None  # of the machine's matrix-product rate for that type
     rss_mb: float
     startup_seconds: float
 
 
 def frames(size: str) -> Any:
-    """Noise that slides, the same for all; enlarged from a quarter, so that it is not all edges."""
+    """Sliding noise, the same for all networks; enlarged from a quarter, so it is not all edges."""
     import numpy as np
 
     from sharpreel import ops
@@ -66,7 +66,7 @@ def frames(size: str) -> Any:
 
 
 def runner(network: str, engine: str) -> Callable[[Any], Any]:
-    """What makes a picture of a frame."""
+    """A function that upscales one frame."""
     if engine == "dnn_superres":
         return _superres(network)
     from sharpreel.engines.openvino import OpenVinoEngine
@@ -86,12 +86,12 @@ def runner(network: str, engine: str) -> Callable[[Any], Any]:
 
 def _peer(network: str) -> tuple[Any, Any]:
     from sharpreel.models import MODELS
-    from sharpreel.models.weights import Model, whole
+    from sharpreel.models.weights import Model, as_int_if_whole
 
     name, arguments = PEERS[network]
     module: Any = MODELS[name].build(arguments)
     card = {"model": name, "arguments": arguments}
-    scale = whole(module.scale)
+    scale = as_int_if_whole(module.scale)
     return Model(name, MODELS[name], scale, card, None, None, ""), module.eval()
 
 
@@ -107,7 +107,7 @@ def _superres(network: str) -> Callable[[Any], Any]:
 
 
 def measure_one(network: str, engine: str, size: str) -> dict[str, float]:
-    """In a process of its own: start-up, median of a frame's time, peak memory."""
+    """In a separate process: start-up, median time per frame, peak memory."""
     from sharpreel.system.resources import peak_memory_mb
 
     began = time.perf_counter()
@@ -219,7 +219,7 @@ def _best_seconds(call: Callable[[], Any]) -> float:
 
 
 def combinations(superres: list[str], cuda: bool) -> list[tuple[str, str]]:
-    """Every network with every engine it has here."""
+    """Every network with every engine that is available here."""
     from sharpreel.models import MODELS
     from sharpreel.models.weights import available_scales, load_model
 
@@ -280,7 +280,7 @@ def _with_share(row: Row, top: dict[str, float]) -> Row:
 
 
 def plot(rows: list[Row], path: Path) -> None:
-    """Frames a second of every row, a panel for each input size."""
+    """Frames per second of every row, one panel per input size."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -1,13 +1,13 @@
-"""Speed and memory of the main job beside FFmpeg's bicubic: whole processes, from file to file.
+"""Speed and memory of whole runs beside FFmpeg's bicubic, from file to file.
 
-    python benchmarks/throughput.py [--runs 3] [--json FILE] [--update-readme] [--quick]
+    python benchmarks/throughput.py [--runs 3] [--json FILE] [--update-docs] [--quick]
 
-Each run is a process of its own, ours and the peer's in turn, on the same films of moving
-photographs with sound (examples/make_clip.py), with the same encoder, quality and preset, and each
-program's own choice of threads. Reported are medians. What `sharpreel plan` says of the stages
-alone stands beside them, and the share of a run, from its first frame to its last, in which the
-network is at work while the other stages are, too. This script imports nothing large: a child's
-peak memory counts from what its parent held when it was started.
+Each run is a separate process. Ours and the peer alternate on the same videos of moving photographs
+with sound (examples/make_clip.py), with the same encoder, quality and preset; each program chooses
+its own number of threads. The table reports medians, the speed of each stage alone as `sharpreel
+plan` estimates it, and the share of a run, from first to last frame, in which the network computes.
+This script imports nothing large, because a child's peak memory includes what its parent held when
+it was started.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from pathlib import Path
 from typing import Any
 
 import imageio_ffmpeg
+from pages import replace_block
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKERS = ("<!-- throughput:start -->", "<!-- throughput:end -->")
 SHARPREEL = [sys.executable, "-m", "sharpreel"]
 MODEL = ["--model", "reel-fast"]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One process, from its start to its end."""
+    """One process, from start to end."""
 
     seconds: float
     peak_mb: float
     first_frame_seconds: float | None = None  # until the first progress event
-    running_fps: float | None = None  # what it says of itself, without start and end
+    running_fps: float | None = None  # as the program reports it, without start-up and end
 
 
 @dataclass(frozen=True)
 class Row:
-    """One film with one preset: every run of both programs, and our stages alone."""
+    """One video with one preset: every run of both programs, and our stages alone."""
 
     size: str
     preset: str
@@ -62,10 +62,10 @@ class Row:
 
 
 def run(command: list[str]) -> Run:
-    """Run a program to its end; events of our --json stream are timed as they come.
+    """Run a program to its end, and time the events of our --json stream.
 
     Raises:
-        SystemExit: The program failed; what it said is shown.
+        SystemExit: The program failed; its output is shown.
     """
     first, fps = None, None
     with tempfile.TemporaryFile("w+") as said:
@@ -89,7 +89,7 @@ def run(command: list[str]) -> Run:
 
 
 def plan(film: Path, preset: str | None) -> dict[str, Any]:
-    """What `sharpreel plan --json` says of the run, with its trial of each stage."""
+    """The output of `sharpreel plan --json`, with its estimate of each stage."""
     command = [*SHARPREEL, "plan", str(film), "--overwrite", "--json", *MODEL, *_preset(preset)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found: dict[str, Any] = json.loads(said.splitlines()[0])
@@ -97,13 +97,13 @@ def plan(film: Path, preset: str | None) -> dict[str, Any]:
 
 
 def busy(film: Path, preset: str | None) -> float:
-    """Share of a run, from the first frame to the last, in which the network works."""
+    """Share of a run, from the first frame to the last, in which the network computes."""
     command = [sys.executable, __file__, "--busy", str(film), preset or ""]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def busy_here(film: Path, preset: str | None) -> float:
-    """`busy`, of a run in this process."""
+    """`busy` for a run in this process."""
     from sharpreel import upscale_video
     from sharpreel.engines.openvino import OpenVinoEngine
 
@@ -128,7 +128,7 @@ def _preset(preset: str | None) -> list[str]:
 
 
 def measure(folder: Path, size: str, seconds: float, presets: list[str | None], runs: int) -> Any:
-    """A Row for each preset; None is our default, whose settings the peer gets too."""
+    """A Row per preset; None is our default, whose settings the peer uses too."""
     film = folder / f"film-{size}.mp4"
     script = ROOT / "examples" / "make_clip.py"
     arguments = ["--size", size, "--seconds", str(seconds)]
@@ -153,7 +153,7 @@ def measure(folder: Path, size: str, seconds: float, presets: list[str | None], 
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers depend on."""
+    """The machine and the versions that the numbers depend on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -174,10 +174,10 @@ def machine() -> dict[str, Any]:
 
 
 def markdown(rows: list[Row], facts: dict[str, Any], runs: int) -> str:
-    """The table of the README."""
+    """The table of docs/benchmarks.md."""
     head = (
-        "| film, 2x | x264 preset | sharpreel, fps | once running | first frame after | memory "
-        "| decode / network / encode alone, fps | network at work "
+        "| video, 2x | x264 preset | sharpreel, fps | without start-up | first frame after "
+        "| memory | decode / network / encode alone, fps | network busy "
         "| FFmpeg bicubic, fps | its memory |"
     )
     lines = [head, "|" + " --- |" * 10]
@@ -197,32 +197,24 @@ def markdown(rows: list[Row], facts: dict[str, Any], runs: int) -> str:
     lines += [
         "",
         f"{facts['processor']}, {facts['threads']} threads, no GPU; sharpreel "
-        f"{facts['sharpreel']}, FFmpeg {facts['ffmpeg']}, {facts['date']}; films of "
-        f"{rows[0].frames} frames with sound, crf {rows[0].crf}, whole processes with their start "
-        f"and, for sharpreel, the check of the finished file; median of {runs}.",
+        f"{facts['sharpreel']}, FFmpeg {facts['ffmpeg']}, {facts['date']}; videos of "
+        f"{rows[0].frames} frames with sound, crf {rows[0].crf}; whole processes, including "
+        f"start-up and, for sharpreel, verification of the output; median of {runs}.",
     ]
     return "\n".join(lines)
-
-
-def update_readme(table: str, readme: Path) -> None:
-    """Put the table between the README's markers."""
-    text = readme.read_text()
-    before, start, rest = text.partition(MARKERS[0])
-    _, end, after = rest.partition(MARKERS[1])
-    if not (start and end):
-        raise SystemExit(f"{readme} has no lines {' and '.join(MARKERS)}.")
-    readme.write_text(f"{before}{start}\n{table}\n{end}{after}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", nargs="+", default=["160x90", "320x180", "640x360"])
-    parser.add_argument("--seconds", type=float, default=8.0, help="length of each film")
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of each video")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "throughput.json")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
-    parser.add_argument("--update-readme", action="store_true", help="rewrite its table")
-    parser.add_argument("--quick", action="store_true", help="one tiny film, once: does it work?")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    parser.add_argument("--update-docs", action="store_true", help="rewrite the table of the page")
+    parser.add_argument(
+        "--quick", action="store_true", help="one tiny video, once, as a smoke test"
+    )
     parser.add_argument("--busy", nargs=2, metavar=("FILM", "PRESET"), help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.busy:
@@ -240,8 +232,8 @@ def main() -> None:
     a.json.write_text(json.dumps(found, indent=1) + "\n")
     table = markdown(rows, facts, a.runs)
     print(table)
-    if a.update_readme:
-        update_readme(table, a.readme)
+    if a.update_docs:
+        replace_block(a.page, "throughput", table)
 
 
 if __name__ == "__main__":

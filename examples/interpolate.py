@@ -2,9 +2,9 @@
 
     python examples/interpolate.py FIRST SECOND SHARE OUT
 
-So a network trained for texture is brought back towards the one it began with, as ESRGAN does
-(Wang et al., ECCV Workshops 2018, "network interpolation"). The bundled reel-gan is 0.7 of what its
-recipe makes and 0.3 of reel: the whole of it drifts on a scene that stands still for minutes.
+This moves a network trained for texture back towards its initial weights, as ESRGAN does (Wang et
+al., ECCV Workshops 2018, "network interpolation"). The bundled reel-gan is 0.7 of its recipe's
+result and 0.3 of reel: the unmixed network drifts on a scene that is static for minutes.
 """
 
 from __future__ import annotations

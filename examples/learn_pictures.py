@@ -1,9 +1,9 @@
-"""Make the pictures of the site's learn page, and the numbers in their captions.
+"""Make the images of the site's learn page, and the numbers in their captions.
 
     python examples/learn_pictures.py src/sharpreel/web/static/learn
 
-Everything is computed by the bundled networks from photographs that come with scikit-image and are
-free of rights (see make_clip.py), moved by a synthetic camera. Run it again when weights change.
+The bundled models compute everything from photographs that are free of rights (see make_clip.py),
+under a synthetic camera. Run it again when the weights change.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from sharpreel.models.flow import estimate_flow
 from sharpreel.models.layers import flow_warp
 
 Numbers = dict[str, float]
-WIDTH, HEIGHT = 384, 216  # of the truth
+WIDTH, HEIGHT = 384, 216  # of the ground truth
 QUALITY = 84  # of the WebP files
 LINE, INK, GRID = (47, 126, 216), (36, 36, 36), (222, 226, 231)
 
 
 def clip(photograph: str, scale: int, frames: int) -> tuple[list[Pixels], list[Pixels]]:
-    """(hr, lr): a photograph under a moving camera, and the same made smaller by bicubic."""
+    """(hr, lr): a photograph under a moving camera, and its version downscaled with bicubic."""
     hr = list(make_clip.scene(photograph, WIDTH, HEIGHT, frames))
     return hr, [ops.resize(frame, HEIGHT // scale, WIDTH // scale) for frame in hr]
 
@@ -46,7 +46,7 @@ def enlarged(lr: list[Pixels], model: str, scale: int) -> list[Pixels]:
 
 @functools.cache
 def engine(model: str, scale: int) -> Engine:
-    """One for all clips: to compile a network takes longer than to run it on a few frames."""
+    """One engine for all clips: compiling takes longer than running on a few frames."""
     return choose_engine(sharpreel.load_model(model, scale))
 
 
@@ -55,7 +55,7 @@ def nearest(lr: Pixels, scale: int) -> Pixels:
 
 
 def memory(folder: Path, frames: int) -> Numbers:
-    """One frame alone against the same frame after those before it, and how the gain grows."""
+    """One frame alone, the same frame after earlier ones, and how the gain grows."""
     numbers: Numbers = {}
     rows = []
     curves = []
@@ -108,7 +108,7 @@ def chart(gain: np.ndarray) -> Image.Image:
 
 
 def motion(folder: Path, frames: int) -> Numbers:
-    """Two frames, what lies between them, and their difference before and after it is undone."""
+    """Two frames, the motion between them, and their difference before and after warping."""
     hr = list(make_clip.scene("astronaut", 432, 244, frames))
     a, b = hr[frames // 2], hr[frames // 4]
     flow = estimate_flow(as_tensor(a), as_tensor(b))
@@ -127,7 +127,7 @@ def as_tensor(frame: Pixels) -> torch.Tensor:
 
 
 def amplified(a: Pixels, b: np.ndarray, times: int = 3) -> Pixels:
-    """The difference around grey."""
+    """The difference, centred on grey."""
     return np.asarray(np.clip(128 + times * (a.astype(float) - b), 0, 255), np.uint8)
 
 
@@ -142,7 +142,7 @@ def colours(flow: np.ndarray) -> Pixels:
 
 
 def back_projection(folder: Path, frames: int) -> Numbers:
-    """Enlarge, shrink again, compare with the input, correct; and how close networks come."""
+    """Upscale, downscale again, compare with the input, correct; and how close networks come."""
     hr, lr = clip("chelsea", 2, frames)
     truth, small = hr[-1], lr[-1]
     sr = ops.resize(small, HEIGHT, WIDTH)
@@ -175,12 +175,12 @@ def back_projection(folder: Path, frames: int) -> Numbers:
 
 
 def miss(sr: Pixels, lr: Pixels) -> float:
-    """How far the picture, made small again, is from the input: mean levels."""
+    """Mean difference, in levels, between the downscaled result and the input."""
     return float(np.abs(ops.resize(sr, *lr.shape[:2]).astype(float) - lr).mean())
 
 
 def invented(folder: Path, frames: int) -> Numbers:
-    """Text and a face that are smaller than pixels allow: they stay unread and unknown."""
+    """Text and a face that are too small for the pixels: they stay unreadable and unknown."""
     page = Image.new("RGB", (432, 288), (250, 248, 242))
     draw = ImageDraw.Draw(page)
     words = "Meet me at Pier 47, 8.35 pm"
@@ -189,14 +189,14 @@ def invented(folder: Path, frames: int) -> Numbers:
     texts = [np.roll(np.asarray(page), k, axis=1) for k in range(frames)]
     faces = [frame[20:164, 130:346] for frame in make_clip.scene("astronaut", 480, 270, frames)]
     rows = []
-    for film, scale in ((texts, 4), (faces, 4)):
-        height, width = (side - side % 4 for side in film[0].shape[:2])
-        hr = [np.ascontiguousarray(f[:height, :width]) for f in film]
+    for video, scale in ((texts, 4), (faces, 4)):
+        height, width = (side - side % 4 for side in video[0].shape[:2])
+        hr = [np.ascontiguousarray(f[:height, :width]) for f in video]
         lr = [ops.resize(f, height // scale, width // scale) for f in hr]
         sr = enlarged(lr, "reel", scale)[-1]
         bicubic = ops.resize(lr[-1], height, width)
         rows.append([x[:144, :216] for x in (nearest(lr[-1], scale), bicubic, sr, hr[-1])])
-        if film is texts:
+        if video is texts:
             rows.append([x[144:288, :216] for x in (nearest(lr[-1], scale), bicubic, sr, hr[-1])])
     labels = ("input, 4 times smaller", "bicubic", "reel", "truth")
     save(side_by_side(labels, rows, zoom=1), folder / "cannot.webp")
@@ -204,7 +204,7 @@ def invented(folder: Path, frames: int) -> Numbers:
 
 
 def artefacts(folder: Path, frames: int) -> Numbers:
-    """Strong compression: sharpening it, not sharpening it."""
+    """Strong compression, with a model that sharpens it and one that does not."""
     hr, lr = clip("coffee", 2, frames)
     coded = list(compress(np.stack(lr), "h264", crf=32))
     fast, live = (enlarged(coded, model, 2)[-1] for model in ("reel-fast", "reel-live"))
@@ -220,7 +220,9 @@ def artefacts(folder: Path, frames: int) -> Numbers:
     }
 
 
-def save(picture: Image.Image, path: Path) -> None:
+def save(picture: Image.Image | Pixels, path: Path) -> None:
+    if not isinstance(picture, Image.Image):
+        picture = Image.fromarray(picture)
     picture.save(path, quality=QUALITY, method=6)
     print(f"{path}: {picture.width}x{picture.height}, {path.stat().st_size / 1000:.0f} kB")
 

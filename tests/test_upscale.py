@@ -224,7 +224,7 @@ def test_a_command_told_to_end_says_so_and_goes_on_when_given_again(
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
-    assert "Give the same command again to go on" in err
+    assert "Run the same command again to resume" in err
     assert "Traceback" not in err
     assert events(out)[-1]["event"] == "error"
     assert not output.exists()
@@ -415,12 +415,12 @@ def test_where_seeking_leads_elsewhere_the_input_is_read_from_its_start(
     stop_at(sources[source], output, "segment", times=3, model=SMALL)
     honest, starts = video_reader.VideoReader, []
 
-    def misled(info: VideoInfo, start_pts: int | None = None, *more: Any) -> Any:
+    def misled(info: VideoInfo, start_pts: int | None = None, *more: Any, **named: Any) -> Any:
         starts.append(start_pts)
         if start_pts is None:
-            return honest(info, None, *more)
+            return honest(info, None, *more, **named)
         last = max(p for e in journalled(output) for p in e["pts"])
-        return honest(info, last + 1, *more)
+        return honest(info, last + 1, *more, **named)
 
     monkeypatch.setattr(video_reader, "VideoReader", misled)
     result, seen = go_on(sources[source], output, model=SMALL)
@@ -525,7 +525,7 @@ def test_a_second_command_at_the_same_time_is_refused_with_code_six(
         sources["mp4"], output, model="bicubic", segment_seconds=SEGMENT, on_progress=tell
     )
     assert codes[0].returncode == 6
-    assert "another run is making this output" in codes[0].stderr
+    assert "another run is writing this output" in codes[0].stderr
     assert sha256(output) == uncut("mp4", "bicubic")
 
 
@@ -602,7 +602,7 @@ def test_no_space_for_a_packet_is_a_full_disk(
     output = tmp_path / "out.mp4"
     with monkeypatch.context() as patched:
         patched.setattr(writer.SegmentWriter, "write", full)
-        with pytest.raises(DiskFullError, match="give the same command again"):
+        with pytest.raises(DiskFullError, match="run the same command again"):
             go_on(sources["mp4"], output)
     assert not output.exists()
     go_on(sources["mp4"], output)

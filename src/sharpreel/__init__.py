@@ -3,8 +3,8 @@
     import sharpreel
     sharpreel.upscale_video("in.mp4", "out.mp4", scale=2)
 
-Importing the package loads neither torch nor OpenVINO nor FFmpeg: the names below come when they
-are first used.
+Importing the package loads neither torch nor OpenVINO nor FFmpeg: each name below is loaded when it
+is first used.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from sharpreel._version import __version__
 
-# torch gets a large tensor's memory from the system anew each time; in pages of 2 MB that halves
-# the time of a network on large frames (Linux). It looks at this once, at its first tensor.
+# PyTorch requests the memory of a large tensor from the system each time. Pages of 2 MB halve the
+# time of a network on large frames (Linux). It reads this once, at its first tensor.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
@@ -29,17 +29,21 @@ if TYPE_CHECKING:
     from sharpreel.pipeline.options import UpscaleOptions as UpscaleOptions
     from sharpreel.pipeline.stages import Progress as Progress
     from sharpreel.pipeline.stages import Result as Result
+    from sharpreel.queue import Outcome as Outcome
+    from sharpreel.queue import upscale_folder as upscale_folder
     from sharpreel.upscale import upscale_frames as upscale_frames
     from sharpreel.upscale import upscale_video as upscale_video
 
 _HOMES = {
     "LiveFrame": "pipeline.live",
     "Model": "models.weights",
+    "Outcome": "queue",
     "Progress": "pipeline.stages",
     "Result": "pipeline.stages",
     "SharpreelError": "errors",
     "UpscaleOptions": "pipeline.options",
     "load_model": "models.weights",
+    "upscale_folder": "queue",
     "upscale_frames": "upscale",
     "upscale_live": "pipeline.live",
     "upscale_video": "upscale",
@@ -48,12 +52,14 @@ _HOMES = {
 __all__ = [
     "LiveFrame",
     "Model",
+    "Outcome",
     "Progress",
     "Result",
     "SharpreelError",
     "UpscaleOptions",
     "__version__",
     "load_model",
+    "upscale_folder",
     "upscale_frames",
     "upscale_live",
     "upscale_video",

@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 from sharpreel import __version__
 from sharpreel.cli.arguments import seconds_of, size_of
 from sharpreel.cli.main import app
-from sharpreel.cli.upscale import list_jobs
 from sharpreel.errors import UsageError
 from sharpreel.media.probe import probe
 from sharpreel.media.reader import read_frames
 from sharpreel.models import MODELS
+from sharpreel.pipeline.inputs import find_inputs
 from sharpreel.pipeline.journal import Journal
 from sharpreel.system.resources import cuda_available
 from sharpreel.system.text import format_duration
@@ -146,9 +146,9 @@ def loaded(program: str, *parts: str) -> set[str]:
     "program",
     [
         "import sharpreel",
-        "from sharpreel.cli import app; app(['--help'])",
-        "from sharpreel.cli import app; app(['upscale', '--help'])",
-        "from sharpreel.cli import app; app(['--version'])",
+        "from sharpreel.cli.main import app; app(['--help'])",
+        "from sharpreel.cli.main import app; app(['upscale', '--help'])",
+        "from sharpreel.cli.main import app; app(['--version'])",
     ],
 )
 def test_importing_and_asking_for_help_load_nothing_heavy(program: str) -> None:
@@ -157,7 +157,7 @@ def test_importing_and_asking_for_help_load_nothing_heavy(program: str) -> None:
 
 def test_a_run_with_the_bundled_network_never_loads_torch(clip: Path, tmp_path: Path) -> None:
     command = ["upscale", str(clip), "-o", str(tmp_path / "out.mp4"), "-q"]
-    program = f"from sharpreel.cli import app; app({command!r})"
+    program = f"from sharpreel.cli.main import app; app({command!r})"
     assert loaded(program, "torch", "openvino", "av") == {"openvino", "av"}
     assert (tmp_path / "out.mp4").exists()
 
@@ -426,7 +426,7 @@ def test_a_sound_file_exits_with_three(tmp_path: Path) -> None:
         (["-o", "o.mkv", "--codec", "ffv1", "--crf", "9"], "--crf 9: ffv1 has no such setting"),
         (["--preset", "warp"], "--preset warp: h264 takes ultrafast, superfast"),
         (["--codec", "av1", "--preset", "fast"], "--preset fast: av1 takes 0, 1"),
-        (["--size", "16384x16384"], "libx264 does not make 16384x16384"),
+        (["--size", "16384x16384"], "libx264 cannot encode 16384x16384"),
         (["--device", "tpu"], "--device tpu is not known"),
         (["--engine", "caffe"], "--engine caffe is not known"),
         (["--segment-seconds", "0"], "--segment-seconds"),
@@ -525,7 +525,7 @@ def test_an_output_that_another_run_is_making_exits_with_six(clip: Path, tmp_pat
     result = upscale(clip, "-o", output, "-q")
     other.close()
     assert result.exit_code == 6
-    assert "another run is making this output" in one_line(result)
+    assert "another run is writing this output" in one_line(result)
 
 
 def test_a_damaged_input_is_upscaled_and_exits_with_one(corpus: Path, tmp_path: Path) -> None:
@@ -557,7 +557,7 @@ def test_a_fault_of_ours_is_one_line_too(
     def broken(*arguments: Any) -> None:
         raise RuntimeError("never thought of that")
 
-    monkeypatch.setattr("sharpreel.upscale.run", broken)
+    monkeypatch.setattr("sharpreel.queue.run", broken)
     result = upscale(clip, "-o", tmp_path / "out.mp4", "-q")
     assert result.exit_code == 1
     assert "never thought of that (use --debug to see where)" in one_line(result)
@@ -569,7 +569,7 @@ def test_no_memory_exits_with_four(
     def greedy(*arguments: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("sharpreel.upscale.run", greedy)
+    monkeypatch.setattr("sharpreel.queue.run", greedy)
     result = upscale(clip, "-o", tmp_path / "out.mp4", "-q")
     assert result.exit_code == 4
     assert "out of memory" in one_line(result)
@@ -715,7 +715,7 @@ def test_hidden_files_of_a_folder_are_no_inputs(clip: Path, tmp_path: Path) -> N
     (tmp_path / "._a.mp4").write_bytes(b"what a Mac leaves on a stick")
     (tmp_path / ".trash").mkdir()
     (tmp_path / ".trash" / "b.mp4").write_bytes(clip.read_bytes())
-    jobs = list_jobs(tmp_path, None, recursive=True)
+    jobs = find_inputs(tmp_path, None, recursive=True)
     assert [source.name for source, _ in jobs] == ["a.mp4"]
 
 
@@ -728,15 +728,15 @@ def test_two_inputs_with_one_output_name_do_not_replace_each_other(
         (folder / name).write_bytes(clip.read_bytes())
     result = run("upscale", folder, "-o", tmp_path / "out", "-m", "bicubic", "--overwrite")
     assert result.exit_code == 1
-    assert "made of another input just now" in result.stderr
+    assert "was already written for another input of this run" in result.stderr
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a_bicubic_x2.mp4"]
 
 
 def test_what_nobody_expected_is_one_line(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise KeyError("two\nlines")
 
-    monkeypatch.setattr("sharpreel.upscale.plan_for", broken)
+    monkeypatch.setattr("sharpreel.queue.make_plan", broken)
     result = run("upscale", clip)
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1

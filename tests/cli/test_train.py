@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -81,6 +82,20 @@ def test_the_same_command_goes_on_and_resume_never_begins(videos: Path, tmp_path
     done = run(*words, "--set", "learning_rate=1")
     assert done.exit_code == 2
     assert "begun with other settings (learning_rate)" in done.output
+
+
+def test_each_clip_is_learned_from_in_several_versions(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = run("train", "reel-fast-realistic", "--data", videos, "--out", out, *QUICK,
+               "--set", "steps=2", "--set", "versions=3", "--json")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    (trained,) = [e for e in events(done.stdout) if e["event"] == "trained"]
+    card = load_model(Path(trained["path"])).card
+    assert (card["data"]["clips"], card["data"]["versions"]) == (2, 3)
+    assert card["data"]["degradation"] == "realistic"
+    versions = [np.load(p) for p in sorted((out / "clips.lr").rglob("clip*.npy"))]
+    lrs = {version.tobytes() for version in versions}
+    assert len(lrs) == len(versions) == 2 * 3 + 1  # one of the clip to score on
 
 
 def test_two_trainings_do_not_share_a_folder(videos: Path, tmp_path: Path) -> None:

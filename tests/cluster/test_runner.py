@@ -33,8 +33,9 @@ from sharpreel.cluster.worker import JobSpec
 from sharpreel.errors import InputError, MissingExtra, SharpreelError, UsageError
 from sharpreel.models import weights
 from sharpreel.pipeline.options import UpscaleOptions
+from sharpreel.pipeline.plan import make_plan
 from sharpreel.pipeline.stages import Progress, Result
-from sharpreel.upscale import plan_for, run, upscale_video
+from sharpreel.upscale import run, upscale_video
 from tests.support.terminal import DEADLINE, events, sharpreel, started, wait_for
 from tests.support.videos import make_clip
 
@@ -181,7 +182,7 @@ def make(
             tell(progress)
 
     options = {"model": SMALL, "segment_seconds": SEGMENT, **options}
-    plan = plan_for(source, output, UpscaleOptions(**options))
+    plan = make_plan(source, output, UpscaleOptions(**options))
     return run(plan, told, runner_on(there)), seen
 
 
@@ -206,7 +207,12 @@ def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     def elsewhere(film: RaySegmentRunner) -> JobSpec:
         told = honest(film)
         nowhere = Path("/nowhere")
-        plan = replace(told.plan, source=nowhere / "in.mp4", output=nowhere / "out.mp4")
+        plan = replace(
+            told.plan,
+            source=nowhere / "in.mp4",
+            input=told.plan.input.moved(nowhere / "in.mp4"),
+            target=told.plan.target.moved(nowhere / "out.mp4"),
+        )
         return replace(told, plan=plan)
 
     monkeypatch.setattr(RaySegmentRunner, "_describe", elsewhere)
@@ -246,7 +252,7 @@ def working(node: Any) -> bool:
     children = psutil.Process(raylet.process.pid).children(recursive=True)
     for child in children:
         try:
-            if "make_segment" in " ".join(child.cmdline()):
+            if "compute_segment" in " ".join(child.cmdline()):
                 return True
         except psutil.Error:
             continue
@@ -271,7 +277,7 @@ def test_a_node_that_is_killed_costs_only_its_segment(
 
     result, seen = make(there, path, output, kill)
     assert killed
-    lost = [p.note for p in seen if "its worker was lost, made again" in p.note]
+    lost = [p.note for p in seen if "its worker was lost, computed again" in p.note]
     assert 1 <= len(lost) <= 3
     assert (result.frames, result.resumed_frames) == (72, 0)
     assert sha256(output) == sha256(wanted)
@@ -317,13 +323,13 @@ def test_a_task_that_raises_fails_the_film_with_the_words_of_a_local_run(
 def test_a_machine_that_decodes_otherwise_fails_the_film(
     there: Cluster, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = RaySegmentRunner._jobs
+    honest = RaySegmentRunner._tasks
 
     def other(film: RaySegmentRunner, *arguments: Any) -> Iterator[SegmentTask]:
         for job in honest(film, *arguments):
-            yield replace(job, entry=replace(job.entry, tail="0" * 32))
+            yield replace(job, record=replace(job.record, tail="0" * 32))
 
-    monkeypatch.setattr(RaySegmentRunner, "_jobs", other)
+    monkeypatch.setattr(RaySegmentRunner, "_tasks", other)
     with pytest.raises(SharpreelError, match="decodes to other frames there"):
         make(there, source, tmp_path / "out.mp4", model="bicubic")
     assert there.slots.taken == 0
@@ -423,9 +429,10 @@ def test_films_from_python_share_a_cluster(
     two = [shutil.copy(source, tmp_path / name) for name in ("a.mp4", "b.mp4")]
     seen = set()
     made = upscale_videos(
-        two, on_progress=lambda film, progress: seen.add((Path(film).name, progress.event)),
-        model="bicubic", segment_seconds=SEGMENT,
-    )  # fmt: skip
+        two,
+        options=UpscaleOptions(model="bicubic", segment_seconds=SEGMENT),
+        on_progress=lambda source, progress: seen.add((Path(source).name, progress.event)),
+    )
     assert [sha256(one.output) for one in made] == 2 * [sha256(alone("bicubic"))]
     assert {("a.mp4", "segment"), ("b.mp4", "verify")} <= seen
 
@@ -441,7 +448,7 @@ def test_a_straggler_is_made_by_a_second_worker_too(
     monkeypatch.setattr(runner, "PATIENCE_SECONDS", 0)
     output = tmp_path / "out.mp4"
     _, seen = make(there, source, output)
-    assert any("made by a second worker too" in p.note for p in seen)
+    assert any("computed by a second worker too" in p.note for p in seen)
     assert sum(p.event == "segment" for p in seen) == len({p.segment for p in seen})
     assert sha256(output) == sha256(alone(SMALL))
 
@@ -501,7 +508,7 @@ def test_the_token_of_a_cluster_is_sent_to_its_address(
     monkeypatch.setenv("HOME", str(tmp_path))  # where there is none
     done = sharpreel(*command, "-y")
     assert done.returncode == 2
-    assert "it asks for a token). Is its token in RAY_AUTH_TOKEN" in done.stderr
+    assert "it needs a token). Is its token in RAY_AUTH_TOKEN" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
@@ -518,7 +525,7 @@ def test_a_client_server_that_is_lost_stops_the_run_and_starts_nothing_here(
         assert process.stderr is not None
         said = process.stderr.read()
         assert process.wait() == 6, said
-    assert "the cluster was lost on the way" in said
+    assert "lost connection to the cluster" in said
     assert "Started a local Ray instance" not in said
 
 
@@ -610,12 +617,12 @@ def test_an_error_keeps_its_words_on_its_way_from_a_worker() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--cluster", "10.0.0.1"], "--cluster 10.0.0.1: write auto, local or ray://HOST:PORT."),
+        (["--cluster", "10.0.0.1"], "--cluster 10.0.0.1: must be auto, local or ray://HOST:PORT."),
         (["--cluster", "auto", "--cpus-per-task", "0"], "--cpus-per-task must be 1 or more"),
         (["--cluster", "auto", "--gpus-per-task", "1.5"], "--gpus-per-task 1.5"),
-        (["--cluster", "auto", "-o", "-"], "--cluster makes files, not pipes"),
-        (["--cluster", "local", "--cpus-per-task", "999"], "a local cluster does not grow"),
-        (["--cluster", "local", "--gpus-per-task", "99"], "a local cluster does not grow"),
+        (["--cluster", "auto", "-o", "-"], "--cluster writes files, not pipes"),
+        (["--cluster", "local", "--cpus-per-task", "999"], "a local cluster cannot scale up"),
+        (["--cluster", "local", "--gpus-per-task", "99"], "a local cluster cannot scale up"),
         (["--cpus-per-task", "1"], "--cpus-per-task and --gpus-per-task need --cluster"),
         (["--gpus-per-task", "0.5"], "--cpus-per-task and --gpus-per-task need --cluster"),
     ],

@@ -120,10 +120,10 @@ def test_pictures_go_in_batches_too(film: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"engine": "auto"}, "run by torch; reel-fast by openvino"),
-        ({"model": "reel-quality", "scale": 4}, "networks with a state"),
-        ({"tile": 64}, "does not even fit"),
-        ({"batch": 0}, "--batch must be 1 or more"),
+        ({"engine": "auto"}, "run by PyTorch; reel-fast by openvino"),
+        ({"model": "reel-quality", "scale": 4}, "networks that carry a state"),
+        ({"tile": 64}, "and one does not"),
+        ({"batch": 0}, "batch must be 1 or more"),
     ],
 )
 def test_what_cannot_go_in_batches_is_refused(

@@ -160,7 +160,7 @@ def test_no_resume_throws_the_earlier_run_away(tmp_path: Path) -> None:
 
 def test_two_runs_cannot_share_a_work_folder(tmp_path: Path) -> None:
     first = Journal(tmp_path / "o.mp4", SETTINGS)
-    with pytest.raises(ResumableError, match="another run is making this output"):
+    with pytest.raises(ResumableError, match="another run is writing this output"):
         Journal(tmp_path / "o.mp4", SETTINGS)
     first.close()
     Journal(tmp_path / "o.mp4", SETTINGS).close()
@@ -330,12 +330,12 @@ def test_in_whatever_order_segments_come_a_later_run_finds_them_in_theirs(
 
 def test_a_place_is_known_by_the_last_frames_before_it(tmp_path: Path) -> None:
     work = Journal(tmp_path / "o.mp4", SETTINGS)
-    assert work.place(3) == ResumePoint()
-    assert work.place(3).done_until is None
+    assert work.resume_point(3) == ResumePoint()
+    assert work.resume_point(3).done_until is None
     commit(work, 0, 1)
-    assert work.place(3) == ResumePoint(2, 4, (1, 10, 11), "tail 1")
-    assert work.place(3).done_until == 11
-    assert work.place(3).behind(chained(2), 3) == ResumePoint(3, 6, (11, 20, 21), "tail 2")
+    assert work.resume_point(3) == ResumePoint(2, 4, (1, 10, 11), "tail 1")
+    assert work.resume_point(3).done_until == 11
+    assert work.resume_point(3).after(chained(2), 3) == ResumePoint(3, 6, (11, 20, 21), "tail 2")
     work.close()
 
 

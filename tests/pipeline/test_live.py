@@ -143,7 +143,7 @@ def test_closing_stops_the_source() -> None:
 def test_a_network_that_looks_at_later_frames_is_refused() -> None:
     looks_ahead = Slow()
     looks_ahead.clip_len = 15
-    with pytest.raises(UsageError, match="looks at later frames"):
+    with pytest.raises(UsageError, match="needs later frames"):
         upscale_live(numbered(1), engine=cast(Engine, looks_ahead))
 
 

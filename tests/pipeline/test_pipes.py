@@ -9,18 +9,21 @@ import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import av
 import numpy as np
 import pytest
 
+from sharpreel import upscale
 from sharpreel.errors import InputError, UsageError
 from sharpreel.media import reader as video_reader
 from sharpreel.media.probe import probe
+from sharpreel.pipeline.inputs import PIPE
 from sharpreel.pipeline.journal import folder_of
 from sharpreel.pipeline.options import UpscaleOptions
-from sharpreel.pipeline.pipes import PIPE, run
+from sharpreel.pipeline.plan import make_plan
+from sharpreel.pipeline.stages import Result
 from sharpreel.upscale import upscale_video
 from tests.support.videos import (
     BARS,
@@ -49,6 +52,16 @@ def through(data: bytes, options: UpscaleOptions = BICUBIC) -> bytes:
     out = io.BytesIO()
     run(PIPE, PIPE, options, io.BytesIO(data), out)
     return out.getvalue()
+
+
+def run(
+    source: Path,
+    output: Path | None,
+    options: UpscaleOptions,
+    stdin: IO[bytes],
+    stdout: IO[bytes],
+) -> Result:
+    return upscale.run(make_plan(source, output, options, stdin=stdin, stdout=stdout))
 
 
 def planes(stream: bytes) -> list[Any]:
@@ -127,7 +140,7 @@ def test_what_is_no_y4m_is_refused(data: bytes) -> None:
 
 
 def test_a_file_made_from_a_pipe_needs_a_name(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="standard input has no name"):
+    with pytest.raises(UsageError, match="Standard input has no name"):
         run(PIPE, None, BICUBIC, io.BytesIO(b""), io.BytesIO())
 
 

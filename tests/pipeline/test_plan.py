@@ -89,7 +89,7 @@ def test_a_turned_video_reaches_the_height_that_is_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [{"height": 48}, {"height": 32}, {"size": (64, 48)}])
 def test_a_video_that_is_large_enough_needs_nothing(options: dict[str, Any], clip: Path) -> None:
-    with pytest.raises(NothingToDoError, match=r"already 64x48.*give -s 2 to enlarge it anyway"):
+    with pytest.raises(NothingToDoError, match=r"already 64x48.*give scale=2 to enlarge it anyway"):
         plan_of(clip, **options)
 
 
@@ -108,16 +108,16 @@ def test_a_size_that_is_larger_on_one_side_only_is_made(clip: Path) -> None:
         ({"size": (96, 15)}, "A side of 15 pixels"),
         ({"size": (16386, 96)}, "A side of 16386 pixels"),
         ({"size": (96, 96), "height": 96}, "not both"),
-        ({"size": (129, 96)}, "129x96 is odd.*--pix-fmt yuv444p"),
+        ({"size": (129, 96)}, "129x96 is odd.*pix_fmt='yuv444p'"),
         ({"size": (128, 97)}, "128x97 is odd"),
         ({"height": 97}, "x97 is odd"),
         ({"scale": 3}, "2 or 4 times, not 3"),
-        ({"scale": 0}, "--scale 0 cannot be made; choose 2 or 4"),
-        ({"start": Fraction(-1)}, "--start"),
-        ({"start": Fraction(2), "end": Fraction(1)}, "--end"),
-        ({"end": Fraction(0)}, "--end"),
-        ({"segment_seconds": 0}, "--segment-seconds must be above 0"),
-        ({"segment_seconds": float("nan")}, "--segment-seconds"),
+        ({"scale": 0}, "scale=0 is not possible; choose 2 or 4"),
+        ({"start": Fraction(-1)}, "start must be 0 or more"),
+        ({"start": Fraction(2), "end": Fraction(1)}, "`end` must be greater than `start`"),
+        ({"end": Fraction(0)}, "`end` must be greater"),
+        ({"segment_seconds": 0}, "segment_seconds must be above 0"),
+        ({"segment_seconds": float("nan")}, "segment_seconds must be"),
         ({"model": "real-fast"}, "Did you mean reel-fast"),
         ({"codec": "mpeg1"}, "--codec mpeg1 is not known"),
         ({"codec": "h264", "pix_fmt": "gray16le"}, "--pix-fmt gray16le"),
@@ -131,7 +131,7 @@ def test_what_cannot_be_made_is_refused_in_words(
 
 
 def test_a_tile_that_is_too_small_is_refused_before_the_run(clip: Path) -> None:
-    with pytest.raises(UsageError, match="--tile 20 is too small"):
+    with pytest.raises(UsageError, match="tile=20 is too small"):
         plan_of(clip, tile=20)
 
 
@@ -230,7 +230,7 @@ def test_an_output_that_is_the_input_is_refused(tmp_path: Path) -> None:
 def test_an_output_that_exists_is_refused_skipped_or_replaced(clip: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
     output.write_bytes(b"there")
-    with pytest.raises(UsageError, match="Give --overwrite, --skip-existing or another -o"):
+    with pytest.raises(UsageError, match="Give `overwrite`, `skip_existing` or another `output`"):
         plan_of(clip, output)
     with pytest.raises(NothingToDoError, match="exists"):
         plan_of(clip, output, skip_existing=True)

@@ -874,7 +874,7 @@ def test_without_streamlit_one_line_names_the_extra(monkeypatch: pytest.MonkeyPa
     done = run("studio")
     assert done.exit_code == 2
     assert done.stderr == (
-        "sharpreel: The studio needs an extra part: pip install 'sharpreel[studio]'.\n"
+        "sharpreel: The studio requires an optional dependency: pip install 'sharpreel[studio]'.\n"
     )
 
 

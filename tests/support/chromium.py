@@ -1,4 +1,4 @@
-"""Chromium with its driver, as the tests that need a real browser start it."""
+"""Chromium with its driver, for tests that need a real browser."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ import pytest
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+FLAGS = ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
 needs_chromium = pytest.mark.skipif(
     not (BROWSER and DRIVER), reason="chromium and chromium-driver are not installed"
 )
 
 
 @contextmanager
-def chromium(*words: str, prefs: Mapping[str, str] | None = None) -> Iterator[Any]:
-    """A browser without a window, which logs what its pages complain of; it ends with the block.
+def chromium(*flags: str, prefs: Mapping[str, str] | None = None) -> Iterator[Any]:
+    """A headless browser that logs the errors of its pages; it is closed after the block.
 
     Args:
-        words: More for its command line.
+        flags: More arguments for its command line.
         prefs: Its settings.
     """
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
-    for word in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
-                 *words):  # fmt: skip
-        options.add_argument(word)
+    for flag in (*FLAGS, *flags):
+        options.add_argument(flag)
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # which root has to
+        options.add_argument("--no-sandbox")  # required for root
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     if prefs is not None:
         options.add_experimental_option("prefs", dict(prefs))

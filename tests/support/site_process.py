@@ -1,4 +1,4 @@
-"""A whole site as it is run, on loopback, and a client that knows nothing of its code."""
+"""A site as `sharpreel serve` runs it, on loopback, and a client that knows nothing of its code."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ import psutil
 from tests.support.terminal import COMMAND, DEADLINE
 
 API = "/api/v1"
-PLENTY = ("--limit", "requests_per_second=1000", "--limit", "burst=1000")
+NO_RATE_LIMITS = ("--limit", "requests_per_second=1000", "--limit", "burst=1000")
+SHORT_SEGMENTS = ("--segment-seconds", "0.4")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a server said."""
+class Response:
+    """A response of the site."""
 
     status: int
     headers: dict[str, str]
@@ -37,7 +38,7 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """Of a refusal, whose shape is checked on the way."""
+        """The code of an error; its form is checked, too."""
         error = self.json["error"]
         assert {"code", "message", "request_id"} <= set(error)
         assert "Traceback" not in self.body.decode()
@@ -46,14 +47,14 @@ class Answer:
 
 @dataclass
 class Client:
-    """Requests to one port; one connection for each."""
+    """Requests to one port, one connection each."""
 
     port: int
     headers: dict[str, str] = field(default_factory=dict)
 
-    def ask(
+    def request(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> Response:
         given = dict(headers or {})
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
@@ -63,143 +64,161 @@ class Client:
             connection.request(method, path, body, {**self.headers, **given})
             response = connection.getresponse()
             names = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, names, response.read())
+            return Response(response.status, names, response.read())
         finally:
             connection.close()
 
-    def api(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        return self.ask(
-            method, API + path, body, {k.replace("_", "-"): headers[k] for k in headers}
-        )
+    def api(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
+        """A request to the API; underscores in names of headers stand for hyphens."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.request(method, API + path, body, named)
 
-    def good(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
-        """The JSON of an answer that must not be a refusal."""
-        answer = self.api(method, path, body, **headers)
-        assert answer.status < 300, answer.body
-        return answer.json if answer.body else None
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """The JSON of a response, which must not be an error."""
+        response = self.api(method, path, body, **headers)
+        assert response.status < 300, response.body
+        return response.json if response.body else None
 
     def upload(self, path: Path, name: str | None = None) -> Any:
-        """A file as a finished upload."""
+        """Upload a file, and finish the upload."""
         data = path.read_bytes()
-        made = self.good("POST", "/uploads", {"name": name or path.name, "size": len(data)})
-        step = made["chunk_bytes"]
+        begun = self.call("POST", "/uploads", {"name": name or path.name, "size": len(data)})
+        step = begun["chunk_bytes"]
         for offset in range(0, len(data), step):
-            self.good(
-                "PATCH", f"/uploads/{made['id']}", data[offset : offset + step],
-                Upload_Offset=str(offset),
-            )  # fmt: skip
-        return self.good("POST", f"/uploads/{made['id']}/finish", {})
+            chunk = data[offset : offset + step]
+            self.call("PATCH", f"/uploads/{begun['id']}", chunk, Upload_Offset=str(offset))
+        return self.call("POST", f"/uploads/{begun['id']}/finish", {})
 
     def job(self, upload: Any, **options: Any) -> Any:
+        """Start a job, by default with bicubic."""
         options.setdefault("model", "bicubic")
-        return self.good("POST", "/jobs", {"upload": upload["id"], "options": options})
+        return self.call("POST", "/jobs", {"upload": upload["id"], "options": options})
 
-    def until(self, job: Any, true: Callable[[Any], bool]) -> Any:
-        """The job as soon as this is true of it; an end that is not waited for is a failure."""
+    def wait_for(self, job: Any, condition: Callable[[Any], bool]) -> Any:
+        """The job as soon as it meets a condition; it must not end before."""
         end = time.monotonic() + DEADLINE
         while time.monotonic() < end:
-            now = self.good("GET", f"/jobs/{job['id']}")
-            if true(now):
+            now = self.call("GET", f"/jobs/{job['id']}")
+            if condition(now):
                 return now
             assert now["state"] not in ("done", "failed", "cancelled"), now
             time.sleep(0.05)
-        raise AssertionError(f"in vain: {now}")
+        raise AssertionError(f"waited in vain: {now}")
 
-    def done(self, job: Any) -> Any:
-        return self.until(job, lambda now: now["state"] == "done")
+    def wait_until_done(self, job: Any) -> Any:
+        return self.wait_for(job, lambda now: now["state"] == "done")
+
+
+def in_the_middle(job: Any) -> bool:
+    """Has the job finished some segments, but not all?"""
+    return bool(job["state"] == "running" and job["segment"] >= 2)
 
 
 @dataclass
-class Running:
-    """A site that runs."""
+class RunningSite:
+    """A running site.
+
+    Attributes:
+        output: Lines of its standard output up to its address.
+        log: Lines of its standard error so far.
+    """
 
     process: subprocess.Popen[str]
     client: Client
-    said: list[str]
+    output: list[str]
     log: list[str]
 
-    def parts(self, word: str) -> list[psutil.Process]:
-        """Its processes whose command line has this word, those of them that live."""
-        found = []
-        for one in psutil.Process(self.process.pid).children(recursive=True):
+    def processes(self, argument: str) -> list[psutil.Process]:
+        """Its living processes with this argument on their command line."""
+        matching = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
             try:
-                if word in one.cmdline() and one.status() != psutil.STATUS_ZOMBIE:
-                    found.append(one)
+                if argument in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+                    matching.append(child)
             except psutil.NoSuchProcess:
                 continue
-        return found
+        return matching
 
     def stop(self) -> int:
-        """End it in good order; its exit code."""
+        """Stop it with SIGTERM; returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(DEADLINE)
 
 
 @contextmanager
-def site(
+def running_site(
     folder: Path,
     *options: object,
     env: Mapping[str, str] | None = None,
     command: Sequence[object] = (),
-) -> Iterator[Running]:
-    """`sharpreel serve` on a free port while the block runs; nothing of it is left afterwards.
+) -> Iterator[RunningSite]:
+    """`sharpreel serve` on a free port during the block; no process of it is left afterwards.
 
     Args:
-        command: What is run in its place.
+        command: A command to run instead.
     """
-    words = command or [*COMMAND, "serve", "--port", "0", "--data-dir", folder, *options]
+    arguments = command or [*COMMAND, "serve", "--port", "0", "--data-dir", folder, *options]
     process = subprocess.Popen(
-        list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        list(map(str, arguments)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, **(env or {})},
-    )  # fmt: skip
+    )
     log: list[str] = []
     reader = threading.Thread(target=lambda: log.extend(process.stderr or []))
     reader.start()
     children: list[psutil.Process] = []
     try:
-        said = []
+        output = []
         assert process.stdout is not None
         for line in process.stdout:
-            said.append(line.strip())
+            output.append(line.strip())
             if "listens at" in line:
                 break
         else:
-            raise AssertionError(f"did not start: {said} {log[-5:]}")
-        client = Client(int(said[-1].rsplit(":", 1)[-1]))
-        wait_until(lambda: client.ask("GET", "/healthz").status == 200)
-        yield Running(process, client, said, log)
-        with_it = psutil.Process(process.pid) if process.poll() is None else None
-        children = with_it.children(recursive=True) if with_it else []
+            raise AssertionError(f"did not start: {output} {log[-5:]}")
+        client = Client(int(output[-1].rsplit(":", 1)[-1]))
+        wait_until(lambda: client.request("GET", "/healthz").status == 200)
+        yield RunningSite(process, client, output, log)
+        parent = psutil.Process(process.pid) if process.poll() is None else None
+        children = parent.children(recursive=True) if parent else []
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        _stop(process)
         reader.join()
         assert process.stderr is not None
         process.stderr.close()
-        for one in (left := still_there(children, 30)):
-            one.kill()
+        left = survivors(children, 30)
+        for child in left:
+            child.kill()
         assert not left, left
 
 
-def still_there(processes: list[psutil.Process], seconds: float = 60) -> list[psutil.Process]:
-    """Those that have not ended after so long; one that waits to be reaped has."""
+def _stop(process: subprocess.Popen[str]) -> None:
+    """Terminate a site, and kill it if it does not stop."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def survivors(processes: list[psutil.Process], seconds: float = 60) -> list[psutil.Process]:
+    """Processes that are still alive after at most `seconds`; a zombie is not."""
 
     def living() -> list[psutil.Process]:
-        found = []
+        alive = []
         for one in processes:
             try:
                 if one.is_running() and one.status() != psutil.STATUS_ZOMBIE:
-                    found.append(one)
+                    alive.append(one)
             except psutil.NoSuchProcess:
                 continue
-        return found
+        return alive
 
     end = time.monotonic() + seconds
     while living() and time.monotonic() < end:
@@ -207,14 +226,14 @@ def still_there(processes: list[psutil.Process], seconds: float = 60) -> list[ps
     return living()
 
 
-def wait_until(true: Callable[[], Any], seconds: float = DEADLINE) -> Any:
-    """What this gives, as soon as that is something."""
+def wait_until(condition: Callable[[], Any], seconds: float = DEADLINE) -> Any:
+    """The value of `condition` as soon as it is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
-            if found := true():
-                return found
+            if value := condition():
+                return value
         except OSError:
             pass
         time.sleep(0.05)
-    raise AssertionError("in vain")
+    raise AssertionError("waited in vain")

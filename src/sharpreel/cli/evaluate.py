@@ -162,11 +162,11 @@ def _benchmark(
     models: list[str], data: Path, settings: BenchmarkSettings, offline: bool, console: Console
 ) -> Evaluation:
     """Fetch the models if necessary and run the benchmark."""
-    from sharpreel.cli.models import have_model
+    from sharpreel.cli.models import fetch_model
     from sharpreel.evaluation.benchmark import benchmark
 
     for name in models:
-        have_model(name, offline, console)
+        fetch_model(name, offline, console)
     return benchmark(
         models,
         data,

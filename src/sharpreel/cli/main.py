@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from sharpreel._version import __version__
-from sharpreel.cli import data, diagnostics, evaluate, models, studio, train, upscale, web
+from sharpreel.cli import data, diagnostics, evaluate, models, plan, studio, train, upscale, web
+from sharpreel.cli.console import noted
 
 app = typer.Typer(
     name="sharpreel",
@@ -23,8 +24,8 @@ app = typer.Typer(
 # In the order of `sharpreel --help`.
 COMMANDS: tuple[Callable[..., None], ...] = (
     upscale.upscale,
-    upscale.plan,
-    upscale.verify,
+    plan.plan,
+    plan.verify,
     models.models,
     models.fetch,
     diagnostics.doctor,
@@ -40,6 +41,19 @@ for command in COMMANDS:
     app.command()(command)
 app.add_typer(data.data_app, name="data")
 web.register(app)
+
+
+def _note_commands(commands: typer.Typer) -> None:
+    """Let errors name the options of the command that is running."""
+    for info in commands.registered_commands:
+        if info.callback is not None:
+            info.callback = noted(info.callback)
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _note_commands(group.typer_instance)
+
+
+_note_commands(app)
 
 
 @app.callback(invoke_without_command=True)

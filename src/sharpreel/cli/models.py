@@ -1,4 +1,4 @@
-"""`sharpreel models`, `fetch` and `export`."""
+"""`sharpreel models`, `fetch` and `export`: the networks that this installation can run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from sharpreel.cli.options import AsJson, Debug, Scale
 from sharpreel.errors import UsageError
 from sharpreel.models import DEFAULT_MODEL, MODELS
 
+Row = tuple[str, ...]
 
-def have_model(name: str, offline: bool, console: Console) -> None:
+
+def fetch_model(name: str, offline: bool, console: Console) -> None:
     """Download a published model before anything else, with progress for people."""
     from sharpreel.models.pretrained import PUBLISHED
 
@@ -22,88 +24,129 @@ def have_model(name: str, offline: bool, console: Console) -> None:
         return
     from sharpreel.system import download
 
-    row, told = PUBLISHED[name], 0.0
+    row, reported = PUBLISHED[name], 0.0
 
-    def tell(done: int, total: int | None) -> None:
-        nonlocal told
+    def on_bytes(done: int, total: int | None) -> None:
+        nonlocal reported
         now = time.monotonic()
-        if now >= told + 1 or done == total:
-            told = now
+        if now >= reported + 1 or done == total:
+            reported = now
             console.event("download", model=name, url=row.url, bytes=done, total=total)
             of = "" if total is None else f" of {total / 1e6:.1f}"
             console.info(f"  {row.file}: {done / 1e6:.1f}{of} MB")
 
-    path = download.cached(row.file, row.url, row.sha256, tell, offline)
-    if told:
+    path = download.cached(row.file, row.url, row.sha256, on_bytes, offline)
+    if reported:
         console.info(f"{name} ({row.licence}): {path}")
 
 
 def models(as_json: AsJson = False) -> None:
-    """List the networks: in the package, to download by name, and those to give a checkpoint of."""
-    from rich.console import Console as RichConsole
-
-    from sharpreel.models.pretrained import PUBLISHED
-    from sharpreel.models.weights import available_scales, load_model
-
+    """List models: bundled, downloadable, and architectures that accept a checkpoint."""
     console = Console(as_json, quiet=False)
-    rows: dict[str, list[tuple[str, ...]]] = {"package": [], "download": [], "checkpoint": []}
-    for name, spec in MODELS.items():
-        shared = {"context": spec.context, "summary": spec.summary, "licence": spec.licence}
-        if not spec.bundled:
-            factors = "x" + ", ".join(map(str, spec.scales))
-            choices = {
-                k: v if isinstance(v, tuple) else v.__name__ for k, v in spec.choices.items()
-            }
-            for scale in spec.scales:
-                console.event("model", name=name, family=name, scale=scale, **shared,
-                            where="checkpoint", source=spec.source,
-                            choices=choices)  # fmt: skip
-            rows["checkpoint"].append(
-                (name, factors, spec.context, spec.licence, f"{spec.summary}; {spec.source}")
-            )
-            continue
-        for scale in available_scales(name):
-            card = load_model(name, scale).card
-            console.event("model", name=name, family=name, scale=scale, **shared,
-                        parameters=card.get("parameters", 0), where="package",
-                        source=spec.source, card=card)  # fmt: skip
-            gain = f"+{card['val_psnr_y']['gain_db']:.2f} dB" if card else "-"
-            default = " (default)" if name == DEFAULT_MODEL else ""
-            rows["package"].append(
-                (name, f"x{scale}", f"{card.get('parameters', 0):,}", gain, spec.context,
-                 spec.licence, spec.summary + default)
-            )  # fmt: skip
-    for name, row in PUBLISHED.items():
-        spec = MODELS[row.model]
-        console.event("model", name=name, family=row.model, scale=row.scale,
-                    parameters=row.parameters, context=spec.context, licence=row.licence,
-                    where="download", source=row.url, trained=row.trained)  # fmt: skip
-        rows["download"].append(
-            (name, f"x{row.scale}", f"{row.parameters:,}", spec.context, row.licence,
-             f"{row.model}, {row.trained}")
-        )  # fmt: skip
+    bundled = [
+        _bundled(name, scale, console)
+        for name, spec in MODELS.items()
+        if spec.bundled
+        for scale in _scales(name)
+    ]
+    downloads = _downloads(console)
+    checkpoints = [_checkpoint(name, console) for name, spec in MODELS.items() if not spec.bundled]
     if as_json:
         return
     print_table(
-        ("in the package", "scale", "parameters", "over bicubic", "frames", "licence", "what"),
-        rows["package"],
+        ("bundled", "scale", "parameters", "over bicubic", "frames", "licence", "summary"), bundled
     )
     print_table(
         ("to download", "scale", "parameters", "frames", "licence", "network, trained on"),
-        rows["download"],
+        downloads,
     )
     print_table(
-        ("give a checkpoint of", "scale", "frames", "licence", "what; where from"),
-        rows["checkpoint"],
+        ("accepts a checkpoint", "scale", "frames", "licence", "summary; source"), checkpoints
     )
-    RichConsole().print(
-        "frames: those it looks at; 3+1+3 sees three before and three after. Downloads come from "
-        "their publishers: --json has the addresses."
+    console.result(
+        "frames: those that the network looks at; 3+1+3 is three before and three after.\n"
+        "Downloads come from their publishers: --json has the addresses."
     )
 
 
-def print_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """A table whose last column alone may be folded."""
+def _scales(name: str) -> tuple[int, ...]:
+    from sharpreel.models.weights import available_scales
+
+    return available_scales(name)
+
+
+def _bundled(name: str, scale: int, console: Console) -> Row:
+    """The row of a bundled model, which is also printed with --json."""
+    from sharpreel.models.weights import load_model
+
+    spec, card = MODELS[name], load_model(name, scale).card
+    console.event(
+        "model",
+        name=name,
+        family=name,
+        scale=scale,
+        context=spec.context,
+        summary=spec.summary,
+        licence=spec.licence,
+        parameters=card.get("parameters", 0),
+        where="package",
+        source=spec.source,
+        card=card,
+    )
+    gain = f"+{card['val_psnr_y']['gain_db']:.2f} dB" if card else "-"
+    default = " (default)" if name == DEFAULT_MODEL else ""
+    parameters = f"{card.get('parameters', 0):,}"
+    summary = spec.summary + default
+    return name, f"x{scale}", parameters, gain, spec.context, spec.licence, summary
+
+
+def _checkpoint(name: str, console: Console) -> Row:
+    """The row of an architecture that accepts a checkpoint; its scales as events with --json."""
+    spec = MODELS[name]
+    choices = {k: v if isinstance(v, tuple) else v.__name__ for k, v in spec.choices.items()}
+    for scale in spec.scales:
+        console.event(
+            "model",
+            name=name,
+            family=name,
+            scale=scale,
+            context=spec.context,
+            summary=spec.summary,
+            licence=spec.licence,
+            where="checkpoint",
+            source=spec.source,
+            choices=choices,
+        )
+    scales = "x" + ", ".join(map(str, spec.scales))
+    return name, scales, spec.context, spec.licence, f"{spec.summary}; {spec.source}"
+
+
+def _downloads(console: Console) -> list[Row]:
+    """The rows of published models."""
+    from sharpreel.models.pretrained import PUBLISHED
+
+    rows: list[Row] = []
+    for name, row in PUBLISHED.items():
+        context = MODELS[row.model].context
+        console.event(
+            "model",
+            name=name,
+            family=row.model,
+            scale=row.scale,
+            parameters=row.parameters,
+            context=context,
+            licence=row.licence,
+            where="download",
+            source=row.url,
+            trained=row.trained,
+        )
+        trained = f"{row.model}, {row.trained}"
+        rows.append((name, f"x{row.scale}", f"{row.parameters:,}", context, row.licence, trained))
+    return rows
+
+
+def print_table(columns: Row, rows: list[Row]) -> None:
+    """Print a table whose last column alone may be folded."""
     from rich.console import Console as RichConsole
     from rich.table import Table
 
@@ -121,7 +164,7 @@ def fetch(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Download published models to the cache, for use without a network; says where they lie."""
+    """Download published models to the cache, for use without a network; prints their paths."""
     console = Console(as_json, quiet=False)
     with errors_as_exit_codes(console, debug):
         from sharpreel.models.pretrained import PUBLISHED
@@ -130,8 +173,8 @@ def fetch(
         for name in names:
             if name not in PUBLISHED:
                 known = ", ".join(PUBLISHED)
-                raise UsageError(f"{name}: nothing to download; there are {known}.")
-            have_model(name, False, console)
+                raise UsageError(f"{name}: not downloadable; there are {known}.")
+            fetch_model(name, False, console)
             model = load_model(name)
             console.event("fetched", model=name, path=model.tensors, sha256=model.sha256)
             console.result(str(model.tensors))
@@ -147,10 +190,11 @@ def export(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Build a model's OpenVINO graph, which runs without torch, from its weights."""
+    """Build a model's OpenVINO graph, which runs without PyTorch, from its weights."""
     console = Console(False, False)
     with errors_as_exit_codes(console, debug):
-        from sharpreel.models.weights import export_graph, load_model
+        from sharpreel.models.export import export_graph
+        from sharpreel.models.weights import load_model
 
         loaded = load_model(model, scale)
         if precision == "int8":

@@ -1,4 +1,4 @@
-"""`sharpreel studio`: starts Streamlit on the studio's pages, and MLflow's page goes with it."""
+"""`sharpreel studio`: start Streamlit on the studio's pages, and stop MLflow's UI with it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ import typer
 
 from sharpreel.cli.console import Console, errors_as_exit_codes
 from sharpreel.cli.options import Debug
-from sharpreel.errors import MissingExtra, Terminated, UsageError, write_error
+from sharpreel.errors import MissingExtra, TerminatedError, UsageError, write_error
 
-STOP_SECONDS = 10.0  # that Streamlit may take to end
+STOP_SECONDS = 10.0  # for Streamlit to end
 
 
 def studio(
-    host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Port; 0: any free one.")
     ] = 8501,
     folder: Annotated[
-        Path, typer.Option("--folder", help="Where runs, searches, tests and uploads lie.")
+        Path, typer.Option("--folder", help="Folder of runs, searches, tests and uploads.")
     ] = Path("studio"),
     debug: Debug = False,
 ) -> None:
@@ -37,7 +37,7 @@ def studio(
         if find_spec("streamlit") is None:
             raise MissingExtra("The studio", "studio")
         if sys.platform == "win32":
-            raise UsageError("The studio runs on Linux and macOS; on Windows take WSL.")
+            raise UsageError("The studio runs on Linux and macOS; on Windows use WSL.")
         port = usable_port(host, port)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -45,18 +45,18 @@ def studio(
             raise write_error(folder / "runs", e) from e
         if not is_loopback(host):
             console.info(
-                f"note: whoever reaches {host}:{port} can read and write here what you can; there "
-                "is no password. A tunnel is safer: ssh -L 8501:127.0.0.1:8501 SERVER"
+                f"note: whoever can reach {host}:{port} can read and write everything that you "
+                "can; there is no password. A tunnel is safer: ssh -L 8501:127.0.0.1:8501 SERVER"
             )
         console.result(f"http://{host}:{port}")
         raise typer.Exit(serve(host, port, folder.resolve()))
 
 
 def usable_port(host: str, port: int) -> int:
-    """The port, or a free one for 0.
+    """Return the port, or a free one for 0.
 
     Raises:
-        UsageError: It is taken, or the address is not this machine's.
+        UsageError: The port is in use, or the address is not this machine's.
     """
     try:
         kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -66,7 +66,7 @@ def usable_port(host: str, port: int) -> int:
             return int(one.getsockname()[1])
     except OSError as e:
         raise UsageError(
-            f"{host}:{port} cannot be listened at ({e.strerror or e}). Choose another --port."
+            f"Cannot listen on {host}:{port} ({e.strerror or e}). Choose another --port."
         ) from e
 
 
@@ -78,37 +78,41 @@ def is_loopback(host: str) -> bool:
 
 
 def serve(host: str, port: int, folder: Path) -> int:
-    """Run Streamlit until it ends or we are told to; what it trains goes on by itself.
+    """Run Streamlit until it ends or this process is interrupted; jobs keep running.
 
     Returns:
         Its exit code.
     """
-    from sharpreel.studio import jobs
+    from sharpreel import studio as package
+    from sharpreel.studio.folder import FOLDER_VARIABLE, UPLOAD_MB, mlflow_job
+    from sharpreel.studio.jobs import QUIET_ENVIRONMENT
 
-    app = Path(jobs.__file__).with_name("app.py")
+    app = Path(package.__path__[0]) / "app.py"
     settings = {
         "server.headless": "true",
         "server.address": host,
         "server.port": str(port),
-        "server.maxUploadSize": str(jobs.UPLOAD_MB),
+        "server.maxUploadSize": str(UPLOAD_MB),
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "viewer",
         "logger.level": "warning",
     }
-    words = [word for name, value in settings.items() for word in (f"--{name}", value)]
-    environment = {**os.environ, **jobs.QUIET, jobs.FOLDER_VARIABLE: str(folder)}
+    options = [text for name, value in settings.items() for text in (f"--{name}", value)]
+    environment = {**os.environ, **QUIET_ENVIRONMENT, FOLDER_VARIABLE: str(folder)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", str(app), *words],
-        env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr,
-    )  # fmt: skip
+        [sys.executable, "-m", "streamlit", "run", str(app), *options],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+    )
     try:
         return process.wait()
-    except (KeyboardInterrupt, Terminated):
+    except (KeyboardInterrupt, TerminatedError):
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
         return 0
     finally:
-        process.kill()  # nothing, where it has ended
-        jobs.mlflow_job(folder).stop()
+        process.kill()  # no effect when it has ended
+        mlflow_job(folder).stop()

@@ -1,4 +1,4 @@
-"""Connects to a Ray cluster: capacity, slots, and what can go wrong."""
+"""Connects to a Ray cluster: reachability, tokens, capacity and slots."""
 
 from __future__ import annotations
 
@@ -22,34 +22,31 @@ T = TypeVar("T")
 U = TypeVar("U")
 WAITING = 2  # segments submitted for each that can run at once: the next one is ready
 VIDEOS_AT_ONCE = 16
-CONNECTING = 3  # times that a driver asks a client server for its process
-SLOW_START = "Initialization failure from server"  # what the client says when that was too slow
-OWN_STORE_BYTES = 256 << 20  # a cluster that we start is one machine: frames are read by path
+CONNECTING = 3  # attempts of a driver to get its process from a client server
+SLOW_START = "Initialization failure from server"  # the client's message when that is too slow
+OWN_STORE_BYTES = 256 << 20  # a local cluster is one machine: frames are read by path
 WARNING = (
-    "starting Ray on this machine; while it runs it listens on every network interface, and who "
-    "reaches it can run code. Use it in a private network only."
+    "starting Ray on this machine; while it runs it listens on every network interface, and "
+    "whoever reaches it can run code. Use it in a private network only."
 )
 RAY_SETTINGS = {  # read when Ray is imported
-    "RAY_USAGE_STATS_ENABLED": "0",  # it would send statistics of its use to its makers
+    "RAY_USAGE_STATS_ENABLED": "0",  # it would send usage statistics
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
-    "RAY_ENABLE_AUTO_CONNECT": "0",  # it would start one here when that of --cluster is lost
-    "GRPC_VERBOSITY": "ERROR",  # it would say that this process has threads
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # it would start one here when the requested one is lost
+    "GRPC_VERBOSITY": "ERROR",  # it would warn that this process has threads
 }
-CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # what every driver asks first
+CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # every driver's first call
 HELLO_SECONDS = 10.0  # for a connection, and for the answer to it
-START_ONE = "Start one with `ray start --head`, or use --cluster local."
-OTHER_PORT = "`ray start --head` says its port; that of ray:// is --ray-client-server-port, 10001."
+START_ONE = "Start one with ray start --head, or use cluster='local'."
+OTHER_PORT = "ray start --head prints its port; that of ray:// is --ray-client-server-port, 10001."
 GIVE_TOKEN = "Is its token in RAY_AUTH_TOKEN or ~/.ray/auth_token here? See docs/cluster.md."
 
 
-# On the driver -----------------------------------------------------------------------------------
-
-
 class Slots:
-    """How many segments may be given out at a time; films that came first are served first.
+    """Limits how many segments are submitted at a time; earlier videos are served first.
 
     Args:
-        limit: Says how many, each time anew: a cluster grows and shrinks.
+        limit: Returns the limit; called each time, because a cluster grows and shrinks.
     """
 
     def __init__(self, limit: Callable[[], int]) -> None:
@@ -58,7 +55,7 @@ class Slots:
         self._changed = threading.Condition()
 
     def take(self, rank: int, timeout: float) -> bool:
-        """Wait for a slot; False when there was none in time."""
+        """Wait for a slot, at most `timeout` seconds; False if there was none."""
         with self._changed:
             self._waiting.append(rank)
             try:
@@ -78,30 +75,33 @@ class Slots:
 
 
 class Cluster:
-    """A Ray cluster that films are made on; a context manager.
+    """A connection to a Ray cluster; a context manager.
 
     Args:
-        address: "auto" (the cluster this machine belongs to), "ray://HOST:PORT", or "local": one
-            is started on this machine and ends with the context.
-        cpus_per_task: Processors for each segment that is made; by default 2, or what there is.
-        gpus_per_task: GPUs for each; 0.25 lets four tasks share one.
+        address: "auto" (the cluster that this machine belongs to), "ray://HOST:PORT", or "local":
+            one is started on this machine and ends with the context.
+        cpus_per_task: Processors for each segment; by default 2, or what there is.
+        gpus_per_task: GPUs for each segment; 0.25 lets four tasks share one.
 
     Raises:
         MissingExtra: Ray is not installed.
-        UsageError: No such cluster, it cannot be reached, or a task has no room on this machine.
+        UsageError: There is no such cluster, it cannot be reached, or a task does not fit on this
+            machine.
     """
 
     def __init__(
         self, address: str = "auto", cpus_per_task: int | None = None, gpus_per_task: float = 0
     ) -> None:
         if address not in ("auto", "local") and not address.startswith("ray://"):
-            raise UsageError(f"--cluster {address}: write auto, local or ray://HOST:PORT.")
+            raise UsageError(f"cluster={address!r}: must be auto, local or ray://HOST:PORT.")
         if cpus_per_task is not None and cpus_per_task < 1:
-            raise UsageError(f"--cpus-per-task must be 1 or more, got {cpus_per_task}.")
+            raise UsageError(f"cpus_per_task must be 1 or more, got {cpus_per_task}.")
         if gpus_per_task < 0 or (gpus_per_task > 1 and gpus_per_task != int(gpus_per_task)):
-            raise UsageError(f"--gpus-per-task {gpus_per_task}: a share of one, or a whole number.")
+            raise UsageError(
+                f"gpus_per_task={gpus_per_task}: must be a share of one, or a whole number."
+            )
         if address == "local":
-            _check_room(cpus_per_task, gpus_per_task)
+            _validate_local(cpus_per_task, gpus_per_task)
         self.address, self.gpus_per_task = address, gpus_per_task
         self._cpus = cpus_per_task
         self.stopped = threading.Event()
@@ -116,10 +116,10 @@ class Cluster:
         self._ours = before is None or not before.is_initialized()
         try:
             grpc = importlib.import_module("grpc")
-            answers = self._ours and self._knock(grpc)
+            answers = self._ours and self._probe_server(grpc)
             import ray
         except ImportError as e:
-            raise MissingExtra("--cluster", "cluster") from e
+            raise MissingExtra("A Ray cluster", "cluster") from e
         self.ray: Any = ray
         self.lost = ConnectionError, ray.exceptions.RaySystemError, grpc.RpcError
         if self._ours:
@@ -130,8 +130,8 @@ class Cluster:
         if self._ours and self.address == "local" and not self.capacity:
             ray.shutdown()
             raise UsageError(
-                f"--gpus-per-task {self.gpus_per_task:g}: this machine has fewer GPUs, and a local "
-                "cluster does not grow."
+                f"gpus_per_task={self.gpus_per_task:g}: this machine has fewer GPUs, and a local "
+                "cluster cannot scale up."
             )
         return self
 
@@ -146,40 +146,42 @@ class Cluster:
             if self.address == "local":
                 self.ray.init(
                     address="local",
-                    num_cpus=usable_cpus(), include_dashboard=False,
-                    object_store_memory=OWN_STORE_BYTES, **quietly,
-                )  # fmt: skip
+                    num_cpus=usable_cpus(),
+                    include_dashboard=False,
+                    object_store_memory=OWN_STORE_BYTES,
+                    **quietly,
+                )
             else:
                 self._join(quietly)
         except Exception as e:  # Ray raises of many kinds here
             raise self._unreachable(e, advice) from e
 
     def _join(self, quietly: dict[str, Any]) -> None:
-        """Connect to a cluster that is there.
+        """Connect to a running cluster.
 
         A client server starts a process for each driver and does not wait long for it: on a busy
-        machine the second or third one is in time.
+        machine the second or third attempt succeeds.
         """
         for left in reversed(range(CONNECTING)):
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # ray:// warns of what it raises too
+                    warnings.simplefilter("ignore")  # ray:// also warns of what it raises
                     self.ray.init(address=self.address, **quietly)
                 return
             except Exception as e:
                 if not left or SLOW_START not in str(e):
                     raise
 
-    def _knock(self, grpc: Any) -> bool:
-        """Did it answer? False where only Ray knows the address.
+    def _probe_server(self, grpc: Any) -> bool:
+        """Whether the cluster answered; False if only Ray knows its address.
 
         Sets the variable that makes Ray send a token, before Ray is imported and reads it: a
         driver that is given an address does not look for one, and in a cluster without tokens the
         workers cannot reach a driver that wants them.
 
         Raises:
-            UsageError: Nobody listens there, and Ray would end this process; it is not Ray, for
-                which that would wait for minutes; it asks for a token and there is none.
+            UsageError: Nothing listens there, and Ray would end this process; it is not Ray, for
+                which Ray would wait for minutes; it needs a token and there is none.
         """
         named = os.environ.get("RAY_ADDRESS", "") if self.address == "auto" else self.address
         host, colon, port = named.removeprefix("ray://").rpartition(":")
@@ -191,24 +193,24 @@ class Cluster:
             raise self._unreachable(e, START_ONE) from e
         if os.environ.get("RAY_USE_TLS", "0") != "0":
             return True
-        said = _said_of_its_id(grpc, f"{host}:{port}")
-        if said in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        status = _status_without_token(grpc, f"{host}:{port}")
+        if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             raise self._unreachable("what listens there is not Ray", OTHER_PORT)
-        if said != grpc.StatusCode.OK and _has_token():
+        if status != grpc.StatusCode.OK and _has_token():
             os.environ.setdefault("RAY_AUTH_MODE", "token")
-        elif said == grpc.StatusCode.UNAUTHENTICATED:
-            raise self._unreachable("it asks for a token", GIVE_TOKEN)
+        elif status == grpc.StatusCode.UNAUTHENTICATED:
+            raise self._unreachable("it needs a token", GIVE_TOKEN)
         return True
 
     def _unreachable(self, cause: Exception | str, advice: str) -> UsageError:
         reason = " ".join(str(cause).split())[:160] or type(cause).__name__
         return UsageError(
-            f"--cluster {self.address}: no Ray cluster can be reached there ({reason}). {advice}"
+            f"cluster={self.address!r}: no Ray cluster can be reached there ({reason}). {advice}"
         )
 
     @property
     def capacity(self) -> int:
-        """Segments that can be made at once, now."""
+        """Number of segments that can be computed at once, now."""
         at, count = self._seen
         if time.monotonic() > at + 2:
             count = sum(map(self._room, self.ray.nodes()))
@@ -226,33 +228,34 @@ class Cluster:
 
     @property
     def sharers(self) -> int:
-        """Tasks that share the memory of one device."""
+        """Number of tasks that share the memory of one device."""
         if self.gpus_per_task:
             return max(int(1 / self.gpus_per_task), 1)
         return max([self._room(node) for node in self.nodes] + [1])
 
-    def task(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Ray's reference to what a function of this module will return from a worker."""
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Ray's reference to what a function will return from a worker."""
         remote = self.ray.remote(function).options(
             num_cpus=self.cpus_per_task,
             num_gpus=self.gpus_per_task,
-            max_retries=0,  # retries are counted, told and bounded by `RaySegmentRunner`
+            max_retries=0,  # `RaySegmentRunner` counts, reports and bounds retries
         )
         return remote.remote(*arguments)
 
     def next_rank(self) -> int:
-        """The place in line of one more video: those that came first are served first."""
+        """The rank of one more video: earlier ones are served first."""
         return next(self._ranks)
 
-    def map(self, do: Callable[[T], U], items: Sequence[T]) -> list[U]:
-        """do(item) of each, side by side, in threads: films that share the cluster.
+    def map(self, function: Callable[[T], U], items: Sequence[T]) -> list[U]:
+        """function(item) for each, in parallel threads: videos that share the cluster.
 
-        While one film's last segments are made, or it is joined and verified, the next has begun.
-        This thread only waits, as what a signal raises would be lost in a finalizer of Ray's.
+        While the last segments of one video are computed, or it is joined and verified, the next
+        has begun. This thread only waits, because what a signal raises would be lost in one of
+        Ray's finalizers.
         """
         with ThreadPoolExecutor(min(len(items), VIDEOS_AT_ONCE)) as pool:
             try:
-                futures = [pool.submit(do, item) for item in items]
+                futures = [pool.submit(function, item) for item in items]
                 return [future.result() for future in futures]
             except BaseException:
                 self.stop()
@@ -260,20 +263,21 @@ class Cluster:
                 raise
 
     def stop(self) -> None:
-        """Let all films end; what is finished is kept."""
+        """Stop all videos; what is finished is kept."""
         self.stopped.set()
 
 
-def _check_room(cpus: int | None, gpus: float) -> None:
-    """Raise UsageError where a task asks for more than this machine has."""
-    if cpus is not None and cpus > (there := usable_cpus()):
+def _validate_local(cpus: int | None, gpus: float) -> None:
+    """Raise UsageError if a task needs more than this machine has."""
+    if cpus is not None and cpus > (available := usable_cpus()):
         raise UsageError(
-            f"--cpus-per-task {cpus}: this machine has {there}, and a local cluster does not grow."
+            f"cpus_per_task={cpus}: this machine has {available}, and a local cluster cannot "
+            "scale up."
         )
     if gpus and not cuda_available():
         raise UsageError(
-            f"--gpus-per-task {gpus:g}: this machine has no GPU that torch can use, and a local "
-            "cluster does not grow."
+            f"gpus_per_task={gpus:g}: this machine has no GPU that PyTorch can use, and a local "
+            "cluster cannot scale up."
         )
 
 
@@ -282,8 +286,8 @@ def _has_token() -> bool:
     return named or Path("~/.ray/auth_token").expanduser().exists()
 
 
-def _said_of_its_id(grpc: Any, address: str) -> Any:
-    """The gRPC status with which it answers a driver without a token; OK: it needs none."""
+def _status_without_token(grpc: Any, address: str) -> Any:
+    """The gRPC status of the answer to a driver without a token; OK: it needs none."""
     with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
         try:
             channel.unary_unary(CLUSTER_ID)(b"", timeout=HELLO_SECONDS)

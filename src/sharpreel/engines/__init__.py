@@ -1,1 +1,1 @@
-"""Runs a network on integer frames and carries its state."""
+"""Engines run a network on integer frames and keep its state from frame to frame."""

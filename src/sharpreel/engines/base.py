@@ -1,25 +1,53 @@
-"""The contract of an engine."""
+"""The contract of an engine: what the pipeline requires of whatever runs a network."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from sharpreel.ops import Pixels
 
 
+class EngineKind(NamedTuple):
+    """What an engine runs on. `name` is what journals, reports and users see."""
+
+    library: Literal["openvino", "torch"]
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["float32", "float16", "int8"] = "float32"
+
+    @property
+    def name(self) -> str:
+        """Such as "openvino", "openvino-int8", "torch-cpu" or "torch-cuda-float16"."""
+        parts = [self.library] if self.library == "openvino" else [self.library, self.device]
+        return "-".join([*parts, self.precision] if self.precision != "float32" else parts)
+
+    @classmethod
+    def parse(cls, name: str) -> EngineKind:
+        """The kind with this `name`, as a journal stores it; what follows it is ignored."""
+        parts = name.split("-")
+        return cls(
+            "torch" if "torch" in parts else "openvino",
+            "cuda" if "cuda" in parts else "cpu",
+            "int8" if "int8" in parts else "float16" if "float16" in parts else "float32",
+        )
+
+
 class Engine(Protocol):
-    """What `upscale.py` asks of an engine.
+    """Runs a network on integer frames.
 
     Attributes:
-        warm_up: Frames it must see before a frame, started anew, to make the same picture.
-        clip_len: Frames it makes at once by `run_clip`; 0: one at a time by `run`, with a state.
-        past, future: Neighbours that `run_clip` looks at beside the frames it makes.
-        tile: Side in lr pixels of the tiles that frames are cut to, 0 for whole frames, None
-            while that is not decided. It may shrink on the way, when memory does not suffice.
-        sharers: Processes that share the device's memory; each takes its part.
+        kind: Library, device and precision.
+        name: `kind.name`.
+        scale: Output pixels per input pixel, along each axis.
+        warm_up: Frames that a reset engine must see before a frame to produce the same output.
+        clip_len: Frames that one `run_clip` produces; 0: the engine takes one frame at a time by
+            `run`, and keeps a state.
+        past, future: Neighbours that `run_clip` needs beside the frames it produces.
+        tile: Side in lr pixels of the tiles that frames are cut into, 0 for whole frames, None
+            until that is decided. It may shrink during a run, when memory does not suffice.
+        sharers: Number of processes that share the device's memory; each uses its part.
     """
 
-    name: str
+    kind: EngineKind
     scale: float
     warm_up: int
     clip_len: int
@@ -28,14 +56,17 @@ class Engine(Protocol):
     tile: int | None
     sharers: int
 
+    @property
+    def name(self) -> str: ...
+
     def reset(self) -> None:
-        """Forget what was seen: the next frame begins a scene."""
+        """Clear the state: the next frame begins a scene."""
 
     def fit(self, height: int, width: int) -> None:
-        """Decide the tile for frames of this size, where that is not done, and run nothing."""
+        """Decide the tile for frames of this size if that is open; nothing is run."""
 
     def run(self, frame: Pixels) -> Pixels:
         """(H, W, 3) -> (scale * H, scale * W, 3), same integer type; H and W stay the same."""
 
     def run_clip(self, frames: list[Pixels], first: int, count: int) -> list[Pixels]:
-        """Enlarge frames[first : first + count]; the others are neighbours of the same scene."""
+        """Upscale frames[first : first + count]; the others are neighbours of the same scene."""

@@ -1,4 +1,4 @@
-"""Estimates how much memory a network needs, without allocating it."""
+"""Estimates how much memory a network needs for a frame, without allocating it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import openvino as ov
 
-
-SCRATCH = 1.3  # convolutions take scratch space beside their inputs and outputs
+SCRATCH = 1.3  # convolutions use scratch space beside their inputs and outputs
 
 
 def torch_bytes(call: Callable[[], Any]) -> int:
-    """The most bytes that the tensors made by `call` hold at one time, none of them made for real.
+    """The most bytes that the tensors created by `call` hold at one time; none is allocated.
 
     Args:
-        call: Runs a network on tensors it makes itself with torch's functions.
+        call: Runs a network on tensors that it creates itself with PyTorch's functions.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -26,7 +25,7 @@ def torch_bytes(call: Callable[[], Any]) -> int:
     from torch.utils._pytree import tree_leaves
 
     class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        """Counts a storage when it is first seen and forgets it when the last tensor of it goes."""
+        """Counts a storage when it first appears, until its last tensor is deleted."""
 
         def __init__(self) -> None:
             super().__init__()  # type: ignore[no-untyped-call]
@@ -36,11 +35,11 @@ def torch_bytes(call: Callable[[], Any]) -> int:
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            made = func(*args, **(kwargs or {}))
-            for tensor in tree_leaves(made):
+            result = func(*args, **(kwargs or {}))
+            for tensor in tree_leaves(result):
                 if isinstance(tensor, torch.Tensor):
                     self.count(tensor.untyped_storage())
-            return made
+            return result
 
         def count(self, storage: Any) -> None:
             key, size = storage._cdata, storage.nbytes()
@@ -61,9 +60,9 @@ def torch_bytes(call: Callable[[], Any]) -> int:
 
 
 def graph_bytes(graph: ov.Model) -> int:
-    """The most bytes that a graph of static shapes holds at one time, its constants aside.
+    """The most bytes that a graph of static shapes holds at one time, without its constants.
 
-    Operations run in order, and what one makes lives until the last that reads it.
+    Operations run in order, and the output of one lives until the last that reads it.
     """
     order = [op for op in graph.get_ordered_ops() if op.get_type_name() != "Constant"]
     last = {

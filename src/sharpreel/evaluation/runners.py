@@ -150,7 +150,7 @@ def model_runners(
         if title in (runner.info.name for runner in runners):
             raise UsageError(f"models: {name} is given twice.")
         chosen = choose_engine(model, device, engine, precision=precision)
-        info = ModelInfo(title, name, chosen.name, model.digest(chosen.name))
+        info = ModelInfo(title, name, chosen.name, model.digest(chosen.kind.precision))
         runners.append(ModelRunner(info, chosen, scale))
     return runners, scale
 

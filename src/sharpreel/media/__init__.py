@@ -1,4 +1,7 @@
-"""Everything that speaks FFmpeg: files to frames and frames to files."""
+"""Everything that uses FFmpeg (through PyAV): files to frames and frames to files.
+
+probe -> VideoReader -> frames (RGB) -> SegmentWriter -> assemble (mux) -> verify
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,6 @@ import os
 
 import av.sidedata.sidedata
 
-# The packets say what is wrong; FFmpeg's own chatter on stderr would only repeat it.
+# Errors are raised; FFmpeg's own messages on stderr would only repeat them.
 av.logging.set_level(av.logging.PANIC)
 os.environ.setdefault("SVT_LOG", "0")

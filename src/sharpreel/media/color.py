@@ -9,7 +9,7 @@ from av.video.frame import VideoFrame
 
 from sharpreel.errors import InputError
 
-# libavutil's AVColorSpace -> swscale's name for it. What is missing cannot be converted here.
+# libavutil's AVColorSpace -> swscale's name for it. A matrix that is missing cannot be converted.
 MATRICES = {
     1: "bt709",
     4: "fcc",
@@ -25,8 +25,8 @@ MATRIX_NAMES = {
     5: "BT.601",
     6: "BT.601",
     7: "SMPTE 240M",
+    9: "BT.2020",
 }
-MATRIX_NAMES |= {9: "BT.2020"}
 RGB, UNSPECIFIED, BT709, BT601, BT2020 = 0, 2, 1, 6, 9
 LIMITED, FULL = 1, 2
 PQ, HLG = 16, 18
@@ -36,8 +36,8 @@ PQ, HLG = 16, 18
 class ColorInfo:
     """Colour description of a stream, in the numbers of ITU-T H.273 (libavutil's enums).
 
-    `matrix` and `full_range` are what frames are converted with; `guessed` names what the file
-    does not state.
+    `matrix` and `full_range` are what frames are converted with; `guessed` is true when the file
+    does not state the matrix.
     """
 
     matrix: int
@@ -48,16 +48,18 @@ class ColorInfo:
 
     @property
     def matrix_name(self) -> str:
+        """The name of the matrix for people, such as "BT.709"."""
         return MATRIX_NAMES[self.matrix]
 
     @property
     def hdr(self) -> str | None:
+        """ "PQ" or "HLG"; None for standard dynamic range."""
         return {PQ: "PQ", HLG: "HLG"}.get(self.transfer)
 
 
 @dataclass(frozen=True)
 class Hdr10:
-    """HDR10 static metadata, as x265 and SVT-AV1 want it: SMPTE ST 2086 and CTA-861.3.
+    """HDR10 static metadata, as x265 and SVT-AV1 expect it: SMPTE ST 2086 and CTA-861.3.
 
     `primaries` are the chromaticities of red, green, blue and white; luminances in cd/m2.
     """
@@ -68,36 +70,37 @@ class Hdr10:
     max_cll: int = 0
     max_fall: int = 0
 
-    def words(self, mastering: str, light: str, whole_steps: bool) -> list[str]:
-        """Encoder settings that carry it, under the encoder's names for them.
+    def encoder_settings(self, mastering: str, light: str, integers: bool) -> list[str]:
+        """Encoder settings "name=value" that carry the metadata.
 
         Args:
-            whole_steps: x265 counts chromaticities in 1/50000 and luminances in 1/10000 cd/m2;
-                SVT-AV1 takes them as they are.
+            mastering, light: The encoder's names for the mastering display and the light levels.
+            integers: x265 counts chromaticities in 1/50000 and luminances in 1/10000 cd/m2;
+                SVT-AV1 takes decimal fractions.
         """
 
         def number(value: Fraction, steps: int) -> str:
-            return str(round(value * steps)) if whole_steps else f"{float(value):.5f}"
+            return str(round(value * steps)) if integers else f"{float(value):.5f}"
 
-        words = []
+        settings = []
         if self.primaries:
             r, g, b, white = self.primaries
-            places = "".join(
+            points = "".join(
                 f"{key}({number(x, 50000)},{number(y, 50000)})"
                 for key, (x, y) in zip(("G", "B", "R", "WP"), (g, b, r, white), strict=True)
             )
             high, low = (number(v, 10000) for v in (self.max_luminance, self.min_luminance))
-            words.append(f"{mastering}={places}L({high},{low})")
+            settings.append(f"{mastering}={points}L({high},{low})")
         if self.max_cll or self.max_fall:
-            words.append(f"{light}={self.max_cll},{self.max_fall}")
-        return words
+            settings.append(f"{light}={self.max_cll},{self.max_fall}")
+        return settings
 
 
 def color_of(frame: VideoFrame, path: str) -> ColorInfo:
-    """The colour description of a decoded frame, with what it does not state filled in.
+    """The colour description of a decoded frame; what the file does not state is guessed.
 
     Raises:
-        InputError: A matrix that cannot be converted here.
+        InputError: A matrix that cannot be converted.
     """
     if frame.format.is_rgb or frame.format.name == "pal8":
         return ColorInfo(RGB, True, frame.color_primaries, frame.color_trc)

@@ -1,18 +1,25 @@
-"""Which container can hold which stream, found out by FFmpeg's own muxers."""
+"""Containers: which one can hold which streams, as FFmpeg's own muxers answer.
+
+`choose_suffix` picks the output's container and decides what happens to each stream in it:
+
+    input's own kind of file, else .mkv, else .mov  ->  the first that holds everything
+    a suffix that the user wrote                    ->  that one, or an error
+
+Whether a muxer accepts a stream is tested by writing the header of a file in memory.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
-from av.container import InputContainer, OutputContainer
-from av.stream import AttachmentStream, Disposition, Stream
+from av.container import InputContainer
+from av.stream import Stream
 
 from sharpreel.errors import UsageError
 from sharpreel.media.encoders import (
@@ -22,9 +29,17 @@ from sharpreel.media.encoders import (
     validate_encoder,
 )
 from sharpreel.media.frame import VideoInfo
-from sharpreel.media.tags import CONTAINER_TAGS, ITUNES_TAGS, stream_tags
+from sharpreel.media.streams import (
+    StreamPlan,
+    add_copied_stream,
+    codec_name,
+    describe_stream,
+    is_chapter_list,
+    is_cover,
+)
+from sharpreel.media.tags import CONTAINER_TAGS, ITUNES_TAGS
 
-# Suffix -> (libavformat's muxer, seconds its timestamps are exact to: None is exact).
+# Suffix -> (libavformat's muxer, step of its timestamps in seconds: None is exact).
 CONTAINERS: dict[str, tuple[str, Fraction | None]] = {
     ".mkv": ("matroska", Fraction(1, 1000)),
     ".webm": ("webm", Fraction(1, 1000)),
@@ -35,122 +50,198 @@ CONTAINERS: dict[str, tuple[str, Fraction | None]] = {
     ".m2ts": ("mpegts", Fraction(1, 90000)),
     ".mts": ("mpegts", Fraction(1, 90000)),
 }
-COVER = Disposition.attached_pic
-TS_TAKES = {
+TS_CODECS = {
     "audio": frozenset("mp1 mp2 mp3 aac aac_latm ac3 eac3 dts truehd opus s302m".split()),
     "subtitle": frozenset({"dvb_subtitle", "dvb_teletext"}),
     "attachment": frozenset(),
 }
-REHEARSED_PACKETS = 8  # of each stream: demuxers of transport streams want to see some
 
 
-@dataclass(frozen=True)
-class StreamPlan:
-    """What becomes of one stream of the input.
+def choose_suffix(
+    source: InputContainer,
+    info: VideoInfo,
+    settings_for: Callable[[str], EncodeSettings],
+    requested: str | None,
+    allow_transcode: bool,
+) -> tuple[str, list[StreamPlan], str]:
+    """Choose the output's container and what happens to each stream in it.
 
-    `action` is one of: "upscale", "copy", "transcode" (audio), "convert" (MP4's subtitles to
-    SubRip), "attach" (a cover kept as an attachment), "made" (the muxer writes it from a tag) and
-    "drop".
+    A suffix the user wrote is kept, and it is an error when it cannot hold an audio, subtitle or
+    attachment stream. Otherwise the container is the input's own, or Matroska, or QuickTime where
+    only that holds everything.
+
+    Args:
+        settings_for: Suffix -> settings of the video encoder.
+        requested: Suffix of the output that the user named.
+        allow_transcode: Re-encode audio that the container refuses.
+
+    Returns:
+        The suffix, the plan of each stream, and why the container is not the input's ("" if it is).
+
+    Raises:
+        UsageError: `requested` is not a supported container, or cannot hold a stream.
     """
 
-    index: int
-    kind: str
-    codec: str
-    action: str
-    why: str = ""
-    language: str | None = None
-    title: str | None = None
+    def streams_in(suffix: str) -> list[StreamPlan]:
+        return plan_streams(
+            source, info.stream_index, settings_for(suffix), suffix, allow_transcode
+        )
+
+    if requested is not None:
+        if requested not in CONTAINERS:
+            raise UsageError(
+                f"{requested or 'no suffix'}: sharpreel writes {', '.join(CONTAINERS)}; "
+                "name the output accordingly."
+            )
+        plans = streams_in(requested)
+        _require_complete(plans, requested, info, streams_in)
+        return requested, plans, ""
+    own = default_suffix(Path(info.path), info.container)
+    suffix, plans = _most_complete(dict.fromkeys((own, ".mkv", ".mov")), streams_in)
+    _require_audio(plans, info)
+    if suffix != own:
+        accepted = _accepts(source, [], settings_for(own), own)
+        refused = (
+            [f"{p.codec} {p.kind}" for p in streams_in(own) if _is_loss(p)] if accepted else []
+        )
+        why = f"{own} does not take {', '.join(refused) or settings_for(own).codec}"
+    elif own != Path(info.path).suffix.lower():
+        why = f"{Path(info.path).suffix or 'this kind of file'} cannot keep exact timestamps"
+    else:
+        why = ""
+    return suffix, [_with_reason(p, suffix) for p in plans], why
 
 
-def codec_name(stream: Stream) -> str:
-    """The stream's codec as users know it, or what little is known."""
-    context: Any = stream.codec_context  # None for what this FFmpeg has no decoder for
-    if context is not None:
-        return str(context.codec.canonical_name)
-    if stream.type == "attachment":
-        return str(stream.metadata.get("filename", "attachment"))
-    return (getattr(stream, "name", None) if stream.type == "data" else None) or "unknown"
+def default_suffix(source: Path, container: str) -> str:
+    """The input's own kind of file where its timestamps can be exact there, else Matroska."""
+    suffix = source.suffix.lower()
+    if suffix in CONTAINERS:
+        return suffix
+    return ".mp4" if "mp4" in container else ".mkv"
 
 
-def describe_stream(stream: Stream, action: str, why: str = "") -> StreamPlan:
-    return StreamPlan(
-        stream.index,
-        stream.type,
-        codec_name(stream),
-        action,
-        why,
-        stream.metadata.get("language"),
-        stream_tags(stream).get("title"),
+def _most_complete(
+    suffixes: Iterable[str], streams_in: Callable[[str], list[StreamPlan]]
+) -> tuple[str, list[StreamPlan]]:
+    """The first container that loses the fewest streams.
+
+    Raises:
+        UsageError: None takes the video.
+    """
+    best: tuple[int, str, list[StreamPlan]] | None = None
+    refusals: list[UsageError] = []
+    for suffix in suffixes:
+        try:
+            plans = streams_in(suffix)
+        except UsageError as e:
+            refusals.append(e)
+            continue
+        losses = sum(map(_is_loss, plans))
+        if best is None or losses < best[0]:
+            best = (losses, suffix, plans)
+        if losses == 0:
+            break
+    if best is None:
+        raise refusals[0]
+    return best[1], best[2]
+
+
+def _require_complete(
+    plans: list[StreamPlan],
+    suffix: str,
+    info: VideoInfo,
+    streams_in: Callable[[str], list[StreamPlan]],
+) -> None:
+    """Raise UsageError with the alternatives when the requested container loses a stream."""
+    lost = [p for p in plans if _is_loss(p)]
+    if not lost:
+        return
+    alternatives = []
+    other = ".mkv" if suffix != ".mkv" else ".mov"
+    with contextlib.suppress(UsageError):
+        if not any(map(_is_loss, streams_in(other))):
+            alternatives.append(f"name the output {other}")
+    if all(p.kind == "audio" for p in lost):
+        alternatives.append("set allow_audio_transcode=True")
+    advice = ", or ".join(alternatives) or "choose another container, or none"
+    what = ", ".join(f"{p.kind} stream {p.index} ({p.codec})" for p in lost)
+    raise UsageError(
+        f"{suffix} cannot hold {what} of {info.path}. {advice[0].upper()}{advice[1:]}."
     )
 
 
-def is_cover(stream: Stream) -> bool:
-    """Is it a cover picture, which containers show as a video stream?"""
-    return stream.type == "video" and bool(stream.disposition & COVER)
+def _require_audio(plans: list[StreamPlan], info: VideoInfo) -> None:
+    """Raise UsageError when audio would be dropped without the user having asked for it."""
+    lost = [p for p in plans if p.kind == "audio" and _is_loss(p)]
+    if lost:
+        what = ", ".join(f"audio stream {p.index} ({p.codec})" for p in lost)
+        raise UsageError(
+            f"{info.path}: none of the supported containers can hold its {what}. "
+            "Set allow_audio_transcode=True to re-encode it."
+        )
 
 
-def is_chapter_list(stream: Stream) -> bool:
-    """Is it the text track in which MP4 and QuickTime keep their chapters?"""
-    container = stream.container
-    return (
-        stream.type == "data"
-        and "mp4" in container.format.name
-        and codec_name(stream) == "bin_data"
-        and bool(container.chapters())
-    )
+def _is_loss(plan: StreamPlan) -> bool:
+    """Is a stream dropped that a user would miss?"""
+    kinds = ("audio", "subtitle", "attachment")
+    # A codec unknown to FFmpeg cannot be written to any container: worth a note, not an error.
+    return plan.action == "drop" and plan.kind in kinds and plan.codec != "unknown"
+
+
+def _with_reason(plan: StreamPlan, suffix: str) -> StreamPlan:
+    if plan.action == "drop" and not plan.why:
+        return replace(plan, why=f"{suffix} does not take it")
+    return plan
 
 
 def plan_streams(
     source: InputContainer,
-    picture: int,
+    video_index: int,
     settings: EncodeSettings,
     suffix: str,
     allow_transcode: bool,
 ) -> list[StreamPlan]:
-    """What becomes of each stream when the output has this suffix.
+    """What happens to each stream when the output has this suffix.
 
     Args:
-        picture: Index of the stream that is upscaled.
-        settings: The encoder's, which the container must take too.
+        video_index: Index of the stream that is upscaled.
+        settings: Of the video encoder, which the container must take too.
         allow_transcode: Re-encode audio that the container refuses to AAC (Opus in WebM).
 
     Raises:
         UsageError: The container does not take the video codec.
     """
-    if _loses_aspect(settings, suffix):
+    if _loses_aspect_ratio(settings, suffix):
         raise UsageError(
             f"{suffix} cannot keep the sample aspect ratio {settings.sample_aspect_ratio} of "
-            f"{settings.codec} video; choose .mkv with --codec h264 or hevc, or .mp4."
+            f"{settings.codec} video; choose .mkv with codec='h264' or codec='hevc', or .mp4."
         )
     validate_encoder(settings)
-    if not _fits(source, picture, [], settings, suffix):
+    if not _accepts(source, [], settings, suffix):
         raise UsageError(
-            f"{suffix} does not take {settings.codec} video; choose another --codec or suffix."
+            f"{suffix} does not take {settings.codec} video; choose another `codec` or suffix."
         )
-    plans = []
-    for stream in source.streams:
-        if stream.index == picture:
-            plans.append(describe_stream(stream, "upscale"))
-            continue
-        plan = _plan_one(source, stream, picture, settings, suffix, allow_transcode)
-        plans.append(plan)
-    return plans
+    return [
+        describe_stream(stream, "upscale")
+        if stream.index == video_index
+        else _plan_stream(source, stream, settings, suffix, allow_transcode)
+        for stream in source.streams
+    ]
 
 
-def _plan_one(
+def _plan_stream(
     source: InputContainer,
     stream: Stream,
-    picture: int,
     settings: EncodeSettings,
     suffix: str,
     allow_transcode: bool,
 ) -> StreamPlan:
-    special = _special(stream, CONTAINERS[suffix][0])
-    if special is not None:
-        return special
-    refusal = _refuses_cover(source, suffix) if is_cover(stream) else ""
+    own_form = _plan_own_form(stream, CONTAINERS[suffix][0])
+    if own_form is not None:
+        return own_form
+    refusal = _reason_against_cover(source, suffix) if is_cover(stream) else ""
     copied = describe_stream(stream, "copy")
-    if not refusal and _fits(source, picture, [copied], settings, suffix):
+    if not refusal and _accepts(source, [copied], settings, suffix):
         return copied
     name = codec_name(stream)
     if stream.type == "audio" and stream.codec_context is not None and allow_transcode:
@@ -162,179 +253,59 @@ def _plan_one(
     return describe_stream(stream, "drop", refusal or unknown or f"{suffix} does not take it")
 
 
-def _special(stream: Stream, muxer: str) -> StreamPlan | None:
-    """What becomes of a stream that this muxer holds in a form of its own; None for the others."""
+def _plan_own_form(stream: Stream, muxer: str) -> StreamPlan | None:
+    """The plan of a stream that this muxer holds in a form of its own; None for the others."""
     if stream.type == "data" and muxer in ("mp4", "mov") and "timecode" in stream.metadata:
         # The muxer writes a timecode track of its own from the tag that the video carries.
-        return describe_stream(stream, "made", "written anew from the timecode tag")
+        return describe_stream(stream, "made", "rewritten from the timecode tag")
     if is_chapter_list(stream):
-        return describe_stream(stream, "made", "written anew from the chapters")
+        return describe_stream(stream, "made", "rewritten from the chapters")
     if is_cover(stream) and muxer == "matroska":
-        return describe_stream(stream, "attach", "kept as an attachment, as Matroska wants it")
+        return describe_stream(stream, "attach", "kept as an attachment, as Matroska requires")
     if codec_name(stream) == "mov_text" and muxer == "matroska":
         return describe_stream(
-            stream, "convert", "becomes SubRip: the words and times, not the styles"
+            stream, "convert", "becomes SubRip: text and times are kept, styles are not"
         )
     return None
 
 
-def _refuses_cover(source: InputContainer, suffix: str) -> str:
-    """Why a file of this kind would lose its cover picture; "" when it would not."""
+def _reason_against_cover(source: InputContainer, suffix: str) -> str:
+    """Why a file of this kind would lose its cover image; "" when it would not."""
     muxer = CONTAINERS[suffix][0]
     if muxer == "mov":
-        return f"FFmpeg writes no cover pictures into {suffix}"
-    beside = {key.lower() for key in source.metadata} - CONTAINER_TAGS - ITUNES_TAGS
-    if muxer == "mp4" and beside:
-        return f"{suffix} holds it or the tags {', '.join(sorted(beside))}, not both"
+        return f"FFmpeg writes no cover images into {suffix}"
+    other_tags = {key.lower() for key in source.metadata} - CONTAINER_TAGS - ITUNES_TAGS
+    if muxer == "mp4" and other_tags:
+        return f"{suffix} holds it or the tags {', '.join(sorted(other_tags))}, not both"
     return ""
 
 
-def _loses_aspect(settings: EncodeSettings, suffix: str) -> bool:
-    """PyAV cannot tell Matroska the pixels' shape; H.264 and HEVC carry it themselves."""
-    unasked = settings.sample_aspect_ratio == 1 or settings.codec.startswith(("h264", "hevc"))
-    return CONTAINERS[suffix][0] in ("matroska", "webm") and not unasked
+def _loses_aspect_ratio(settings: EncodeSettings, suffix: str) -> bool:
+    """PyAV cannot set the pixel shape of a Matroska stream; H.264 and HEVC carry it themselves."""
+    carried = settings.sample_aspect_ratio == 1 or settings.codec.startswith(("h264", "hevc"))
+    return CONTAINERS[suffix][0] in ("matroska", "webm") and not carried
 
 
-def _fits(
+def _accepts(
     source: InputContainer,
-    picture: int,
     others: Iterable[StreamPlan],
     settings: EncodeSettings,
     suffix: str,
 ) -> bool:
-    """Does a file of this kind take these streams? Found by writing the header of one."""
+    """Does a file of this kind take these streams? Tested by writing its header to memory."""
     muxer, others = CONTAINERS[suffix][0], list(others)
-    if muxer == "mpegts":  # FFmpeg writes the rest as private data, which nothing reads
+    if muxer == "mpegts":  # FFmpeg writes other codecs as private data, which nothing reads
         if not settings.codec.startswith(("h264", "hevc")):
             return False
         streams = [source.streams[plan.index] for plan in others]
-        if any(s.type in TS_TAKES and codec_name(s) not in TS_TAKES[s.type] for s in streams):
+        if any(s.type in TS_CODECS and codec_name(s) not in TS_CODECS[s.type] for s in streams):
             return False
     try:
-        with av.open(io.BytesIO(), "w", format=muxer) as trial:
-            add_video_stream(trial, settings)
+        with av.open(io.BytesIO(), "w", format=muxer) as out:
+            add_video_stream(out, settings)
             for plan in others:
-                add_copied_stream(trial, source.streams[plan.index])
-            start_encoding(trial)
+                add_copied_stream(out, source.streams[plan.index])
+            start_encoding(out)
     except (ValueError, av.FFmpegError, OSError):
         return False
     return True
-
-
-def add_copied_stream(out: OutputContainer, stream: Stream) -> Stream:
-    if isinstance(stream, AttachmentStream):
-        name = stream.metadata.get("filename") or stream.name or "attachment"
-        copy: Stream = out.add_attachment(
-            name, stream.mimetype or "application/octet-stream", stream.data
-        )
-    else:
-        copy = out.add_stream_from_template(stream, opaque=True)
-    copy.metadata.update(stream_tags(stream))
-    copy.disposition = stream.disposition
-    if out.format.name == "mpegts" and stream.container.format.name == "mpegts":
-        copy.id = stream.id
-    return copy
-
-
-def default_suffix(source: Path, container: str) -> str:
-    """The input's own kind of file where its timestamps can be exact there, else Matroska."""
-    suffix = source.suffix.lower()
-    if suffix in CONTAINERS:
-        return suffix
-    return ".mp4" if "mp4" in container else ".mkv"
-
-
-def is_plain_video(stream: Stream) -> bool:
-    return stream.type == "video" and not is_cover(stream)
-
-
-def choose_suffix(
-    source: InputContainer,
-    info: VideoInfo,
-    settings_for: Callable[[str], EncodeSettings],
-    wanted: str | None,
-    allow_transcode: bool,
-) -> tuple[str, list[StreamPlan], str]:
-    """The output's suffix, what becomes of each stream there, and why it is not the input's.
-
-    A suffix the user wrote is kept, and what it cannot hold is an error for audio and subtitles
-    (they would be missed); otherwise the container becomes Matroska, or QuickTime where only that
-    holds everything.
-
-    Raises:
-        UsageError: `wanted` is not a container we write, or cannot hold a stream.
-    """
-    if wanted is not None:
-        if wanted not in CONTAINERS:
-            raise UsageError(
-                f"{wanted or 'no suffix'}: sharpreel writes {', '.join(CONTAINERS)}; "
-                "name the output accordingly."
-            )
-        plans = plan_streams(
-            source, info.stream_index, settings_for(wanted), wanted, allow_transcode
-        )
-        missed = [p for p in plans if _missed(p)]
-        if missed:
-            what = ", ".join(f"{p.kind} stream {p.index} ({p.codec})" for p in missed)
-            ways = []
-            other = ".mkv" if wanted != ".mkv" else ".mov"
-            with contextlib.suppress(UsageError):
-                there = plan_streams(
-                    source, info.stream_index, settings_for(other), other, allow_transcode
-                )
-                ways += [] if any(map(_missed, there)) else [f"name the output {other}"]
-            if all(p.kind == "audio" for p in missed):
-                ways.append("give --allow-audio-transcode")
-            advice = ", or ".join(ways) or "choose another container, or none"
-            raise UsageError(
-                f"{wanted} cannot hold {what} of {info.path}. {advice[0].upper()}{advice[1:]}."
-            )
-        return wanted, plans, ""
-    own = default_suffix(Path(info.path), info.container)
-    why = ""
-    if own != Path(info.path).suffix.lower():
-        why = f"{Path(info.path).suffix or 'this kind of file'} cannot keep exact timestamps"
-    best: tuple[int, str, list[StreamPlan]] | None = None
-    refusals: list[UsageError] = []
-    for suffix in dict.fromkeys((own, ".mkv", ".mov")):
-        try:
-            plans = plan_streams(
-                source, info.stream_index, settings_for(suffix), suffix, allow_transcode
-            )
-        except UsageError as e:
-            refusals.append(e)
-            continue
-        missing = sum(_missed(p) for p in plans)
-        if best is None or missing < best[0]:
-            best = (missing, suffix, plans)
-        if missing == 0:
-            break
-    if best is None:
-        raise refusals[0]
-    _, suffix, plans = best
-    silent = [p for p in plans if p.action == "drop" and p.kind == "audio" and _missed(p)]
-    if silent:
-        what = ", ".join(f"audio stream {p.index} ({p.codec})" for p in silent)
-        raise UsageError(
-            f"{info.path}: no container here takes its {what}. Give --allow-audio-transcode to "
-            "re-encode it."
-        )
-    if suffix != own:
-        own_plans = plan_streams(
-            source, info.stream_index, settings_for(own), own, allow_transcode
-        ) if _fits(source, info.stream_index, [], settings_for(own), own) else []  # fmt: skip
-        refused = [f"{p.codec} {p.kind}" for p in own_plans if _missed(p)]
-        why = f"{own} does not take {', '.join(refused) or settings_for(own).codec}"
-    return suffix, [_final_word(p, suffix) for p in plans], why
-
-
-def _missed(plan: StreamPlan) -> bool:
-    kinds = ("audio", "subtitle", "attachment")
-    # What FFmpeg does not know no container can be given: that is noted, but no reason to stop.
-    return plan.action == "drop" and plan.kind in kinds and plan.codec != "unknown"
-
-
-def _final_word(plan: StreamPlan, suffix: str) -> StreamPlan:
-    if plan.action == "drop" and not plan.why:
-        return replace(plan, why=f"{suffix} does not take it")
-    return plan

@@ -20,7 +20,7 @@ SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 
 class FrameConverter:
-    """A small libavfilter graph that turns frames of one kind into another, rebuilt on change."""
+    """A libavfilter graph that converts frames; rebuilt when the frames' size or format changes."""
 
     def __init__(self, filters: list[tuple[str, str]], time_base: Fraction) -> None:
         self._filters, self._time_base = filters, time_base
@@ -28,6 +28,7 @@ class FrameConverter:
         self._graph: av.filter.Graph | None = None
 
     def push(self, frame: VideoFrame) -> None:
+        """Feed one frame."""
         kind = (frame.width, frame.height, frame.format.name)
         if kind != self._kind:
             self._kind, self._graph = kind, self._build(*kind)
@@ -50,6 +51,7 @@ class FrameConverter:
         return graph
 
     def pull(self) -> Iterator[VideoFrame]:
+        """Yield the converted frames that are ready."""
         if self._graph is None:
             return
         while True:
@@ -59,13 +61,14 @@ class FrameConverter:
                 return
 
     def finish(self) -> Iterator[VideoFrame]:
+        """Yield the last converted frames; no frame can be pushed after this."""
         if self._graph is not None:
             self._graph.vpush(None)
             yield from self.pull()
 
 
 def to_rgb(info: VideoInfo, alpha: bool = False) -> FrameConverter:
-    """Decoded frames -> RGB or RGBA, 16 bits when the source has more than 8; deinterlaced."""
+    """A converter of decoded frames to RGB or RGBA, deinterlaced; 16 bits for more than 8."""
     filters = []
     if info.interlaced:
         filters.append(("bwdif", "mode=send_frame:parity=auto:deint=interlaced"))
@@ -80,7 +83,7 @@ def to_rgb(info: VideoInfo, alpha: bool = False) -> FrameConverter:
 
 
 def split_alpha(frame: VideoFrame, alpha: bool) -> tuple[Pixels, Pixels | None]:
-    """A converted frame as RGB (H, W, 3) and, where asked for, alpha (H, W, 1)."""
+    """A converted frame as RGB (H, W, 3), and alpha (H, W, 1) if requested."""
     pixels: Any = frame.to_ndarray()
     if not alpha:
         return pixels, None
@@ -88,9 +91,9 @@ def split_alpha(frame: VideoFrame, alpha: bool) -> tuple[Pixels, Pixels | None]:
 
 
 def from_rgb(settings: EncodeSettings) -> FrameConverter:
-    """RGB frames -> the encoder's size, pixel format, matrix and range, in one conversion.
+    """A converter of RGB frames to the encoder's size, pixel format, matrix and range.
 
-    Where the size differs it is swscale's bicubic with Keys' a = -0.5, antialiased.
+    Frames of another size are resized by swscale's bicubic with Keys' a = -0.5, antialiased.
     """
     color = settings.color
     scale = f"w={settings.width}:h={settings.height}:flags={SCALE_FLAGS}:param0=0:param1=0.5"

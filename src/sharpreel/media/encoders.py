@@ -1,4 +1,7 @@
-"""The table of video encoders, and the settings of one encoding."""
+"""Video encoders: the table of codecs, the settings of one output, and opening an encoder.
+
+`EncodeSettings` holds everything an encoder depends on; equal settings give equal bytes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from sharpreel.system.resources import has_avx512, usable_cpus
 
 @dataclass(frozen=True)
 class Codec:
-    """An encoder, what it is asked for by default, and how quality is named in its options."""
+    """An encoder of FFmpeg, its default quality and preset, and its names for both options."""
 
     encoder: str
     crf: int | None
@@ -61,98 +64,102 @@ CODEC_ALIASES |= {codec.encoder: name for name, codec in CODECS.items()}
 
 
 def codec_named(name: str) -> str:
-    """The key of CODECS that a user's word means.
+    """The key of CODECS for a user's name of a codec or encoder, such as "hevc" for "x265".
 
     Raises:
         UsageError: No such codec, or this FFmpeg was built without its encoder.
     """
     key = CODEC_ALIASES.get(name.lower(), name.lower())
     if key not in CODECS:
-        raise UsageError(f"--codec {name} is not known; choose one of {', '.join(CODECS)}.")
+        raise UsageError(f"codec={name!r} is not known; choose one of {', '.join(CODECS)}.")
     if CODECS[key].encoder not in av.codecs_available:
-        raise UsageError(f"--codec {name}: this FFmpeg has no encoder {CODECS[key].encoder}.")
+        raise UsageError(f"codec={name!r}: this FFmpeg has no encoder {CODECS[key].encoder}.")
     return key
 
 
 def validate_quality(codec: str, crf: int | None, preset: str | None) -> None:
-    """Raise UsageError for a --crf or --preset that this codec's encoder does not have."""
+    """Raise UsageError for a `crf` or `preset` that this codec's encoder does not have."""
     encoder = CODECS[codec]
-    for option, value, has in (
-        ("--crf", crf, encoder.crf is not None),
-        ("--preset", preset, encoder.preset is not None),
+    for name, value, exists in (
+        ("crf", crf, encoder.crf is not None),
+        ("preset", preset, encoder.preset is not None),
     ):
-        if value is not None and not has:
-            raise UsageError(f"{option} {value}: {codec} has no such setting; leave it out.")
+        if value is not None and not exists:
+            raise UsageError(f"{name}={value!r}: {codec} has no such setting; remove it.")
     if crf is not None and not 0 <= crf <= encoder.max_crf:
-        raise UsageError(f"--crf {crf}: {codec} takes 0 to {encoder.max_crf}.")
+        raise UsageError(f"crf={crf}: {codec} takes 0 to {encoder.max_crf}.")
     if preset is not None and preset not in encoder.presets:
-        raise UsageError(f"--preset {preset}: {codec} takes {', '.join(encoder.presets)}.")
+        raise UsageError(f"preset={preset!r}: {codec} takes {', '.join(encoder.presets)}.")
 
 
 def validate_encoder(settings: EncodeSettings) -> None:
-    """Raise UsageError when the encoder itself refuses, found by opening it."""
+    """Raise UsageError when the encoder rejects these settings (checked by opening it)."""
     try:
-        with av.open(io.BytesIO(), "w", format="matroska") as trial:
-            add_video_stream(trial, settings)
-            start_encoding(trial)
+        with av.open(io.BytesIO(), "w", format="matroska") as container:
+            add_video_stream(container, settings)
+            start_encoding(container)
     except (ValueError, av.FFmpegError, OSError) as e:
         s, reason = settings, getattr(e, "strerror", None) or e
         raise UsageError(
-            f"{CODECS[s.codec].encoder} does not make {s.width}x{s.height} {s.pix_fmt} on this "
-            f"machine ({reason}); choose another --codec or a smaller size."
+            f"{CODECS[s.codec].encoder} cannot encode {s.width}x{s.height} {s.pix_fmt} on this "
+            f"machine ({reason}); choose another `codec` or a smaller `size`."
         ) from e
 
 
 def pixel_formats(codec: str) -> list[str]:
-    """Pixel formats the codec's encoder takes, without the deprecated full-range aliases."""
+    """Pixel formats that the codec's encoder accepts, except the deprecated full-range aliases."""
     formats = av.Codec(CODECS[codec].encoder, "w").video_formats or []
     return [f.name for f in formats if not f.name.startswith("yuvj")]
 
 
 def output_pixel_format(info: VideoInfo, codec: str, wanted: str | None = None) -> str:
-    """The format that keeps the input's chroma and depth, or the nearest the codec has.
+    """The pixel format that keeps the input's chroma and depth, or the nearest the codec has.
 
     Raises:
         UsageError: `wanted` is given and the encoder does not take it.
     """
-    have = pixel_formats(codec)
+    accepted = pixel_formats(codec)
     if wanted is not None:
-        if wanted not in have:
+        if wanted not in accepted:
             raise UsageError(
-                f"--pix-fmt {wanted}: {CODECS[codec].encoder} takes {', '.join(have)}."
+                f"pix_fmt={wanted!r}: {CODECS[codec].encoder} takes {', '.join(accepted)}."
             )
         return wanted
-    source = VideoFormat(info.pix_fmt)
-    if info.color.matrix == RGB:
-        # A GIF or a palette has no chroma worth four times the data.
-        poor = info.container == "gif" or info.pix_fmt == "pal8"
-        chroma = "420" if poor else "444"
-    elif len(source.components) < 3:
-        chroma = "420"
-    else:
-        narrow = source.chroma_width(64) < 64
-        short = source.chroma_height(64) < 64
-        chroma = "420" if narrow and short else "422" if narrow else "444"
+    chroma = _chroma_of(info)
     depth = "" if info.bits <= 8 else "10le" if info.bits <= 10 else "12le"
-    for c in dict.fromkeys((chroma, "444" if chroma == "422" else chroma, "422", "420", "444")):
-        for d in dict.fromkeys((depth, "10le" if depth else "")):
-            if f"yuv{c}p{d}" in have:
+    for c in (chroma, "444" if chroma == "422" else chroma, "422", "420", "444"):
+        for d in (depth, "10le" if depth else ""):
+            if f"yuv{c}p{d}" in accepted:
                 return f"yuv{c}p{d}"
     for name in ("yuv420p", "yuv422p10le"):
-        if name in have:
+        if name in accepted:
             return name
     raise UsageError(f"{CODECS[codec].encoder} takes none of the formats sharpreel writes.")
 
 
+def _chroma_of(info: VideoInfo) -> str:
+    """Chroma subsampling of the input, "420", "422" or "444"."""
+    source = VideoFormat(info.pix_fmt)
+    if info.color.matrix == RGB:
+        # A GIF or a palette has no chroma worth four times the data.
+        return "420" if info.container == "gif" or info.pix_fmt == "pal8" else "444"
+    if len(source.components) < 3:
+        return "420"
+    narrow = source.chroma_width(64) < 64
+    short = source.chroma_height(64) < 64
+    return "420" if narrow and short else "422" if narrow else "444"
+
+
 def encoder_threads() -> int:
+    """Number of threads an encoder gets on this machine."""
     return min(usable_cpus(), 16)
 
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """Everything an encoder is told; equal settings give equal bytes.
+    """Everything an encoder is configured with; equal settings give equal bytes.
 
-    `threads` is among them: x264, x265 and libvpx make other bytes with another number.
+    That includes `threads`: x264, x265 and libvpx write other bytes with another number.
     """
 
     codec: str
@@ -169,6 +176,7 @@ class EncodeSettings:
     threads: int = field(default_factory=encoder_threads)
 
     def options(self) -> dict[str, str]:
+        """FFmpeg options for the encoder."""
         codec = CODECS[self.codec]
         options = dict(codec.extra)
         if self.crf is not None:
@@ -176,26 +184,28 @@ class EncodeSettings:
         if self.preset is not None:
             options[codec.preset_option] = self.preset
         if codec.encoder == "libx264" and has_avx512():
-            # With its AVX-512 code this x264 gives other bytes each time, even on one thread.
+            # With its AVX-512 code this x264 writes other bytes each time, even on one thread.
             options["x264-params"] = "asm=AVX2"
         if codec.encoder == "libx265":
-            words = ["log-level=none"]
+            params = ["log-level=none"]
             if self.hdr10 is not None:
-                words += ["hdr10=1", "repeat-headers=1"]
-                words += self.hdr10.words("master-display", "max-cll", whole_steps=True)
-            options["x265-params"] = ":".join(words)
+                params += ["hdr10=1", "repeat-headers=1"]
+                params += self.hdr10.encoder_settings("master-display", "max-cll", integers=True)
+            options["x265-params"] = ":".join(params)
         if codec.encoder == "libsvtav1" and self.hdr10 is not None:
-            words = self.hdr10.words("mastering-display", "content-light", whole_steps=False)
-            options["svtav1-params"] = ":".join(words)
+            params = self.hdr10.encoder_settings(
+                "mastering-display", "content-light", integers=False
+            )
+            options["svtav1-params"] = ":".join(params)
         return options
 
 
 @contextlib.contextmanager
 def own_priority() -> Iterator[None]:
-    """Leave this thread's priority as it was.
+    """Restore this thread's scheduling priority after the block.
 
     SVT-AV1, run by root, makes the thread that opens it a real-time one of the highest priority,
-    and every process that this one starts later, too: nobody else then gets the processor.
+    and with it every process that this one starts later: all others then starve.
     """
     if not hasattr(os, "sched_getscheduler"):
         yield
@@ -215,7 +225,7 @@ def start_encoding(container: av.container.OutputContainer) -> None:
 
 
 def add_video_stream(container: av.container.OutputContainer, s: EncodeSettings) -> VideoStream:
-    """A stream with an opened-to-be encoder for these settings."""
+    """Add a video stream whose encoder has these settings; `start_encoding` opens it."""
     stream = container.add_stream(CODECS[s.codec].encoder, rate=s.rate, options=s.options())
     assert isinstance(stream, VideoStream)
     context = stream.codec_context
@@ -228,7 +238,7 @@ def add_video_stream(container: av.container.OutputContainer, s: EncodeSettings)
 
 
 def set_color(context: Any, s: EncodeSettings) -> None:
-    """Tell an encoder what colours its pictures are in."""
+    """Describe the colours of the frames to an encoder."""
     context.color_range = FULL if s.color.full_range else LIMITED
     context.colorspace = s.color.matrix
     context.color_primaries = s.color.primaries

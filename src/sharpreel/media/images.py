@@ -1,4 +1,4 @@
-"""Single pictures: PNG and JPEG files, read and written by FFmpeg's own codecs."""
+"""Image files: PNG and JPEG are read, PNG is written, by FFmpeg's own codecs."""
 
 from __future__ import annotations
 
@@ -22,27 +22,28 @@ from sharpreel.media.probe import IMAGE_SUFFIXES
 from sharpreel.media.side_data import display_matrix_of, side_data_of, upright
 from sharpreel.ops import Pixels
 
-HEADER_BYTES = 1 << 18  # JPEG's size stands behind its EXIF block, with a thumbnail
-RATE = Fraction(25)  # of a folder of pictures: only scene lengths are reckoned with it
+HEADER_BYTES = 1 << 18  # a JPEG's size comes after its EXIF block, which holds a thumbnail
+RATE = Fraction(25)  # of a folder of images: used only to compute scene lengths
 
 
 def image_files(folder: Path) -> list[Path]:
-    """PNG and JPEG files of a folder in the order of their names, numbers counted as numbers."""
+    """PNG and JPEG files of a folder in the order of their names, numbers compared as numbers."""
     files = [
         p
         for p in folder.iterdir()
         if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
     ]
-    return sorted(files, key=lambda p: [int(x) if x.isdigit() else x for x in _parts(p.name)])
+    return sorted(files, key=lambda p: _natural_key(p.name))
 
 
-def _parts(name: str) -> list[str]:
-    return re.split(r"(\d+)", name)
+def _natural_key(name: str) -> list[str | int]:
+    """["a", 10, ".png"] from "a10.png", so that a9 sorts before a10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of a picture tell: stored size, bits of a sample, transparency."""
+    """The header of an image file: stored size, bits per sample, transparency."""
 
     width: int
     height: int
@@ -51,12 +52,16 @@ class Header:
 
 
 def header_of(path: Path) -> Header | None:
-    """A PNG's or JPEG's header, read without decoding; None: a file that is neither."""
+    """A PNG's or JPEG's header, read without decoding; None when the file is neither.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(HEADER_BYTES)
     except OSError as e:
-        raise InputError(f"{path}: not a readable picture.") from e
+        raise InputError(f"{path}: not a readable image.") from e
     if start.startswith(b"\x89PNG\r\n\x1a\n") and len(start) >= 26:
         width, height, bits, kind = struct.unpack(">IIBB", start[16:26])
         alpha = kind in (4, 6) or b"tRNS" in start.partition(b"IDAT")[0]
@@ -72,28 +77,28 @@ def header_of(path: Path) -> Header | None:
 
 
 def read_image(path: Path) -> VideoFrame:
-    """One PNG or JPEG as a decoded frame, not converted.
+    """Decode a PNG or JPEG, without converting it.
 
     Raises:
-        InputError: Not a picture.
+        InputError: Not an image.
     """
     try:
         with av.open(io.BytesIO(path.read_bytes()), "r") as file:
             frame = next(file.decode(video=0), None)
     except (av.FFmpegError, OSError, IndexError) as e:
-        raise InputError(f"{path}: not a readable picture.") from e
+        raise InputError(f"{path}: not a readable image.") from e
     if frame is None:
-        raise InputError(f"{path}: holds no picture.")
+        raise InputError(f"{path}: contains no image.")
     return frame
 
 
 def orientation_of(frame: VideoFrame) -> tuple[int, ...] | None:
-    """A decoded picture's display matrix, of EXIF's orientation, for `side_data.upright`."""
+    """A decoded image's display matrix, from EXIF's orientation, for `side_data.upright`."""
     return display_matrix_of(side_data_of(frame))
 
 
-def info_of(frame: VideoFrame, path: Path, place: Path, count: int) -> VideoInfo:
-    """Pictures like this one described as a video: `place` holds `count` of them."""
+def info_of(frame: VideoFrame, path: Path, location: Path, count: int) -> VideoInfo:
+    """Describe `count` images like this one, in the folder or file `location`, as a video."""
     components = frame.format.components
     blank = np.broadcast_to(np.uint8(0), (frame.height, frame.width, 1))
     height, width, _ = upright(blank, orientation_of(frame)).shape
@@ -102,7 +107,7 @@ def info_of(frame: VideoFrame, path: Path, place: Path, count: int) -> VideoInfo
         header = header_of(path)
         alpha = header is not None and header.alpha
     return VideoInfo(
-        path=str(place),
+        path=str(location),
         container="pictures",
         stream_index=0,
         codec=path.suffix.lower().lstrip("."),
@@ -126,19 +131,19 @@ def info_of(frame: VideoFrame, path: Path, place: Path, count: int) -> VideoInfo
 
 
 def read_rgb(path: Path) -> Pixels:
-    """One PNG or JPEG as RGB (H, W, 3), uint8, or uint16 where it is deeper; without its alpha."""
+    """Read a PNG or JPEG as RGB (H, W, 3), uint8, or uint16 if it is deeper; alpha is dropped."""
     raw = read_image(path)
     info = info_of(raw, path, path, 1)
     raw.pts, raw.time_base = 0, info.time_base
     convert = to_rgb(info, info.alpha)
     convert.push(raw)
-    for ready in (*convert.pull(), *convert.finish()):
-        return upright(split_alpha(ready, info.alpha)[0], orientation_of(raw))
-    raise InputError(f"{path}: holds no picture.")
+    for converted in (*convert.pull(), *convert.finish()):
+        return upright(split_alpha(converted, info.alpha)[0], orientation_of(raw))
+    raise InputError(f"{path}: contains no image.")
 
 
 def encode_png(pixels: Pixels) -> bytes:
-    """RGB or RGBA (H, W, 3 or 4), uint8 or uint16, as the bytes of a PNG file."""
+    """The bytes of a PNG file of RGB or RGBA pixels, (H, W, 3 or 4), uint8 or uint16."""
     height, width, channels = pixels.shape
     deep = pixels.dtype == np.uint16
     source = {3: "rgb48le", 4: "rgba64le"}[channels] if deep else {3: "rgb24", 4: "rgba"}[channels]
@@ -154,7 +159,11 @@ def encode_png(pixels: Pixels) -> bytes:
 
 
 def write_png(path: Path, pixels: Pixels) -> None:
-    """Write one picture; see `encode_png`."""
+    """Write an image file; see `encode_png`.
+
+    Raises:
+        DiskFullError, UsageError: The file cannot be written.
+    """
     try:
         path.write_bytes(encode_png(pixels))
     except OSError as e:

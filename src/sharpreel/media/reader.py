@@ -1,4 +1,8 @@
-"""Decodes a video file to RGB frames with their timestamps."""
+"""Decodes a video file to RGB frames with their timestamps.
+
+Every frame appears once, in display order. A frame that cannot be decoded is skipped and counted
+in `ReadReport`, so that the others keep their times.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import av.sidedata.sidedata
 import numpy as np
@@ -25,10 +29,11 @@ from sharpreel.ops import Pixels
 
 @dataclass
 class ReadReport:
-    """What became of a file's frames while it was read.
+    """How many frames of a file were decoded, lost or changed while it was read.
 
-    `errors` are the (pts, what happened) of packets that did not decode, `missing` the frames that
-    the container promises behind its end, `damaged` those that decoded with faults.
+    `errors` are the (pts, reason) of packets that did not decode, `missing` counts the frames that
+    the container's index lists after the end of its data, `damaged` those that decoded with
+    errors, `retimed` those whose timestamp was missing or not increasing.
     """
 
     decoded: int = 0
@@ -39,19 +44,28 @@ class ReadReport:
 
     @property
     def lost(self) -> int:
+        """Number of frames that could not be decoded."""
         return len(self.errors) + self.missing
 
 
-class VideoReader:
-    """Frames of one video in display order, each once, with the file's own timestamps.
+class FrameSource(Protocol):
+    """Yields frames in display order; `report` is complete when iteration has ended."""
 
-    Iterate it once. `report` counts what could not be decoded, when iteration has ended.
+    report: ReadReport
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+
+class VideoReader:
+    """Iterates over the frames of a video in display order, with the file's own timestamps.
+
+    It can be iterated once. Afterwards `report` counts what could not be decoded.
 
     Args:
         info: From `probe`.
         start_pts: Begin at the first frame of at least this pts, by seeking.
-        strict: Stop with InputError at the first frame that does not decode.
-        alpha: Deliver the transparency too.
+        strict: Raise InputError at the first frame that does not decode.
+        alpha: Decode the transparency too.
     """
 
     def __init__(
@@ -64,11 +78,11 @@ class VideoReader:
         self.info, self.report = info, ReadReport()
         self._start_pts, self._strict, self._alpha = start_pts, strict, alpha
         self._converter = to_rgb(info, alpha)
-        self._first_pts: int | None = None  # of the frames that were decoded
+        self._first_pts: int | None = None  # of the decoded frames
         self._last_pts: int | None = None
-        self._wanted_from: int | None = None  # earlier frames are decoded and not converted
+        self._convert_from: int | None = None  # earlier frames are decoded but not converted
         self._keys: set[int] = set()
-        # MP4 says how long it is until the next frame that is *decoded*, which may be far too long.
+        # MP4 states the time until the next frame that is *decoded*, which may be far too long.
         self._end: int | None = None
         self._half_frame = Fraction(1, 2) / (info.rate * info.time_base)
         if "mp4" in info.container and info.duration_seconds is not None:
@@ -82,7 +96,7 @@ class VideoReader:
             return
         # Two seconds early: room for leading pictures and the deinterlacer's neighbours.
         early = start - round(2 / info.time_base)
-        self._wanted_from = early if info.interlaced else start
+        self._convert_from = early if info.interlaced else start
         if early > info.start_pts:
             with self._opened() as (container, stream):
                 container.seek(early, stream=stream, backward=True)
@@ -91,11 +105,11 @@ class VideoReader:
                 if first is not None and self._first_pts is not None and self._first_pts <= start:
                     yield from (f for f in itertools.chain([first], frames) if f.pts >= start)
                     return
-            # The index led behind the place: read from the beginning instead.
-            vars(self.report).update(vars(ReadReport()))  # others hold this very object
+            # The index led past the start: read from the beginning instead.
+            vars(self.report).update(vars(ReadReport()))  # others hold this object
             self._first_pts = self._last_pts = None
             self._converter = to_rgb(info, self._alpha)
-        with self._opened() as (container, stream):  # a transport stream's start is no seek's aim
+        with self._opened() as (container, stream):  # seeking to a transport stream's start fails
             yield from (f for f in self._read(container, stream) if f.pts >= start)
 
     @contextlib.contextmanager
@@ -103,41 +117,41 @@ class VideoReader:
         with open_input(self.info.path) as container:
             stream = container.streams[self.info.stream_index]
             assert isinstance(stream, VideoStream)
-            # Frame threads report an error some frames late and take good frames down with it.
+            # Frame threads report an error some frames late and lose good frames with it.
             stream.thread_type = "SLICE"
             yield container, stream
 
     def _read(
-        self, container: InputContainer, stream: VideoStream, seen: Iterable[VideoFrame] = ()
+        self, container: InputContainer, stream: VideoStream, decoded: Iterable[VideoFrame] = ()
     ) -> Iterator[Frame]:
-        """Decode to the end; `seen` are frames that were decoded before."""
+        """Decode to the end; `decoded` are frames that were decoded before."""
         decode = open_decoder(stream, self._alpha)
         end = 0
-        for raw in seen:
+        for raw in decoded:
             yield from self._convert(raw)
         try:
             for packet in container.demux(stream):
                 if packet.size and not packet.is_discard and packet.pts is not None:
                     end = max(end, packet.pts + (packet.duration or 0))
                 try:
-                    decoded = decode(packet)
+                    frames = decode(packet)
                 except av.FFmpegError as e:
-                    self._lose(packet.pts, "a frame does not decode", e)
+                    self._record_loss(packet.pts, "a frame does not decode", e)
                     continue
-                for raw in decoded:
+                for raw in frames:
                     yield from self._convert(raw)
         except av.FFmpegError as e:
-            self._lose(end, "the file cannot be read further", e)
+            self._record_loss(end, "the file cannot be read further", e)
         yield from self._frames(self._converter.finish())
-        self.report.missing = self._missing(container, stream, end)
+        self.report.missing = self._count_missing(container, stream, end)
         if self.report.missing and self._strict:
             raise InputError(
                 f"{self.info.path}: ends at {self._seconds(end)}, {self.report.missing} frames "
-                "early; stopped because of --strict."
+                "early; stopped because of strict=True."
             )
 
-    def _missing(self, container: InputContainer, stream: VideoStream, end: int) -> int:
-        """Frames that the container's index names behind the end of its data."""
+    def _count_missing(self, container: InputContainer, stream: VideoStream, end: int) -> int:
+        """Number of frames that the container's index lists after the end of its data."""
         if not stream.duration or not stream.frames:
             return 0
         short = (stream.start_time or 0) + stream.duration - end
@@ -145,39 +159,39 @@ class VideoReader:
             return 0
         container.seek(self.info.start_pts, stream=stream, backward=True)
         try:
-            there = sum(1 for packet in container.demux(stream) if packet.size)
+            present = sum(1 for packet in container.demux(stream) if packet.size)
         except av.FFmpegError:
             return 0
-        return max(stream.frames - there, 0)
+        return max(stream.frames - present, 0)
 
-    def _lose(self, pts: int | None, reason: str, cause: Exception | None = None) -> None:
-        where = pts if pts is not None else self._last_pts or 0
-        if self._start_pts is not None and where < self._start_pts:
-            return  # before what was asked for
-        self.report.errors.append((where, reason))
+    def _record_loss(self, pts: int | None, reason: str, cause: Exception | None = None) -> None:
+        at = pts if pts is not None else self._last_pts or 0
+        if self._start_pts is not None and at < self._start_pts:
+            return  # before the requested start
+        self.report.errors.append((at, reason))
         if self._strict:
             raise InputError(
-                f"{self.info.path}: {reason} at {self._seconds(where)}; "
-                "stopped because of --strict."
+                f"{self.info.path}: {reason} at {self._seconds(at)}; "
+                "stopped because of strict=True."
             ) from cause
 
     def _seconds(self, pts: int | None) -> str:
         return "an unknown time" if pts is None else f"{float(pts * self.info.time_base):.2f} s"
 
-    def _check(self, frame: VideoFrame) -> None:
+    def _validate(self, frame: VideoFrame) -> None:
         info = self.info
         if info.container == "gif" and not self._alpha and not is_opaque(frame):
             raise InputError(transparent(info.path))
         if (frame.width, frame.height) != (info.width, info.height):
             raise InputError(
                 f"{info.path}: the frame at {self._seconds(frame.pts)} is "
-                f"{frame.width}x{frame.height}, those before are {info.width}x{info.height}. "
+                f"{frame.width}x{frame.height}, those before it are {info.width}x{info.height}. "
                 "Cut the file there, or scale it to one size first."
             )
         self.report.damaged += frame.is_corrupt
 
     def _timed(self, frame: VideoFrame) -> VideoFrame:
-        """The frame with a pts that exists and is later than the one before it."""
+        """The frame with a pts that exists and is later than the previous one."""
         step = round(1 / (self.info.rate * self.info.time_base)) or 1
         pts = frame.pts if frame.pts is not None else frame.dts
         if pts is None:
@@ -191,12 +205,12 @@ class VideoReader:
         return frame
 
     def _convert(self, raw: VideoFrame) -> Iterator[Frame]:
-        self._check(raw)
+        self._validate(raw)
         timed = self._timed(raw)
         pts = timed.pts or 0
         if self._first_pts is None:
             self._first_pts = pts
-        if self._wanted_from is not None and pts < self._wanted_from:
+        if self._convert_from is not None and pts < self._convert_from:
             return
         if raw.key_frame:
             self._keys.add(pts)
@@ -220,21 +234,21 @@ class VideoReader:
 
 
 class CountedInput:
-    """A stream to read from that remembers how much came, and its beginning."""
+    """Wraps a readable file: counts the bytes read and keeps the first 512 or more."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self.count, self.head = file, 0, b""
 
     def read(self, size: int = -1) -> bytes:
-        got = self._file.read(size)
-        self.count += len(got)
+        data = self._file.read(size)
+        self.count += len(data)
         if len(self.head) < 512:
-            self.head += got[:512]
-        return got
+            self.head += data[:512]
+        return data
 
 
 def open_decoder(stream: VideoStream, alpha: bool) -> Callable[[av.Packet[Any]], list[VideoFrame]]:
-    """The stream's own decoder; for the alpha of VP8 and VP9, libvpx's, which alone knows it."""
+    """A function that decodes packets: by libvpx where VP8 or VP9 has alpha, else as usual."""
     name = {"vp9": "libvpx-vp9", "vp8": "libvpx"}.get(stream.codec_context.codec.canonical_name)
     if not alpha or name is None or name not in av.codecs_available:
         return lambda packet: packet.decode()
@@ -248,7 +262,7 @@ def open_decoder(stream: VideoStream, alpha: bool) -> Callable[[av.Packet[Any]],
 
 
 def read_frames(path: str | Path, max_frames: int | None = None) -> Pixels:
-    """All frames of a short video as one RGB array, (T, H, W, 3), uint8 or uint16."""
+    """Read all frames of a short video as one RGB array, (T, H, W, 3), uint8 or uint16."""
     frames: list[Pixels] = []
     for frame in VideoReader(probe(path)):
         frames.append(frame.pixels)

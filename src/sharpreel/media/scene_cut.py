@@ -1,4 +1,4 @@
-"""Detects scene cuts by the difference between neighbouring frames."""
+"""Detects scene cuts by the difference between neighbouring frames (FFmpeg's scdet score)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from sharpreel.ops import Pixels
 
 
 class SceneCutDetector:
-    """Finds the first frame of each new scene from the frames seen so far.
+    """Detects the first frame of each new scene, from the frames so far.
 
-    The score of FFmpeg's scdet: the mean absolute difference of neighbouring frames, in percent of
-    the full range, or how much it differs from the difference before, whichever is less; so a cut
-    stands out while steady motion does not.
+    The score is that of FFmpeg's scdet: the mean absolute difference of neighbouring frames, in
+    percent of the full range, or its change from the previous difference, whichever is less. So a
+    cut stands out while steady motion does not.
+
+    Args:
+        threshold: Scores from this one on are cuts.
     """
 
     def __init__(self, threshold: float = 10.0) -> None:
@@ -22,7 +25,7 @@ class SceneCutDetector:
         self._difference = 0.0
 
     def __call__(self, pixels: Pixels) -> bool:
-        """Does this frame begin a new scene? The first frame does not."""
+        """Does this frame (H, W, 3) begin a new scene? The first frame does not."""
         red, green, blue = (pixels[::4, ::4, c] for c in range(3))
         small = red.astype(np.float32)  # ten times as fast as the mean over the last axis
         small += green

@@ -25,17 +25,18 @@ DYNAMIC_HDR = {
 
 
 def side_data_of(frame: VideoFrame) -> dict[str, bytes]:
-    """What a frame carries beside its picture, by FFmpeg's names without their prefix."""
+    """The side data of a frame, by FFmpeg's names without their prefix."""
     return {d.type.name: bytes(d) for d in cast(Iterable[Any], frame.side_data)}
 
 
 def display_matrix_of(side_data: dict[str, bytes]) -> tuple[int, ...] | None:
+    """The nine numbers of the display matrix (rotation and mirroring); None without one."""
     matrix = side_data.get("DISPLAYMATRIX")
     return struct.unpack("<9i", matrix) if matrix else None
 
 
 def upright(pixels: Pixels, matrix: tuple[int, ...] | None) -> Pixels:
-    """A picture (H, W, C) turned and mirrored as its display matrix wants it shown."""
+    """A frame (H, W, C), rotated and mirrored as its display matrix requires."""
     if matrix is None:
         return pixels
     a, b, _, c, d, *_ = matrix
@@ -45,16 +46,17 @@ def upright(pixels: Pixels, matrix: tuple[int, ...] | None) -> Pixels:
 
 
 def _unknown_side_data(cls: type[Enum], value: object) -> Enum:
-    made: Any = object.__new__(cls)
-    made._name_, made._value_ = f"UNKNOWN_{value}", value
-    return cast(Enum, made)
+    member: Any = object.__new__(cls)
+    member._name_, member._value_ = f"UNKNOWN_{value}", value
+    return cast(Enum, member)
 
 
-# PyAV refuses a frame with side data that is younger than PyAV, such as EXIF or a view's number.
+# PyAV refuses a frame with side data that is newer than PyAV, such as EXIF or a view's number.
 setattr(av.sidedata.sidedata.Type, "_missing_", classmethod(_unknown_side_data))  # noqa: B010
 
 
 def hdr10_of(side_data: dict[str, bytes]) -> Hdr10 | None:
+    """HDR10 static metadata; None where there is none."""
     mastering = side_data.get("MASTERING_DISPLAY_METADATA")
     light = side_data.get("CONTENT_LIGHT_LEVEL")
     if mastering is None and light is None:

@@ -1,4 +1,4 @@
-"""Text subtitles: conversion between SubRip and MP4 timed text."""
+"""Text subtitles: MP4's timed text becomes SubRip, which Matroska holds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import av
 from av.container import OutputContainer
 from av.stream import Stream
 
-from sharpreel.media.containers import codec_name
+from sharpreel.media.streams import codec_name
 from sharpreel.media.tags import stream_tags
 
 
 def add_subrip_stream(out: OutputContainer, stream: Stream) -> Stream:
+    """Add a SubRip stream to the output, with this stream's tags and disposition."""
     text = out.add_mux_stream("subrip")
     text.metadata.update(stream_tags(stream))
     text.disposition = stream.disposition
@@ -21,10 +22,10 @@ def add_subrip_stream(out: OutputContainer, stream: Stream) -> Stream:
 
 
 def subrip(packet: av.Packet[Any]) -> av.Packet[Any]:
-    """A packet of MP4's timed text (mov_text) as one of SubRip: the words, without the styles.
+    """Convert a packet of MP4's timed text (mov_text) to SubRip: the text, without the styles.
 
-    mov_text is two bytes of length, so many bytes of UTF-8, and boxes with styles; an empty one
-    ends the one before it, which SubRip says by its duration.
+    A mov_text packet is a length N in two bytes, N bytes of UTF-8, and boxes with styles; an empty
+    packet ends the text before it, for which SubRip has a duration.
     """
     data = bytes(packet)
     text = av.Packet(data[2 : 2 + int.from_bytes(data[:2], "big")])
@@ -39,11 +40,12 @@ def closes_subtitles(packet: av.Packet[Any]) -> bool:
 
 
 def is_mov_text(stream: Stream) -> bool:
+    """Is it a stream of MP4's timed text?"""
     return stream.type == "subtitle" and codec_name(stream) == "mov_text"
 
 
 def subtitle_length(packet: av.Packet[Any]) -> Fraction:
-    """For how many seconds a subtitle stays on the screen; 0 for other packets."""
+    """Seconds that a subtitle stays on the screen; 0 for other packets."""
     if packet.stream.type != "subtitle" or packet.time_base is None:
         return Fraction(0)
     return (packet.duration or 0) * packet.time_base

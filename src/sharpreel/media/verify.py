@@ -1,8 +1,8 @@
-"""Does the output hold what the input held?
+"""Verifies that an output holds what its input held.
 
-Compares two files by what a player would be given: every frame's timestamp, the other streams'
-packets byte for byte, languages, tags, chapters, colour, aspect and rotation. It is the last step
-of every run, and `sharpreel verify IN OUT` for any two files.
+Two files are compared by what a player receives: every frame's timestamp, the other streams'
+packets byte for byte, languages, tags, chapters, colour, aspect ratio and rotation. This is the
+last step of every run, and `sharpreel verify IN OUT` for any two files.
 """
 
 from __future__ import annotations
@@ -21,16 +21,10 @@ from av.stream import Stream
 
 from sharpreel.media import reader as video_reader
 from sharpreel.media.color import RGB, UNSPECIFIED, ColorInfo, Hdr10
-from sharpreel.media.containers import (
-    CONTAINERS,
-    COVER,
-    StreamPlan,
-    codec_name,
-    is_chapter_list,
-    is_cover,
-)
+from sharpreel.media.containers import CONTAINERS
 from sharpreel.media.frame import WHOLE_VIDEO, TimeRange, VideoInfo
 from sharpreel.media.probe import open_input, probe
+from sharpreel.media.streams import COVER, StreamPlan, codec_name, is_chapter_list, is_cover
 from sharpreel.media.subtitles import closes_subtitles, subtitle_length
 from sharpreel.media.tags import CONTAINER_TAGS, chapters, is_stale, stream_tags
 
@@ -38,12 +32,12 @@ MAX_LISTED = 5
 
 
 class Times(Sequence[Fraction]):
-    """Timestamps in seconds, kept as eight bytes each: a film has hundreds of thousands.
+    """Timestamps in seconds, stored in eight bytes each: a video has hundreds of thousands.
 
     Args:
-        unit: Seconds of one tick.
+        unit: Seconds per tick.
         ticks: The timestamps.
-        shift: Seconds to take from each.
+        shift: Seconds to subtract from each.
     """
 
     def __init__(
@@ -60,7 +54,7 @@ class Times(Sequence[Fraction]):
 
 @dataclass
 class Track:
-    """What the packets of one copied stream amount to, in file order."""
+    """The times of a copied stream's packets in file order, and the SHA-256 of all their bytes."""
 
     times: Times
     digest: str = ""
@@ -68,15 +62,15 @@ class Track:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a run knows of its own output beyond the two files.
+    """What a run knows about its own output beyond the two files.
 
     Attributes:
-        pts: Timestamps of the frames that were made, in the input's time base; None: decode the
-            input for them.
+        pts: Timestamps of the frames written, in the input's time base; None: decode the input to
+            get them.
         last_duration: How long the last frame is shown, in the same unit; 0 is unknown.
-        streams: What was planned for each stream; None: everything must be there.
-        aspect: Sample aspect ratio the output should have; None: what shows the input's shape.
-        color: Colour description the output should have; None: the input's.
+        streams: What was planned for each stream; None: every stream must be present.
+        aspect: Sample aspect ratio the output must have; None: any that keeps the displayed shape.
+        color: Colour description the output must have; None: the input's.
     """
 
     pts: Sequence[int] | None = None
@@ -89,11 +83,11 @@ class Expected:
 def verify(
     source: Path, output: Path, window: TimeRange = WHOLE_VIDEO, expected: Expected | None = None
 ) -> list[str]:
-    """Every difference between input and output that matters, in words; empty when faithful.
+    """List every difference between input and output that matters, as sentences; [] if none.
 
     Args:
-        window: The stretch of the input that the output should hold.
-        expected: Given by a run about itself; without it both files are decoded.
+        window: The part of the input that the output must hold.
+        expected: Passed by a run about itself; without it both files are decoded.
 
     Raises:
         InputError: One of the files cannot be read.
@@ -103,34 +97,35 @@ def verify(
     unit = _unit(output)
     differences: list[str] = []
     if plan.pts is None:
-        wanted, lasts = _decoded_times(before, window)
-        have, lasts_now = _decoded_times(after, WHOLE_VIDEO)
+        wanted, duration = _decoded_times(before, window)
+        actual, duration_now = _decoded_times(after, WHOLE_VIDEO)
     else:
         wanted = Times(before.time_base, plan.pts, window.shift)
-        lasts = plan.last_duration * before.time_base
-        have, lasts_now = _packet_times(after)
+        duration = plan.last_duration * before.time_base
+        actual, duration_now = _packet_times(after)
     if (window.shift / before.time_base).denominator != 1:  # a cut between two ticks
         unit += before.time_base
-    differences += _compare_times(wanted, have, unit)
-    # Containers store it in other ways (MP4 by decoding time, Matroska not): to about a frame.
-    if lasts and lasts_now and abs(lasts - lasts_now) > 1.5 / before.rate:
+    differences += _compare_times(wanted, actual, unit)
+    # Containers store it in different ways (MP4 by decoding time, Matroska not): to about a frame.
+    if duration and duration_now and abs(duration - duration_now) > 1.5 / before.rate:
         differences.append(
-            f"the last frame was shown for {float(lasts):.4f} s, is for {float(lasts_now):.4f} s"
+            f"the last frame was shown for {float(duration):.4f} s, "
+            f"is for {float(duration_now):.4f} s"
         )
-    differences += _compare_picture(before, after, plan)
-    gone: list[int] = []
+    differences += _compare_video(before, after, plan)
+    lost: list[int] = []
     with open_input(source) as one, open_input(output) as two:
         pairs, missing = _pair_streams(one, two, before, after, plan)
         differences += _compare_open(one, two, before, after, window, pairs, missing)
         differences += _compare_packets(one, two, pairs, window, unit)
-        if window != WHOLE_VIDEO:  # what has nothing inside may leave no track in the output
-            gone = [s.index for s in missing if s.type != "attachment"]
-    excused = _empty_streams(source, gone, window)
+        if window != WHOLE_VIDEO:  # a stream without packets inside may leave no track
+            lost = [s.index for s in missing if s.type != "attachment"]
+    excused = _excuses_for_empty(source, lost, window)
     return [d for d in differences if d not in excused]
 
 
-def _empty_streams(source: Path, streams: list[int], window: TimeRange) -> set[str]:
-    """What `compare_headers` says of those streams that have no packet inside the window."""
+def _excuses_for_empty(source: Path, streams: list[int], window: TimeRange) -> set[str]:
+    """The differences reported for those streams that have no packet inside the window."""
     if not streams:
         return set()
     with open_input(source) as one:
@@ -141,17 +136,17 @@ def _empty_streams(source: Path, streams: list[int], window: TimeRange) -> set[s
 def compare_headers(
     source: Path, output: Path, window: TimeRange = WHOLE_VIDEO, expected: Expected | None = None
 ) -> list[str]:
-    """The part of `verify` that a rehearsal can answer: all but times and packets.
+    """The part of `verify` that a rehearsal can check: everything but times and packets.
 
-    Colour, aspect, rotation, HDR metadata, the streams there are, their codecs, languages,
+    Colour, aspect ratio, rotation, HDR metadata, which streams exist, their codecs, languages,
     dispositions and tags, attachments, the file's tags and chapters.
     """
     plan = expected or Expected()
     before, after = probe(source), probe(output)
-    found = _compare_picture(before, after, plan)
+    differences = _compare_video(before, after, plan)
     with open_input(source) as one, open_input(output) as two:
         pairs, missing = _pair_streams(one, two, before, after, plan)
-        return found + _compare_open(one, two, before, after, window, pairs, missing)
+        return differences + _compare_open(one, two, before, after, window, pairs, missing)
 
 
 def _compare_open(
@@ -163,14 +158,14 @@ def _compare_open(
     pairs: list[Pair],
     missing: list[Stream],
 ) -> list[str]:
-    """Streams, tags and chapters of two files that are open."""
-    found = [_missing(stream) for stream in missing]
+    """Compare the streams, tags and chapters of two open files."""
+    differences = [_missing(stream) for stream in missing]
     first, second = one.streams[before.stream_index], two.streams[after.stream_index]
-    found += _compare_tags("the video", _lasting_tags(first, second), stream_tags(second))
+    differences += _compare_tags("the video", _portable_tags(first, second), stream_tags(second))
     for a, b in pairs:
-        found += _compare_stream_headers(a, b)
-    found += _compare_tags("the file", one.metadata, two.metadata)
-    return found + _compare_chapters(chapters(one, window), two.chapters())
+        differences += _compare_stream_headers(a, b)
+    differences += _compare_tags("the file", one.metadata, two.metadata)
+    return differences + _compare_chapters(chapters(one, window), two.chapters())
 
 
 def _unit(output: Path) -> Fraction:
@@ -180,17 +175,17 @@ def _unit(output: Path) -> Fraction:
 
 
 def _decoded_times(info: VideoInfo, window: TimeRange) -> tuple[Times, Fraction]:
-    """When each frame is shown, in seconds, and for how long the last one is."""
-    times, lasts = Times(info.time_base, shift=window.shift), 0
+    """When each frame is shown, and for how long the last one is, in seconds, by decoding."""
+    times, duration = Times(info.time_base, shift=window.shift), 0
     for frame in video_reader.VideoReader(info):
         if window.holds(frame.pts * info.time_base):
             times.ticks.append(frame.pts)
-            lasts = frame.duration
-    return times, lasts * info.time_base
+            duration = frame.duration
+    return times, duration * info.time_base
 
 
 def _packet_times(info: VideoInfo) -> tuple[Times, Fraction]:
-    """The same from the packets alone, for a file whose every packet is one frame."""
+    """The same from the packets alone, for a file in which every packet is one frame."""
     with open_input(info.path) as container:
         stream = container.streams[info.stream_index]
         packets = (p for p in container.demux(stream) if p.size and not p.is_discard)
@@ -202,51 +197,69 @@ def _packet_times(info: VideoInfo) -> tuple[Times, Fraction]:
     return Times(info.time_base, sorted(pts)), last[1] * info.time_base
 
 
-def _compare_times(wanted: Times, have: Times, unit: Fraction) -> list[str]:
-    found = []
-    if len(wanted) != len(have):
-        found.append(f"{len(wanted)} frames went in, {len(have)} came out")
-    late = [
-        (k, a, b) for k, (a, b) in enumerate(zip(wanted, have, strict=False)) if abs(a - b) > unit
+def _compare_times(wanted: Times, actual: Times, unit: Fraction) -> list[str]:
+    differences = []
+    if len(wanted) != len(actual):
+        differences.append(f"{len(wanted)} frames went in, {len(actual)} came out")
+    moved = [
+        (k, a, b) for k, (a, b) in enumerate(zip(wanted, actual, strict=False)) if abs(a - b) > unit
     ]
-    for k, a, b in late[:MAX_LISTED]:
-        found.append(f"frame {k} should be shown at {float(a):.6f} s, is at {float(b):.6f} s")
-    if len(late) > MAX_LISTED:
-        found.append(f"... and {len(late) - MAX_LISTED} more frames are at another time")
-    return found
+    for k, a, b in moved[:MAX_LISTED]:
+        differences.append(f"frame {k} should be shown at {float(a):.6f} s, is at {float(b):.6f} s")
+    if len(moved) > MAX_LISTED:
+        differences.append(f"... and {len(moved) - MAX_LISTED} more frames are at another time")
+    return differences
 
 
-def _compare_picture(before: VideoInfo, after: VideoInfo, plan: Expected) -> list[str]:
-    found = []
-    if plan.aspect is None:
+def _compare_video(before: VideoInfo, after: VideoInfo, plan: Expected) -> list[str]:
+    """Shape, rotation, colour, depth and HDR metadata."""
+    differences = _compare_shape(before, after, plan.aspect)
+    if plan.color is None:
+        either_rgb = RGB in (before.color.matrix, after.color.matrix)
+        differences += _compare_color(before.color, after.color, with_matrix=not either_rgb)
+    else:
+        differences += _compare_color(plan.color, after.color, with_matrix=True)
+    if before.bits > 8 >= after.bits:
+        differences.append(f"{before.bits} bits became {after.bits}")
+    if before.hdr10 is not None and not _is_same_hdr10(before.hdr10, after.hdr10):
+        differences.append(f"HDR10 metadata {before.hdr10} became {after.hdr10}")
+    return differences
+
+
+def _compare_shape(before: VideoInfo, after: VideoInfo, aspect: Fraction | None) -> list[str]:
+    differences = []
+    if aspect is None:
         shape, shape_now = (i.display_aspect_ratio for i in (before, after))
         if abs(shape_now / shape - 1) > Fraction(2, min(after.width, after.height)):
-            found.append(f"shown {float(shape):.4f} wide to 1 high, now {float(shape_now):.4f}")
-    elif plan.aspect != after.sample_aspect_ratio:
-        found.append(f"sample aspect ratio {plan.aspect} became {after.sample_aspect_ratio}")
+            differences.append(
+                f"shown {float(shape):.4f} wide to 1 high, now {float(shape_now):.4f}"
+            )
+    elif aspect != after.sample_aspect_ratio:
+        differences.append(f"sample aspect ratio {aspect} became {after.sample_aspect_ratio}")
     if before.rotation != after.rotation:
-        found.append(f"rotation {before.rotation} became {after.rotation}")
-    color = plan.color or before.color
-    if plan.color is not None or RGB not in (color.matrix, after.color.matrix):
-        if color.matrix_name != after.color.matrix_name:
-            found.append(f"colour matrix {color.matrix_name} became {after.color.matrix_name}")
-        if color.full_range != after.color.full_range:
-            words = {True: "full", False: "limited"}
-            found.append(
-                f"colour range {words[color.full_range]} became {words[after.color.full_range]}"
+        differences.append(f"rotation {before.rotation} became {after.rotation}")
+    return differences
+
+
+def _compare_color(before: ColorInfo, after: ColorInfo, with_matrix: bool) -> list[str]:
+    differences = []
+    if with_matrix:
+        if before.matrix_name != after.matrix_name:
+            differences.append(f"colour matrix {before.matrix_name} became {after.matrix_name}")
+        if before.full_range != after.full_range:
+            names = {True: "full", False: "limited"}
+            differences.append(
+                f"colour range {names[before.full_range]} became {names[after.full_range]}"
             )
     for what in ("primaries", "transfer"):
-        a, b = getattr(color, what), getattr(after.color, what)
+        a, b = getattr(before, what), getattr(after, what)
         if a not in (UNSPECIFIED, 0) and a != b:
-            found.append(f"colour {what} {a} became {b}")
-    if before.bits > 8 >= after.bits:
-        found.append(f"{before.bits} bits became {after.bits}")
-    if before.hdr10 is not None and not _same_light(before.hdr10, after.hdr10):
-        found.append(f"HDR10 metadata {before.hdr10} became {after.hdr10}")
-    return found
+            differences.append(f"colour {what} {a} became {b}")
+    return differences
 
 
-def _same_light(before: Hdr10, after: Hdr10 | None) -> bool:
+def _is_same_hdr10(before: Hdr10, after: Hdr10 | None) -> bool:
+    """Are the values equal, up to the rounding of encoders?"""
     if after is None:
         return False
     if (before.max_cll, before.max_fall) != (after.max_cll, after.max_fall):
@@ -272,7 +285,7 @@ def _pair_streams(
     after: VideoInfo,
     plan: Expected,
 ) -> tuple[list[Pair], list[Stream]]:
-    """Each copied stream with its copy, by kind and order, and the ones that have none."""
+    """Each copied stream with its copy, by kind and order, and the streams that have none."""
     planned = {p.index: p for p in plan.streams or ()}
     candidates: dict[str, list[Stream]] = {}
     for stream in two.streams:
@@ -286,11 +299,11 @@ def _pair_streams(
             continue
         if is_chapter_list(stream):
             continue  # the chapters themselves are compared
-        rest = candidates.get(_kind(stream), [])
-        if not rest:
+        unpaired = candidates.get(_kind(stream), [])
+        if not unpaired:
             missing.append(stream)
             continue
-        other = rest.pop(0)
+        other = unpaired.pop(0)
         if entry is None or entry.action == "copy":
             pairs.append((stream, other))
     return pairs, missing
@@ -308,16 +321,16 @@ def _compare_packets(
         return []
     left = _read_tracks(one, [a for a, _ in comparable], window)
     right = _read_tracks(two, [b for _, b in comparable], WHOLE_VIDEO)
-    found = []
+    differences = []
     for a, b in comparable:
-        # Each clock rounds; and where there is no time before zero, readers go by durations.
+        # Each clock rounds; and where there is no time before zero, readers use durations.
         tolerance = unit + (_step(a) + _step(b)) / 2
         if window.start is not None:
             tolerance += _step(a)
         if left[a.index].times and left[a.index].times[0] < 0:
             tolerance += 2 * unit
-        found += _compare_tracks(a, left[a.index], right[b.index], tolerance, window)
-    return found
+        differences += _compare_tracks(a, left[a.index], right[b.index], tolerance)
+    return differences
 
 
 def _step(stream: Stream) -> Fraction:
@@ -325,7 +338,7 @@ def _step(stream: Stream) -> Fraction:
 
 
 def _kind(stream: Stream) -> str:
-    """Streams of a kind are compared in order."""
+    """Streams of the same kind are compared in order."""
     return "cover" if stream.disposition & COVER else stream.type
 
 
@@ -341,28 +354,28 @@ def _missing(stream: Stream) -> str:
 
 
 def _compare_stream_headers(a: Stream, b: Stream) -> list[str]:
-    found = []
+    differences = []
     if a.type != "attachment" and codec_name(a) != codec_name(b):
-        found.append(f"{_label(a)} became {codec_name(b)}")
+        differences.append(f"{_label(a)} became {codec_name(b)}")
     if a.type == "attachment" and _attachment(a) != _attachment(b):
-        found.append(f"{_label(a)} changed its bytes")
+        differences.append(f"{_label(a)} changed its bytes")
     if _flags(a) != _flags(b):
-        found.append(f"{_label(a)}: disposition {a.disposition!r} became {b.disposition!r}")
-    tags = _lasting_tags(a, b)
-    if is_cover(a):  # Matroska's names for an attachment, which others do not have
+        differences.append(f"{_label(a)}: disposition {a.disposition!r} became {b.disposition!r}")
+    tags = _portable_tags(a, b)
+    if is_cover(a):  # Matroska's names for an attachment, which other containers do not have
         tags = {k: v for k, v in tags.items() if k not in ("filename", "mimetype")}
-    return found + _compare_tags(_label(a), tags, stream_tags(b))
+    return differences + _compare_tags(_label(a), tags, stream_tags(b))
 
 
-def _lasting_tags(a: Stream, b: Stream) -> dict[str, str]:
-    """The tags that should be in the other file: what MP4 has for its own form may stay there."""
-    have, same = stream_tags(b), a.container.format.name == b.container.format.name
-    form = set() if same else {"creation_time", "handler_name"} - have.keys()
-    return {k: v for k, v in stream_tags(a).items() if k not in form}
+def _portable_tags(a: Stream, b: Stream) -> dict[str, str]:
+    """The tags that must be in the other file: all but those that only MP4 has, if it is none."""
+    present, same = stream_tags(b), a.container.format.name == b.container.format.name
+    only_mp4 = set() if same else {"creation_time", "handler_name"} - present.keys()
+    return {k: v for k, v in stream_tags(a).items() if k not in only_mp4}
 
 
 def _flags(stream: Stream) -> int:
-    """The disposition without what muxers add: "default", and MP4's captions for the deaf."""
+    """The disposition without what muxers add: "default", and MP4's captions."""
     flags = int(stream.disposition) & ~int(av.stream.Disposition.default)
     if flags & av.stream.Disposition.hearing_impaired:
         flags &= ~int(av.stream.Disposition.captions)
@@ -404,56 +417,56 @@ def _payload(packet: av.Packet[Any]) -> bytes:
     return data
 
 
-def _compare_tracks(
-    stream: Stream, a: Track, b: Track, unit: Fraction, window: TimeRange
-) -> list[str]:
-    found = []
+def _compare_tracks(stream: Stream, a: Track, b: Track, unit: Fraction) -> list[str]:
+    differences = []
     label = _label(stream)
     pcm = codec_name(stream).startswith("pcm_")
     rewrapped = stream.type == "video"  # start codes here, lengths there
     if a.digest != b.digest and not rewrapped:
-        found.append(
+        differences.append(
             f"{label}: its packets' bytes changed ({len(a.times)} packets, {len(b.times)} now)"
         )
     elif len(a.times) != len(b.times) and not pcm:
-        found.append(f"{label}: {len(a.times)} packets became {len(b.times)}")
+        differences.append(f"{label}: {len(a.times)} packets became {len(b.times)}")
     elif not pcm:
         moved = [(x, y) for x, y in zip(a.times, b.times, strict=False) if abs(x - y) > unit]
         if moved:
             x, y = moved[0]
-            found.append(
+            differences.append(
                 f"{label}: {len(moved)} packets moved, the first from {float(x):.6f} s "
                 f"to {float(y):.6f} s"
             )
     elif a.times and b.times and abs(a.times[0] - b.times[0]) > unit:
-        found.append(f"{label}: begins at {float(b.times[0]):.6f} s, was {float(a.times[0]):.6f} s")
-    return found
+        differences.append(
+            f"{label}: begins at {float(b.times[0]):.6f} s, was {float(a.times[0]):.6f} s"
+        )
+    return differences
 
 
 def _compare_tags(where: str, before: dict[str, str], after: dict[str, str]) -> list[str]:
-    have = {key.lower(): value for key, value in after.items()}
-    found = []
+    present = {key.lower(): value for key, value in after.items()}
+    differences = []
     for key, value in before.items():
         name = key.lower()
         if is_stale(name) or name in CONTAINER_TAGS:
             continue
-        if (name, value) == ("language", "und") and have.get(name) in (None, "und"):
+        if (name, value) == ("language", "und") and present.get(name) in (None, "und"):
             continue
-        if have.get(name) != value:
-            found.append(f"{where}: tag {key}={value!r} became {have.get(name)!r}")
-    return found
+        if present.get(name) != value:
+            differences.append(f"{where}: tag {key}={value!r} became {present.get(name)!r}")
+    return differences
 
 
 def _compare_chapters(before: list[Any], after: list[Any]) -> list[str]:
     if len(before) != len(after):
         return [f"{len(before)} chapters became {len(after)}"]
-    found = []
+    differences = []
     for k, (a, b) in enumerate(zip(before, after, strict=True)):
         start, start_now = (c["start"] * (c["time_base"] or Fraction(1, 1000)) for c in (a, b))
         title, title_now = a["metadata"].get("title"), b["metadata"].get("title")
         if abs(start - start_now) > Fraction(1, 1000) or title != title_now:
-            found.append(
+            differences.append(
                 f"chapter {k} ({title!r} at {float(start):.3f} s) became "
                 f"{title_now!r} at {float(start_now):.3f} s"
             )
-    return found
+    return differences

@@ -1,4 +1,4 @@
-"""Encodes frames to a video file: one segment of a run."""
+"""Encodes frames to a video file: `SegmentWriter` writes one segment of a run."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from sharpreel.media.frame import Frame
 
 
 class SegmentWriter:
-    """One encoded stretch of video in a Matroska file of its own.
+    """Encodes one segment of video to a Matroska file of its own.
 
-    Matroska counts in milliseconds, so its timestamps only keep order; `pts` and `order` remember
-    the exact ones: `order[k]` is the display rank of the k-th packet in the file.
+    Matroska counts in milliseconds, so its timestamps only keep order; `pts` and `order` hold the
+    exact ones: `order[k]` is the display rank of the k-th packet in the file.
+
+    Raises:
+        DiskFullError, UsageError: The file cannot be written.
     """
 
     def __init__(self, path: Path, settings: EncodeSettings) -> None:
@@ -44,6 +47,7 @@ class SegmentWriter:
         self._stream = add_video_stream(self._file, settings)
 
     def write(self, frame: Frame) -> None:
+        """Encode one frame; frames arrive in display order."""
         self._rank[frame.pts] = len(self.pts)
         self.pts.append(frame.pts)
         shown = round((frame.pts - self.pts[0]) * self.settings.time_base * 1000)
@@ -54,13 +58,13 @@ class SegmentWriter:
         self._encode(self._converter.pull())
 
     def _encode(self, converted: Iterator[VideoFrame]) -> None:
-        for ready in converted:
-            ready.pict_type = 0
+        for frame in converted:
+            frame.pict_type = 0
             # ProRes takes these from the frame, the others from the encoder.
-            ready.color_primaries = self.settings.color.primaries
-            ready.color_trc = self.settings.color.transfer
+            frame.color_primaries = self.settings.color.primaries
+            frame.color_trc = self.settings.color.transfer
             with own_priority():
-                packets = self._stream.encode(ready)
+                packets = self._stream.encode(frame)
             self._mux(packets)
 
     def _mux(self, packets: list[av.Packet[Any]]) -> None:
@@ -72,7 +76,7 @@ class SegmentWriter:
             self.order.append(rank)
             packet.time_base = Fraction(1, 1000)
             packet.pts = self._shown[rank]
-            packet.dts = len(self.order) - 1000  # not stored; must only rise and stay behind pts
+            packet.dts = len(self.order) - 1000  # not stored; must only increase and stay below pts
             packet.duration = 0
             try:
                 self._file.mux_one(packet)
@@ -80,7 +84,11 @@ class SegmentWriter:
                 raise write_error(self.path, e) from e
 
     def close(self) -> None:
-        """Flush the encoder and finish the file; every frame written is a packet now."""
+        """Flush the encoder and finish the file.
+
+        Raises:
+            SharpreelError: The encoder returned another number of packets than frames were written.
+        """
         self._encode(self._converter.finish())
         try:
             self._mux(self._stream.encode(None))
@@ -94,6 +102,6 @@ class SegmentWriter:
             )
 
     def abandon(self) -> None:
-        """Close without finishing; the file is not to be used."""
+        """Close without finishing: the file will not be used."""
         with contextlib.suppress(OSError, av.FFmpegError):
             self._file.close()

@@ -1,7 +1,7 @@
-"""The table of networks. Everything else in the house knows a network by its row here.
+"""The table of networks, `MODELS`. All other code knows a network only by its row here.
 
-A row says how to build the network and how much time it needs; it imports nothing heavy. `build`
-imports torch when it is called, so the core runs without it. See CONTRIBUTING.md, "Add a model".
+A row says how to build the network and which frames it needs. It imports nothing heavy: `build`
+imports PyTorch when it is called, so the core runs without it. See CONTRIBUTING.md, "Add a model".
 """
 
 from __future__ import annotations
@@ -9,38 +9,49 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import openvino as ov
     from torch import Tensor, nn
 
+    GraphTensors = Mapping[str, npt.NDArray[np.float32]]
     State = Mapping[str, Tensor]
     Found = tuple[dict[str, Any], dict[str, Tensor]] | None
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What the house must know of a network.
+    """What all other code must know about a network.
 
     Attributes:
         summary: One line for `sharpreel models`.
-        scales: Integer factors it exists for.
-        build: (arguments) -> the torch module, (N, T, C, H, W) -> (N, T, C, sH, sW).
-        recurrent: "causal" when a state runs forward through the video, "both" when forward and
-            backward through a clip, None when not. A network without state that looks at
-            neighbours says at how many by its attributes `past` and `future`.
-        warm_up: Frames a recurrent network must see before a frame, started anew, for its picture
-            to equal the uncut run's (tested: 60 dB and more).
-        clip_len, overlap: Of a "both": frames made at once, and frames beside them that it sees.
-        multiple_of: The engine pads lr height and width to this.
+        scales: Integer scales it exists for.
+        build: (arguments) -> the PyTorch module, (N, T, C, H, W) -> (N, T, C, sH, sW). Rows of one
+            architecture share one function.
+        recurrent: "causal" when a state runs forward through the video, "both" when it runs
+            forward and backward through a clip, None without a state. A network without state that
+            looks at neighbours states their number by its attributes `past` and `future`.
+        warm_up: Frames that a recurrent network must see before a frame, starting from an empty
+            state, for its output to equal that of the uncut run (tested: at least 60 dB).
+        clip_len, overlap: For "both": frames per clip, and frames on each side that it also sees.
+        multiple_of: The engine pads lr height and width to multiples of this.
         licence: Of the bundled weights, or of the code the network follows.
-        bundled: Are there weights in the package?
-        source: Where weights come from when there are none.
+        bundled: Does the package contain weights?
+        trained: Does the network have weights at all?
+        source: Where weights come from when none are bundled.
         recognise: (tensors, file name) -> arguments for `build` and the tensors under the module's
             names, or None when a checkpoint is of another network.
-        choices: Arguments that leave no trace in a checkpoint and the user may set (`--set`), each
-            with what it can be: bool, int, or some words.
-        reach: (arguments) -> lr pixels beyond a pixel that its picture depends on in one step, for
+        any_scale: Do the tensors fit every scale, so that a checkpoint does not tell it?
+        choices: Arguments that cannot be inferred from a checkpoint, and that the user may set,
+            each with its type: bool, int, or the allowed strings.
+        graph: (tensors, scale, arguments) -> the OpenVINO graph, built without PyTorch; None where
+            only OpenVINO's converter can build one.
+        int8: Can its graph be quantized to int8?
+        reach: (arguments) -> lr pixels around a pixel that its output depends on in one step, for
             tiles that join exactly; None, or no function: too many.
         context: Which frames it looks at, for `sharpreel models`.
     """
@@ -55,86 +66,43 @@ class ModelSpec:
     multiple_of: int = 1
     licence: str = "Apache-2.0"
     bundled: bool = True
+    trained: bool = True
     source: str = "in the package"
     recognise: Callable[[State, str], Found] | None = None
+    any_scale: bool = False
     choices: Mapping[str, type | tuple[str, ...]] = field(default_factory=dict)
+    graph: Callable[[GraphTensors, int, Mapping[str, Any]], ov.Model] | None = None
+    int8: bool = False
     reach: Callable[[Mapping[str, Any]], int | None] | None = None
     context: str = "1"
 
-
-def _bicubic(arguments: Mapping[str, Any]) -> nn.Module:
-    from sharpreel.models.reel import Bicubic
-
-    return Bicubic(**arguments)
+    def same_architecture(self, other: ModelSpec) -> bool:
+        """Do both rows build the same kind of network, perhaps with other arguments?"""
+        return self.build is other.build
 
 
-def _reel(arguments: Mapping[str, Any]) -> nn.Module:
-    from sharpreel.models.reel import Reel
+def _lazy(module: str, name: str) -> Callable[..., Any]:
+    """A function that imports `sharpreel.models.<module>` when called, and calls `name` in it."""
 
-    return Reel(**arguments)
+    def call(*arguments: Any, **options: Any) -> Any:
+        return getattr(import_module(f"sharpreel.models.{module}"), name)(*arguments, **options)
 
-
-def _reel_quality(arguments: Mapping[str, Any]) -> nn.Module:
-    from sharpreel.models.reel_quality import ReelQuality
-
-    return ReelQuality(**arguments)
+    return call
 
 
-# The files of the networks that come without weights; imported when they are asked for.
+def _builder(module: str, name: str) -> Callable[[Mapping[str, Any]], nn.Module]:
+    """`ModelSpec.build` for a class or function that takes the arguments as keywords."""
+    build = _lazy(module, name)
+    return lambda arguments: build(**arguments)
 
 
-def _tsrcnn() -> Any:
-    from sharpreel.models import tsrcnn
-
-    return tsrcnn
-
-
-def _srgan() -> Any:
-    from sharpreel.models import srgan
-
-    return srgan
+def _by_tensors(module: str) -> Callable[[State, str], Found]:
+    """`ModelSpec.recognise` for a network whose arguments do not depend on the file's name."""
+    recognise = _lazy(module, "recognise")
+    return lambda state, file_name: recognise(state)
 
 
-def _srvgg() -> Any:
-    from sharpreel.models import srvgg
-
-    return srvgg
-
-
-def _rrdb() -> Any:
-    from sharpreel.models import rrdb
-
-    return rrdb
-
-
-def _rbpn() -> Any:
-    from sharpreel.models import rbpn
-
-    return rbpn
-
-
-def _basicvsr() -> Any:
-    from sharpreel.models import basicvsr
-
-    return basicvsr
-
-
-def _basicvsrpp() -> Any:
-    from sharpreel.models import basicvsrpp
-
-    return basicvsrpp
-
-
-def _recognise_tsrcnn(state: State, file_name: str) -> Found:
-    found: Found = _tsrcnn().recognise(state)
-    if found is None:
-        return None
-    arguments, tensors = found
-    named = _tsrcnn().read_name(file_name)  # nothing else tells the factor
-    frames = named.get("past", 0) + named.get("future", 0)
-    if named.get("size") == arguments["size"] and frames == arguments["past"] + arguments["future"]:
-        arguments = arguments | named
-    return arguments, tensors
+_build_reel = _builder("reel", "Reel")
 
 
 def _reel_reach(arguments: Mapping[str, Any]) -> int:
@@ -142,14 +110,16 @@ def _reel_reach(arguments: Mapping[str, Any]) -> int:
 
 
 def _reel_spec(summary: str, scales: tuple[int, ...], multiple_of: int = 1) -> ModelSpec:
-    """A row of the Reel family; `multiple_of` is its `unshuffle`."""
+    """A row of the Reel family; `multiple_of` is the network's `unshuffle`."""
     return ModelSpec(
         summary=summary,
         scales=scales,
-        build=_reel,
+        build=_build_reel,
         recurrent="causal",
         warm_up=12,
         multiple_of=multiple_of,
+        graph=_lazy("openvino_graph", "reel_graph_of"),
+        int8=True,
         reach=_reel_reach,
         context="all past",
     )
@@ -162,7 +132,7 @@ def _tsrcnn_reach(arguments: Mapping[str, Any]) -> int:
 
 def _srgan_reach(arguments: Mapping[str, Any]) -> int | None:
     if arguments["network"] == "fast":
-        return None  # instance normalisation sees the whole frame
+        return None  # instance normalisation depends on the whole frame
     return 20 if arguments["network"] == "srresnet" else 12
 
 
@@ -170,7 +140,9 @@ MODELS: dict[str, ModelSpec] = {
     "bicubic": ModelSpec(
         summary="MATLAB's bicubic, the baseline",
         scales=(2, 4),
-        build=_bicubic,
+        build=_builder("reel", "Bicubic"),
+        trained=False,
+        graph=_lazy("openvino_graph", "bicubic_graph_of"),
         reach=lambda arguments: 2,
     ),
     "reel-fast": _reel_spec(
@@ -179,35 +151,36 @@ MODELS: dict[str, ModelSpec] = {
         multiple_of=2,
     ),
     "reel": _reel_spec(
-        summary="wider recurrent network, for a film overnight on a CPU or live on a GPU",
+        summary="wider recurrent network, for overnight jobs on a CPU or live video on a GPU",
         scales=(2, 4),
     ),
     "reel-live": _reel_spec(
-        summary="reel-fast for webcams and calls: learned from noisy, compressed video",
+        summary="reel-fast for webcams and calls: trained on noisy, compressed video",
         scales=(2,),
         multiple_of=2,
     ),
     "reel-gan": _reel_spec(
-        summary="reel with texture that it makes up, for eyes and not for PSNR",
+        summary="reel fine-tuned with a GAN: sharper texture, lower PSNR",
         scales=(4,),
     ),
     "reel-quality": ModelSpec(
-        summary="reel in both directions of time, for a GPU or a patient CPU",
+        summary="bidirectional reel, for a GPU or overnight on a CPU",
         scales=(4,),
-        build=_reel_quality,
+        build=_builder("reel_quality", "ReelQuality"),
         recurrent="both",
         clip_len=20,
-        overlap=15,  # with less a still scene flickers where clips meet
+        overlap=15,  # with less, a still scene flickers at the seams between clips
         context="15+20+15",
     ),
     "tsrcnn": ModelSpec(
-        summary="three convolutions over the frame before, this one and the next",
+        summary="three convolutions over the previous, the current and the next frame",
         scales=(2, 3, 4),
-        build=lambda arguments: _tsrcnn().TSRCNN(**arguments),
+        build=_builder("tsrcnn", "TSRCNN"),
         licence="not stated",
         bundled=False,
         source="Dawid64/super-enhanced-resolution",
-        recognise=_recognise_tsrcnn,
+        recognise=_lazy("tsrcnn", "recognise_file"),
+        any_scale=True,
         choices={"past": int, "future": int},
         reach=_tsrcnn_reach,
         context="1+1+1",
@@ -215,67 +188,67 @@ MODELS: dict[str, ModelSpec] = {
     "srgan": ModelSpec(
         summary="image networks: SRResNet, Fast-SRGAN, MobileNetV2-style",
         scales=(2, 4, 8),
-        build=lambda arguments: _srgan().build(**arguments),
+        build=_builder("srgan", "build"),
         licence="see source",
         bundled=False,
         source="amanchadha/iSeeBetter, HasnainRaz/Fast-SRGAN",
-        recognise=lambda state, _: _srgan().recognise(state),
+        recognise=_by_tensors("srgan"),
         reach=_srgan_reach,
     ),
     "srvgg": ModelSpec(
         summary="image network of Real-ESRGAN's animevideov3 and general-x4v3",
         scales=(2, 3, 4),
-        build=lambda arguments: _srvgg().SRVGG(**arguments),
+        build=_builder("srvgg", "SRVGG"),
         licence="BSD-3-Clause",
         bundled=False,
         source="xinntao/Real-ESRGAN",
-        recognise=lambda state, _: _srvgg().recognise(state),
+        recognise=_by_tensors("srvgg"),
         reach=lambda arguments: int(arguments["convs"]) + 2,
     ),
     "rrdb": ModelSpec(
         summary="image network of ESRGAN and RealESRGAN_x4plus",
         scales=(1, 2, 4),
-        build=lambda arguments: _rrdb().RRDBNet(**arguments),
+        build=_builder("rrdb", "RRDBNet"),
         licence="BSD-3-Clause",
         bundled=False,
         source="xinntao/ESRGAN, xinntao/Real-ESRGAN",
-        recognise=lambda state, _: _rrdb().recognise(state),
+        recognise=_by_tensors("rrdb"),
     ),
     "rbpn": ModelSpec(
         summary="recurrent back-projection over six neighbours with optical flow; iSeeBetter",
         scales=(2, 4, 8),
-        build=lambda arguments: _rbpn().RBPN(**arguments),
+        build=_builder("rbpn", "RBPN"),
         licence="MIT",
         bundled=False,
         source="alterzero/RBPN-PyTorch, amanchadha/iSeeBetter",
-        recognise=lambda state, _: _rbpn().recognise(state),
+        recognise=_by_tensors("rbpn"),
         choices={"past_only": bool, "residual": bool, "flow": ("dis", "coarse2fine", "none")},
         context="3+1+3",
     ),
     "basicvsr": ModelSpec(
         summary="bidirectional recurrent network with optical flow",
         scales=(2, 4),
-        build=lambda arguments: _basicvsr().BasicVSR(**arguments),
+        build=_builder("basicvsr", "BasicVSR"),
         recurrent="both",
         clip_len=15,
         overlap=5,
         bundled=False,
         source="XPixelGroup/BasicSR, open-mmlab/mmagic",
-        recognise=lambda state, _: _basicvsr().recognise(state),
+        recognise=_by_tensors("basicvsr"),
         context="5+15+5",
     ),
     "basicvsrpp": ModelSpec(
         summary="BasicVSR++: second-order propagation with deformable alignment",
         scales=(1, 2, 4),
-        build=lambda arguments: _basicvsrpp().BasicVSRPlusPlus(**arguments),
+        build=_builder("basicvsrpp", "BasicVSRPlusPlus"),
         recurrent="both",
         clip_len=15,
         overlap=5,
         bundled=False,
         source="ckkelvinchan/BasicVSR_PlusPlus, open-mmlab/mmagic",
-        recognise=lambda state, _: _basicvsrpp().recognise(state),
+        recognise=_by_tensors("basicvsrpp"),
         context="5+15+5",
     ),
 }
 DEFAULT_MODEL = "reel"
-LIVE_MODEL = "reel-live"  # of sources without an end
+LIVE_MODEL = "reel-live"  # the default for live sources

@@ -2,10 +2,10 @@
 
 Paper: Chan, Wang, Yu, Dong and Loy, "BasicVSR: The Search for Essential Components in Video
 Super-Resolution and Beyond", CVPR 2021. Original code: github.com/XPixelGroup/BasicSR and
-github.com/open-mmlab/mmagic (both Apache-2.0), whose checkpoints load. Written anew. What we
-changed: 2x, with one up-convolution instead of two; 30 blocks are the default, which all published
-weights have (BasicSR's own default is 15); a clip of one frame works; frames smaller than 64
-pixels, which mmagic refuses, grow by repeating the edge and are cut back.
+github.com/open-mmlab/mmagic (both Apache-2.0), whose checkpoints load. Our own implementation. What
+we changed: 2x, with one up-convolution instead of two; 30 blocks are the default, which all
+published weights have (BasicSR's own default is 15); a clip of one frame works; frames smaller than
+64 pixels, which mmagic refuses, are padded by repeating the edge and cropped afterwards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sharpreel.models.checkpoints import count, fits
 from sharpreel.models.layers import ConvResidualBlocks, basicsr_names, flow_warp, pad_clip
 from sharpreel.models.spynet import SPyNet
 
-TAIL = 64  # channels behind the last up-convolution, whatever the width of the body
+TAIL = 64  # channels after the last up-convolution, whatever the width of the body
 SMALLEST = 64  # pixels, of the frames that the flow network sees
 
 
@@ -43,13 +43,13 @@ class BasicVSR(nn.Module):
     def __init__(self, channels: int = 64, blocks: int = 30, scale: int = 4) -> None:
         super().__init__()
         if scale not in (2, 4):
-            raise ValueError(f"BasicVSR enlarges by 2 or 4, got scale {scale}.")
+            raise ValueError(f"scale must be 2 or 4, got {scale}.")
         self.channels, self.scale = channels, scale
         self.spynet = SPyNet()
         self.backward_trunk = ConvResidualBlocks(3 + channels, channels, blocks)
         self.forward_trunk = ConvResidualBlocks(3 + channels, channels, blocks)
         self.fusion = nn.Conv2d(2 * channels, channels, 1)
-        # Each up-convolution is followed by a pixel shuffle, which makes a quarter of its channels.
+        # Each up-convolution is followed by a pixel shuffle, which keeps a quarter of its channels.
         if scale == 4:
             self.upconv1 = nn.Conv2d(channels, 4 * channels, 3, padding=1)
             self.upconv2 = nn.Conv2d(channels, 4 * TAIL, 3, padding=1)
@@ -80,8 +80,8 @@ class BasicVSR(nn.Module):
             if i > 0:
                 state = flow_warp(state, to_previous[:, i - 1])
             state = self.forward_trunk(torch.cat([frames[i], state], dim=1))
-            picture = self.enlarge(frames[i], torch.cat([back.pop(), state], dim=1))
-            sr.append(picture[..., : h * self.scale, : w * self.scale])
+            enlarged = self.enlarge(frames[i], torch.cat([back.pop(), state], dim=1))
+            sr.append(enlarged[..., : h * self.scale, : w * self.scale])
         return torch.stack(sr, dim=1)
 
     def enlarge(self, frame: Tensor, feat: Tensor) -> Tensor:

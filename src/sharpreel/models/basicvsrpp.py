@@ -4,17 +4,17 @@ Paper: Chan, Zhou, Xu and Loy, "BasicVSR++: Improving Video Super-Resolution wit
 Propagation and Alignment", CVPR 2022; restoration without enlarging: the same authors, "On the
 Generalization of BasicVSR++ to Video Deblurring and Denoising", 2022. Original code:
 github.com/ckkelvinchan/BasicVSR_PlusPlus and github.com/XPixelGroup/BasicSR (both Apache-2.0),
-whose checkpoints load. Written anew. What we changed: deformable convolution needs no compiled
-operator and is never left out (BasicSR builds the network without its alignment when CUDA is
-missing, and then cannot load the weights); the clip is enlarged by 2 as well, with one
-up-convolution instead of two; a clip of one frame works; frames of any size work, by repeating
-the edge and cutting back (the original wants 64 pixels for the flow, and multiples of 4 where it
-shrinks); features are not moved to the CPU in long clips, since whoever cuts the clips bounds them.
+whose checkpoints load. Our own implementation. What we changed: deformable convolution needs no
+compiled operator and is never skipped (BasicSR builds the network without its alignment when CUDA
+is missing, and then cannot load the weights); the clip is enlarged by 2 as well, with one
+up-convolution instead of two; a clip of one frame works; frames of any size work, by repeating the
+edge and cropping (the original requires 64 pixels for the flow, and multiples of 4 where it
+shrinks); features are not moved to the CPU in long clips, since the engine limits clip lengths.
 
 Conflict: the authors' words on their "2x" weights, whose code was never published, are "remove one
 strided conv and one pixel-shuffling". Taken literally that is restoration at half size (scale 1,
 shrink 2), since only restoration has strided convolutions; without them it is 2x enlarging. Both
-are here, and a checkpoint's names tell which it is. In both, `upconv1` is the one that stays.
+are here, and the names in a checkpoint tell which it is. In both, `upconv1` is the one that stays.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from sharpreel.models.spynet import SPyNet
 BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
 OFFSET_GROUPS = 16
 POINTS = 9  # of a 3x3 kernel
-TAIL = 64  # channels behind the last up-convolution, whatever the width of the body
+TAIL = 64  # channels after the last up-convolution, whatever the width of the body
 SMALLEST = 64  # pixels, of the frames that the flow network sees
 
 
 class SecondOrderAlignment(nn.Module):
-    """Features of the last two frames, brought to where the things are in this one.
+    """Aligns the features of the last two frames with this one.
 
-    Deformable convolution whose points are moved by the optical flow plus a learnt residue; the
-    first half of the offset groups looks at the last frame, the second half at the one before.
+    Deformable convolution whose points are moved by the optical flow plus a learned residue; the
+    first half of the offset groups samples the last frame, the second half the one before.
 
     Args:
         channels: Width of one frame's features, a multiple of 8.
-        max_residue: Pixels by which the learnt part can move a point.
+        max_residue: Pixels by which the learned part can move a point.
     """
 
     def __init__(self, channels: int, max_residue: float = 10) -> None:
@@ -62,7 +62,7 @@ class SecondOrderAlignment(nn.Module):
         reach = (2 * channels * POINTS) ** -0.5
         nn.init.uniform_(self.weight, -reach, reach)
         last = nn.Conv2d(channels, 3 * POINTS * OFFSET_GROUPS, 3, padding=1)
-        # At step 0 nothing is learnt: points lie where the flow points, and count half.
+        # At step 0 nothing is learned: points are where the flow points, with weight one half.
         nn.init.zeros_(last.weight)
         last.bias.data.zero_()  # type: ignore[union-attr]
         self.conv_offset = nn.Sequential(
@@ -80,12 +80,12 @@ class SecondOrderAlignment(nn.Module):
 
         Args:
             feats: Features of the last frame and of the one before, not aligned, (N, 2C, H, W).
-            cond: What the residue is guessed from, (N, 3C, H, W): last frame warped, this frame,
+            cond: What the residue is predicted from, (N, 3C, H, W): last frame warped, this frame,
                 frame before the last warped.
             flow_1, flow_2: From this frame to the last and to the one before, (N, 2, H, W).
         """
-        guess = self.conv_offset(torch.cat([cond, flow_1, flow_2], dim=1))
-        moves, mask = guess.split([2 * POINTS * OFFSET_GROUPS, POINTS * OFFSET_GROUPS], dim=1)
+        predicted = self.conv_offset(torch.cat([cond, flow_1, flow_2], dim=1))
+        moves, mask = predicted.split([2 * POINTS * OFFSET_GROUPS, POINTS * OFFSET_GROUPS], dim=1)
         # Offsets come as (down, right) for each point, a flow is (right, down).
         half = POINTS * OFFSET_GROUPS // 2
         flows = [flow.flip(1).repeat(1, half, 1, 1) for flow in (flow_1, flow_2)]
@@ -102,7 +102,7 @@ class SecondOrderAlignment(nn.Module):
 
 
 class BasicVSRPlusPlus(nn.Module):
-    """Four recurrent branches, of which each sees what the earlier ones made, and an up-sampler.
+    """Four recurrent branches, each fed by the features of the earlier ones, and an up-sampler.
 
     7,322,927 parameters for 4x with 64 channels and 7 blocks; 7,396,783 for restoration
     (scale 1, shrink 4), 9,760,175 with the 15 blocks of its published weights.
@@ -113,8 +113,8 @@ class BasicVSRPlusPlus(nn.Module):
         scale: 4 or 2, or 1 to restore a clip (noise, blur, compression) at its size.
         shrink: The body works at 1 / shrink of the input size: 1 for low-resolution input; 4 with
             scale 1 is the original's is_low_res_input=False; 2 with scale 1 is the paper's
-            "BasicVSR++ 2". 2 with scale 2 works, but nobody has published it.
-        max_residue: Pixels by which learnt offsets can differ from the flow. It cannot be read
+            "BasicVSR++ 2". 2 with scale 2 works, but was never published.
+        max_residue: Pixels by which learned offsets can differ from the flow. It cannot be inferred
             from a checkpoint; all published ones have 10.
     """
 
@@ -156,7 +156,7 @@ class BasicVSRPlusPlus(nn.Module):
             }
         )
         self.reconstruction = ConvResidualBlocks(5 * channels, channels, 5)
-        # Each up-convolution is followed by a pixel shuffle, which makes a quarter of its channels.
+        # Each up-convolution is followed by a pixel shuffle, which keeps a quarter of its channels.
         if scale * shrink == 4:
             self.upconv1 = nn.Conv2d(channels, 4 * channels, 3, padding=1)
             self.upconv2 = nn.Conv2d(channels, 4 * TAIL, 3, padding=1)
@@ -176,24 +176,24 @@ class BasicVSRPlusPlus(nn.Module):
             small = shrunk.reshape(n, t, c, *shrunk.shape[-2:])
         to_next, to_previous = self.spynet.along(small)
 
-        # For each frame what is known of it: its own features, then those of finished branches.
+        # The features of each frame: its own, then those of finished branches.
         known = [[self.feat_extract(frame)] for frame in frames]
         for branch in BRANCHES:
             if branch.startswith("backward"):
-                made = self.run(branch, known[::-1], to_next.flip(1))[::-1]
+                results = self.run(branch, known[::-1], to_next.flip(1))[::-1]
             else:
-                made = self.run(branch, known, to_previous)
-            for feats, feat in zip(known, made, strict=True):
+                results = self.run(branch, known, to_previous)
+            for feats, feat in zip(known, results, strict=True):
                 feats.append(feat)
 
         sr = []
         for frame, feats in zip(frames, known, strict=True):
-            picture = self.enlarge(frame, torch.cat(feats, dim=1))
-            sr.append(picture[..., : h * self.scale, : w * self.scale])
+            enlarged = self.enlarge(frame, torch.cat(feats, dim=1))
+            sr.append(enlarged[..., : h * self.scale, : w * self.scale])
         return torch.stack(sr, dim=1)
 
     def run(self, branch: str, known: list[list[Tensor]], flows: Tensor) -> list[Tensor]:
-        """The features that a branch makes, in the order of `known`.
+        """The features that a branch computes, in the order of `known`.
 
         Args:
             branch: Its name.
@@ -201,7 +201,7 @@ class BasicVSRPlusPlus(nn.Module):
                 earlier branches, each (N, C, H, W).
             flows: Entry i leads from frame i + 1 of the run to frame i, (N, T - 1, 2, H, W).
         """
-        made: list[Tensor] = []
+        results: list[Tensor] = []
         for i, feats in enumerate(known):
             current = feats[0]
             aligned = torch.zeros_like(current)
@@ -212,13 +212,13 @@ class BasicVSRPlusPlus(nn.Module):
                 if i > 1:
                     # This frame to the last, and from where that leads, on to the one before.
                     flow_2 = flow_1 + flow_warp(flows[:, i - 2], flow_1)
-                    feat_2 = made[i - 2]
+                    feat_2 = results[i - 2]
                     cond_2 = flow_warp(feat_2, flow_2)
-                cond = torch.cat([flow_warp(made[i - 1], flow_1), current, cond_2], dim=1)
-                both = torch.cat([made[i - 1], feat_2], dim=1)
+                cond = torch.cat([flow_warp(results[i - 1], flow_1), current, cond_2], dim=1)
+                both = torch.cat([results[i - 1], feat_2], dim=1)
                 aligned = self.deform_align[branch](both, cond, flow_1, flow_2)
-            made.append(aligned + self.backbone[branch](torch.cat([*feats, aligned], dim=1)))
-        return made
+            results.append(aligned + self.backbone[branch](torch.cat([*feats, aligned], dim=1)))
+        return results
 
     def enlarge(self, frame: Tensor, feat: Tensor) -> Tensor:
         """A frame (N, 3, H, W) and all its features -> (N, 3, sH, sW)."""
@@ -241,7 +241,7 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Te
     align = named.get("deform_align.backward_1.bias")
     if align is None or align.ndim != 1 or not len(align) or len(align) % 8:
         return None
-    # Strided convolutions stand before the blocks: `feat_extract.0`, and `.2` when there are two.
+    # Strided convolutions precede the blocks: `feat_extract.0`, and `.2` when there are two.
     shrink = 1
     if "feat_extract.0.weight" in named:
         shrink = 4 if "feat_extract.2.weight" in named else 2

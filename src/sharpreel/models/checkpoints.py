@@ -1,4 +1,7 @@
-"""Third-party checkpoints: safe loading, and recognising a network by its tensors."""
+"""Third-party checkpoints: safe loading, and the tools to recognise a network by its tensors.
+
+Each network's file has a function `recognise` that uses them.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,19 @@ from sharpreel.errors import WeightsError
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The state dict in a .safetensors or .pth file. Nothing in the file is run."""
+    """Read the state dict in a .safetensors or .pth file; no code in the file is executed.
+
+    Raises:
+        WeightsError: It is not a file of tensors.
+    """
     what = "a file of tensors (.pth, .safetensors)"
     content = read_content(path, what)
     if not isinstance(content, Mapping):
-        raise WeightsError(f"{path}: not {what}. Nothing in it was run.")
+        raise WeightsError(f"{path}: not {what}. No code in the file was executed.")
     return {name: value for name, value in content.items() if isinstance(value, Tensor)}
 
 
-# What wrappers put before every name: DataParallel, torch.compile, mmediting, Lightning.
+# Prefixes that wrappers add to every name: DataParallel, torch.compile, mmediting, Lightning.
 PREFIXES = ("module.", "_orig_mod.", "generator.")
 COUNTER = ".num_batches_tracked"
 
@@ -40,73 +47,80 @@ def bare(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def count(state: Mapping[str, Tensor], before: str, after: str) -> int:
-    """How many different numbers stand between `before` and `after` in the names.
+    """Number of different integers between `before` and `after` in the names.
 
     body.0.weight, body.0.bias, body.3.weight; before = "body.", after = ".weight"  ->  2
     """
-    found = {
+    between = {
         name.removeprefix(before).removesuffix(after)
         for name in state
         if name.startswith(before) and name.endswith(after)
     }
-    return sum(number.isdecimal() for number in found)
+    return sum(number.isdecimal() for number in between)
 
 
 def fits(
     build: Callable[..., nn.Module], arguments: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> dict[str, Tensor] | None:
-    """`tensors`, complete for `build(**arguments)`, or None when a name or a shape is not its own.
+    """The complete state dict for `build(**arguments)`, or None when a name or shape differs.
 
-    The module is built without memory. Files older than PyTorch 0.4.1 have no counters in their
-    batch normalisation; nothing but training reads these, so they start at zero.
+    The module is built on the meta device, without memory. Files older than PyTorch 0.4.1 have no
+    counters in their batch normalisation; only training reads these, so they start at zero.
     """
     with torch.device("meta"):
         wanted = build(**arguments).state_dict()
-    found = dict(tensors)
-    if not any(name.endswith(COUNTER) for name in found):
-        found |= {
+    state = dict(tensors)
+    if not any(name.endswith(COUNTER) for name in state):
+        state |= {
             name: torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
             for name, tensor in wanted.items()
             if name.endswith(COUNTER)
         }
-    if found.keys() != wanted.keys():
+    if state.keys() != wanted.keys():
         return None
-    if any(found[name].shape != wanted[name].shape for name in wanted):
+    if any(state[name].shape != wanted[name].shape for name in wanted):
         return None
-    return found
+    return state
 
 
-# Where training programs put the tensors: averaged ones first.
+# Keys under which training programs save the tensors: averaged ones first.
 WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "generator", "netG")
 
 
 def read_content(path: Path, what: str) -> Any:
-    """What a file of tensors (.safetensors, else as torch saves) holds; nothing in it is run.
+    """The content of a file of tensors (.safetensors, else as torch.save writes it).
+
+    No code in the file is executed.
+
+    Args:
+        what: What the file should be, for the error message.
 
     Raises:
-        WeightsError: It cannot be read as one; `what` says what it should be.
+        WeightsError: It cannot be read as such a file.
     """
     import safetensors
     import safetensors.torch
-    import torch
 
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old files: torch remarks on their age
+            warnings.simplefilter("ignore")  # about the age of old files
             return torch.load(path, map_location="cpu", weights_only=True)
     except (
-        safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError,
-        KeyError, OSError,
-    ) as e:  # fmt: skip
-        raise WeightsError(f"{path}: not {what}. Nothing in it was run.") from e
+        safetensors.SafetensorError,
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        OSError,
+    ) as e:
+        raise WeightsError(f"{path}: not {what}. No code in the file was executed.") from e
 
 
 def unwrap(content: Any) -> dict[str, Any]:
-    """The state dict inside a checkpoint, whatever it is wrapped in."""
-    import torch
-
+    """The state dict inside a checkpoint, whatever it is nested in; {} when there is none."""
     while isinstance(content, Mapping):
         key = next((k for k in WRAPPERS if isinstance(content.get(k), Mapping)), None)
         if key is None:

@@ -5,15 +5,15 @@ Methods of `estimate_flow`:
     dis          OpenCV's dense inverse search (Kroeger et al., "Fast Optical Flow using Dense
                  Inverse Search", ECCV 2016), medium preset down to the finest scale. The default.
     coarse2fine  The variational flow that RBPN's published weights were trained with.
-    spynet       A network: the caller brings it, with its weights.
+    spynet       A network, passed by the caller with its weights.
     none         Zeros, for networks that were trained without flow.
 
 On `coarse2fine`. Paper: C. Liu, "Beyond Pixels: Exploring New Representations and Applications for
 Motion Analysis", PhD thesis, MIT 2009, after Brox et al. (ECCV 2004) and Bruhn et al. (IJCV 2005).
 Original code: people.csail.mit.edu/celiu/OpticalFlow, wrapped for Python by
-github.com/pathak22/pyflow. Licence: the wrapper's is MIT, the C++ inside names none; what follows
-is our own and shares no line with it. Parameters, pyramid, features, energy and numbers of
-iterations are the published ones. What we changed:
+github.com/pathak22/pyflow. Licence: the wrapper's is MIT, the C++ inside names none; this
+implementation is our own and shares no line with it. Parameters, pyramid, features, energy and
+numbers of iterations are the published ones. What we changed:
 
 - One sweep of the SOR solver goes over the red, then over the black squares of a chess board, where
   the original goes row by row. Both are Gauss-Seidel orders of one linear system with the same
@@ -53,7 +53,7 @@ def estimate_flow(
 
     Args:
         a: Frames, (N, 3, H, W), RGB in [0, 1].
-        b: As many other frames of the same size.
+        b: The same number of other frames, of the same size.
         method: See the top of this file.
         network: For "spynet" a trained `sharpreel.models.spynet.SPyNet`, or another module that
             maps (a, b) to their flow.
@@ -74,7 +74,7 @@ def estimate_flow(
         case "spynet":
             if network is None:
                 raise ValueError(
-                    "Method 'spynet' needs its network: pass network=, a SPyNet with weights."
+                    "method='spynet' requires its network: pass network=, a SPyNet with weights."
                 )
             flow: Tensor = network(a, b)
             return flow
@@ -82,7 +82,7 @@ def estimate_flow(
             return a.new_zeros(a.shape[0], 2, *a.shape[2:])
         case _:
             raise ValueError(
-                f"Unknown flow method {method!r}; there are dis, coarse2fine, spynet and none."
+                f"method={method!r} is not known; choose dis, coarse2fine, spynet or none."
             )
 
 
@@ -156,7 +156,7 @@ def _descend(a: Tensor, b: Tensor) -> Tensor:
         for _ in range(OUTER + level):
             flow = flow + _step(first, warped, flow, scored, SOR + 3 * level)
             warped = _warp(second, flow, first)
-            # A channel that fits exactly has nothing left to say.
+            # A channel that fits exactly no longer counts.
             scored = (first - warped).abs().mean((2, 3), keepdim=True) >= 1e-20
     return flow
 
@@ -198,7 +198,7 @@ def _step(a: Tensor, warped: Tensor, flow: Tensor, scored: Tensor, sweeps: int) 
         + ALPHA * sqrt(|grad (u + du)|^2 + |grad (v + dv)|^2 + eps)
 
     Args:
-        a, warped: Features of the first frame, and of the second brought onto it, (P, 5, H, W).
+        a, warped: Features of the first frame, and of the second warped onto it, (P, 5, H, W).
         flow: The flow so far, (P, 2, H, W).
         scored: Which channels count, (P, 5, 1, 1).
         sweeps: Of the solver.
@@ -240,7 +240,7 @@ def _step(a: Tensor, warped: Tensor, flow: Tensor, scored: Tensor, sweeps: int) 
 
 
 def _filter(image: Tensor, taps: tuple[float, ...], dim: int) -> Tensor:
-    """Correlate along one axis (2 down, 3 right); outside the image its edge goes on."""
+    """Correlate along one axis (2 down, 3 right); outside the image its edge is repeated."""
     radius, size = len(taps) // 2, image.shape[dim]
     pad = (radius, radius, 0, 0) if dim == 3 else (0, 0, radius, radius)
     wide = F.pad(image, pad, mode="replicate")
@@ -277,7 +277,7 @@ def _resize(image: Tensor, size: tuple[int, int], ratio: tuple[float, float]) ->
 
 
 def _warp(b: Tensor, flow: Tensor, a: Tensor) -> Tensor:
-    """`b` sampled where the flow points, bilinear; what lies outside of it is taken from `a`."""
+    """`b` sampled where the flow points, bilinear; pixels outside of it are taken from `a`."""
     p, c, h, w = b.shape
     x = torch.arange(w, device=b.device) + flow[:, 0]  # (P, H, W)
     y = torch.arange(h, device=b.device)[:, None] + flow[:, 1]

@@ -1,12 +1,13 @@
-"""Blocks that two or more networks share, and how the names in published checkpoints are read.
+"""Blocks that several networks share, and the mapping of tensor names in published checkpoints.
 
 `flow_warp` and `ConvResidualBlocks` are those of BasicVSR (Chan et al., "BasicVSR: The Search for
 Essential Components in Video Super-Resolution and Beyond", CVPR 2021; code
 github.com/XPixelGroup/BasicSR, Apache-2.0). `deform_conv2d` is modulated deformable convolution
 (Zhu et al., "Deformable ConvNets v2", CVPR 2019) with the conventions of torchvision's operator.
-All of it is written anew. What we changed: a flow is (N, 2, H, W) everywhere, never channels last;
-half-precision features are sampled in float32, because half cannot hold a pixel coordinate beyond
-2048 and hardly one beyond 200; deformable convolution needs no compiled operator.
+All of it is our own implementation. What we changed: a flow is (N, 2, H, W) everywhere, never
+channels last; half-precision features are sampled in float32, because float16 cannot represent
+pixel coordinates beyond 2048 and is inexact beyond 200; deformable convolution needs no compiled
+operator.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from sharpreel import ops
 
-# What a training checkpoint of mmediting and mmagic holds beside the generator we want.
+# What a training checkpoint of mmediting and mmagic holds beside the generator.
 LEFTOVERS = ("step_counter", "generator_ema.", "discriminator")
 
 Pair = tuple[int, int]
@@ -36,7 +37,7 @@ def flow_warp(feat: Tensor, flow: Tensor, padding: Literal["zeros", "border"] = 
     Args:
         feat: Frame or features, (N, C, H, W).
         flow: Displacement in pixels of this resolution, (N, 2, H, W); channel 0 right, 1 down.
-        padding: What lies outside the frame: zeros, or the nearest pixel of its border.
+        padding: What is sampled outside the frame: zeros, or the nearest pixel of its border.
 
     Returns:
         The warped tensor, (N, C, H, W), bilinear between pixels.
@@ -60,7 +61,7 @@ def flow_warp(feat: Tensor, flow: Tensor, padding: Literal["zeros", "border"] = 
 
 
 def enlarge(frame: Tensor, scale: int) -> Tensor:
-    """Bicubic by an integer, MATLAB's kernel and mirrored edges: (N, C, H, W) -> (N, C, sH, sW)."""
+    """Upscale by MATLAB's bicubic with mirrored edges: (N, C, H, W) -> (N, C, sH, sW)."""
     if scale == 1:
         return frame
     rows, columns = (
@@ -71,18 +72,18 @@ def enlarge(frame: Tensor, scale: int) -> Tensor:
 
 
 def window_times(length: int, now: int, past: int, future: int) -> list[int]:
-    """The frames of a clip that frame `now` is made of, oldest first.
+    """The frames in the window around frame `now` of a clip, oldest first.
 
-    The frame itself stands in for one before the clip's first or behind its last.
+    The frame itself replaces one before the clip's first or after its last.
     """
     near = range(now - past, now + future + 1)
     return [time if 0 <= time < length else now for time in near]
 
 
-class OnColour(nn.Module):
-    """A grey network that looks at neighbours, for RGB: it makes the luma, and colour is enlarged.
+class LumaNetwork(nn.Module):
+    """Runs a one-channel network on the luma of RGB frames; chroma is upscaled by bicubic.
 
-    sr = network(Y) + bicubic(lr - Y), with Y of BT.601. Grey frames come out grey.
+    sr = network(Y) + bicubic(lr - Y), with Y of BT.601. Grey frames stay grey.
 
     Args:
         network: Takes frames of one channel; has `past`, `future`, `flows` and `along`.
@@ -101,21 +102,21 @@ class OnColour(nn.Module):
         return (clip * clip.new_tensor(self.LUMA)[:, None, None]).sum(-3, keepdim=True)
 
     def flows(self, clip: Tensor, first: int, count: int) -> Tensor:
-        """As the network's, of a colour clip."""
+        """The network's flows, for a colour clip."""
         flows: Tensor = self.network.flows(self.luma(clip), first, count)
         return flows
 
     def along(self, clip: Tensor, first: int, count: int, flows: Tensor | None = None) -> Tensor:
         """Frames of (N, T, 3, H, W) -> (N, count, 3, sH, sW), not clamped."""
-        grey, shown = self.luma(clip), slice(first, first + count)
-        colour = clip[:, shown] - grey[:, shown]
+        grey, wanted = self.luma(clip), slice(first, first + count)
+        colour = clip[:, wanted] - grey[:, wanted]
         sr: Tensor = self.network.along(grey, first, count, flows)
         enlarged = enlarge(colour.flatten(0, 1), self.scale)
         return sr + enlarged.reshape(*sr.shape[:2], 3, *sr.shape[3:])
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(relu(conv(x))), 3x3 and without normalisation; starts close to the identity."""
+    """x + conv(relu(conv(x))), 3x3, without normalisation; initialised close to the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -161,14 +162,14 @@ def deform_conv2d(
     mask: Tensor | None = None,
     offset_groups: int = 1,
 ) -> Tensor:
-    """Convolve `feat` at sampling points that move by `offset` and are weighted by `mask`.
+    """Convolve `feat` at sampling points that are moved by `offset` and weighted by `mask`.
 
     out[y, x] = bias + sum over k of weight[k] * mask[k, y, x] * feat[p(k, y, x)], where p is
-    where kernel point k of an ordinary convolution lies, plus offset[k, y, x]; bilinear between
-    pixels, zero outside. Runs torchvision's compiled operator where one works, else our own.
+    the position of kernel point k in an ordinary convolution plus offset[k, y, x]; bilinear between
+    pixels, zero outside. Runs torchvision's compiled operator where one works, else plain PyTorch.
 
     Args:
-        feat: (N, C, H, W). Its channels fall into `offset_groups` equal parts that move alike.
+        feat: (N, C, H, W). Its channels form `offset_groups` equal groups that share offsets.
         offset: Pixels, (N, offset_groups * kh * kw * 2, outH, outW): group by group, kernel
             point by kernel point (row by row), down before right, as torchvision has it.
         weight: (C_out, C, kh, kw).
@@ -208,20 +209,20 @@ def deform_conv2d(
 def compiled_deform_conv2d(device_type: str) -> Callable[..., Tensor] | None:
     """torchvision's operator if it is installed and runs on such a device, else None.
 
-    Found out by running it once on one pixel: next to a torch of another build (a CPU-only one,
-    say) torchvision can fail to import, import without its operators, or have them for the CPU
-    alone, and each of these raises something else.
+    Tested by running it once on one pixel: next to a PyTorch of another build (such as a CPU-only
+    one) torchvision can fail to import, import without its operators, or have them for the CPU
+    alone, and each of these raises another error.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it also warns of codecs that are of no use here
+            warnings.simplefilter("ignore")  # it also warns about codecs that are not used here
             operator: Callable[..., Tensor] = importlib.import_module(
                 "torchvision.ops"
             ).deform_conv2d
             one = torch.ones(1, 1, 1, 1, device=device_type)
             offset = torch.zeros(1, 2, 1, 1, device=device_type)
-            answer = operator(one, offset, one, None, (1, 1), (0, 0), (1, 1), one)
-            return operator if answer.item() == 1 else None
+            output = operator(one, offset, one, None, (1, 1), (0, 0), (1, 1), one)
+            return operator if output.item() == 1 else None
     except Exception:
         return None
 
@@ -236,11 +237,11 @@ def plain_deform_conv2d(
     dilation: Pair,
     mask: Tensor | None,
 ) -> Tensor:
-    """`deform_conv2d` in plain PyTorch, for every device; shapes are taken to be right.
+    """`deform_conv2d` in plain PyTorch, for every device; shapes are assumed to be correct.
 
     One kernel point at a time: it is sampled for all channels and multiplied into the output, so
-    that beside the output there is never more than about one picture of samples (an unfolded
-    input, which the compiled operators make, would be kh * kw of them).
+    that beside the output there is never more than about one frame of samples (an unfolded
+    input, as in the compiled operators, would be kh * kw of them).
     """
     n, c, h, w = feat.shape
     _, _, kernel_h, kernel_w = weight.shape
@@ -258,7 +259,7 @@ def plain_deform_conv2d(
     for point in range(points):
         y = rows + (point // kernel_w) * dilation[0] + moves[:, point, 0]
         x = columns + (point % kernel_w) * dilation[1] + moves[:, point, 1]
-        # Counted from edge to edge (align_corners False): right for a picture of one pixel too.
+        # Counted from edge to edge (align_corners False): correct for a frame of one pixel too.
         grid = torch.stack([(2 * x + 1) / w - 1, (2 * y + 1) / h - 1], dim=-1)
         samples = F.grid_sample(parts, grid, padding_mode="zeros", align_corners=False)
         if masks is not None:
@@ -272,12 +273,12 @@ def plain_deform_conv2d(
 
 
 def pad_clip(clip: Tensor, multiple_of: int, at_least: int) -> Tensor:
-    """The clip grown at its bottom and right by repeating the edge.
+    """Pad a clip at its bottom and right by repeating the edge.
 
     Args:
         clip: (N, T, C, H, W).
-        multiple_of: What height and width must divide by.
-        at_least: Pixels that height and width must have.
+        multiple_of: Height and width become multiples of this.
+        at_least: Height and width become at least this many pixels.
     """
     n, t, c, h, w = clip.shape
     bottom, right = (max(-(-size // multiple_of) * multiple_of, at_least) - size for size in (h, w))
@@ -288,12 +289,12 @@ def pad_clip(clip: Tensor, multiple_of: int, at_least: int) -> Tensor:
 
 
 def basicsr_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state under BasicSR's names, whichever of the two code bases it was published by.
+    """The state dict under BasicSR's names, from either of the two code bases.
 
-    mmediting and mmagic write `generator.` before everything, wrap SPyNet's convolutions, and have
+    mmediting and mmagic write `generator.` before every name, wrap SPyNet's convolutions, and have
     other names for the up-convolutions and for BasicVSR's branches; what else is in such a file
-    (step counter, moving average, discriminator) is left out. An empty dict when two tensors
-    would bear one name.
+    (step counter, moving average, discriminator) is skipped. An empty dict when two tensors would
+    get the same name.
     """
     wanted = {
         name.removeprefix("module."): tensor
@@ -305,7 +306,7 @@ def basicsr_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name = published.removeprefix("generator.")
         name = re.sub(
             r"(basic_module\.\d+\.basic_module)\.(\d+)\.conv\.",
-            lambda found: f"{found[1]}.{2 * int(found[2])}.",  # ReLUs are not counted there
+            lambda match: f"{match[1]}.{2 * int(match[2])}.",  # ReLUs are not counted there
             name,
         )
         name = re.sub(r"^upsample(\d+)\.upsample_conv\.", r"upconv\1.", name)

@@ -1,10 +1,10 @@
-"""Reel and bicubic as OpenVINO graphs, built from their numbers without torch.
+"""Reel and bicubic as OpenVINO graphs, built from their weights without PyTorch.
 
-The same sums as `reel.py`, arranged for a CPU: frames come and pictures leave as (1, H, W, 3), so
+The same computation as `reel.py`, arranged for a CPU: frames enter and leave as (1, H, W, 3), so
 nothing is transposed; everything between works on blocks of unshuffle x unshuffle lr pixels, folded
-into channels (row, column, colour), and the picture is unfolded after it was rounded to bytes, by
-one move instead of two on floats; the frame before is an input of its own, so that the state is no
-more than what the network tells itself.
+into channels (row, column, colour), and the output is unfolded after rounding to bytes, by one move
+instead of two on floats; the previous frame is an input of its own, so that the state is only the
+network's own output.
 
     frame ─┬─ mirror edges, fold ── 12 to 48, bicubic ─────────────── + ── sr (folded)
            └─ fold ─┐                                        ┌─ tail ─┘
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float32]
 # Names of the operations that stay in float in an int8 graph.
-BASE, SUM = "bicubic", "picture"
+BASE, SUM = "bicubic", "picture"  # names in saved graphs
 
 
 def bicubic_graph(scale: int) -> ov.Model:
@@ -39,46 +39,60 @@ def bicubic_graph(scale: int) -> ov.Model:
     return ov.Model([_output("sr", _bicubic(frame, scale, 1))], [frame])
 
 
+def bicubic_graph_of(
+    tensors: Mapping[str, Array], scale: int, arguments: Mapping[str, Any]
+) -> ov.Model:
+    """`bicubic_graph` with the signature of `ModelSpec.graph`."""
+    return bicubic_graph(scale)
+
+
+def reel_graph_of(
+    tensors: Mapping[str, Array], scale: int, arguments: Mapping[str, Any]
+) -> ov.Model:
+    """`reel_graph` with the signature of `ModelSpec.graph`."""
+    return reel_graph(tensors, scale, int(arguments.get("unshuffle", 2)))
+
+
 def reel_graph(tensors: Mapping[str, Array], scale: int, unshuffle: int) -> ov.Model:
-    """One step of a `Reel`; H and W are free multiples of `unshuffle`.
+    """One step of a `Reel`; H and W are any multiples of `unshuffle`.
 
     Inputs: `frame` and `before`, this frame and the last, (1, H, W, 3) in [0, 1]; `state`
     (1, H / unshuffle, W / unshuffle, C). At a first frame `before` is the frame and `state` zeros.
     Outputs: `sr` (1, 3 * k * k, H / unshuffle, W / unshuffle) with k = scale * unshuffle, channels
-    in the order (row, column, colour) of a block of the picture, not clamped; the next `state_out`.
+    in the order (row, column, colour) of a block of the output, not clamped; the next `state_out`.
 
     Args:
-        tensors: The network's, under the names of `Reel`.
+        tensors: The weights, under the names of `Reel`.
     """
     import openvino as ov
     from openvino import opset13 as op
 
-    folded, told = 3 * unshuffle**2, 3 * (scale * unshuffle) ** 2
+    folded, residuals = 3 * unshuffle**2, 3 * (scale * unshuffle) ** 2
     seen, shown = _seen_order(unshuffle), _shown_order(scale, unshuffle)
     head, bias = tensors["head.weight"], tensors["head.bias"]
     channels = head.shape[0]
-    hidden = told + np.arange(channels)
+    hidden = residuals + np.arange(channels)
     head = head[:, [*seen, *(folded + seen), *(2 * folded + shown), *(2 * folded + hidden)]]
     # Bytes b enter as (b - 128) / 127, which eight bits hold exactly.
     head[:, : 2 * folded] *= 127 / 255
 
     frame, before = _input("frame", 3), _input("before", 3)
-    state = _input("state", told + channels)
+    state = _input("state", residuals + channels)
     views = [
         _fold(op.multiply(op.subtract(f, np.float32(128 / 255)), np.float32(255 / 127)), unshuffle)
         for f in (frame, before)
     ]
-    # Apart, so that in eight bits frames and state have steps of their own.
-    seen_now, told_before = (op.transpose(x, [0, 3, 1, 2]) for x in (op.concat(views, 3), state))
-    x = _convolution(seen_now, head[:, : 2 * folded], bias)
+    # Separate, so that in eight bits frames and state have quantization steps of their own.
+    pixels, memory = (op.transpose(x, [0, 3, 1, 2]) for x in (op.concat(views, 3), state))
+    x = _convolution(pixels, head[:, : 2 * folded], bias)
     no_bias = np.zeros(channels, np.float32)
-    x = op.relu(op.add(x, _convolution(told_before, head[:, 2 * folded :], no_bias)))
+    x = op.relu(op.add(x, _convolution(memory, head[:, 2 * folded :], no_bias)))
     identity = np.zeros((channels, channels, 3, 3), np.float32)
     identity[range(channels), range(channels), 1, 1] = 1
     for n in range(sum(name.startswith("body.") for name in tensors) // 2):
         weight = tensors[f"body.{n}.weight"] + identity
         x = op.relu(_convolution(x, weight, tensors[f"body.{n}.bias"]))
-    # Twice the residual: as it is for the picture, and with the hidden state for the next frame.
+    # The residual twice: for the output, and with the hidden state for the next frame.
     tail, bias = tensors["tail.weight"], tensors["tail.bias"]
     residual = op.clamp(_convolution(x, tail[shown], bias[shown]), -1, 1)
     both = [*shown, *hidden]
@@ -122,7 +136,7 @@ def with_integers(
 
 
 def reshape(graph: ov.Model, scale: float, shape: tuple[int, ...]) -> int:
-    """Settle a graph on frames of one shape (H, W, 3).
+    """Fix the shapes of a graph to frames (H, W, 3).
 
     Returns:
         The side of the blocks that are folded in its `sr`.
@@ -184,7 +198,7 @@ def _bicubic(frame: Any, scale: int, unshuffle: int) -> Any:
 
 
 def _bicubic_kernel(scale: int, unshuffle: int) -> Array:
-    """Bicubic from folded frame to folded picture, for a frame with mirrored edges."""
+    """Bicubic from folded frame to folded output, for a frame with mirrored edges."""
     u, k = unshuffle, scale * unshuffle
     reach = -(-2 // u)  # folded pixels that hold two
     phases = ops.bicubic_phases(scale).reshape(scale, scale, 5, 5)
@@ -204,6 +218,6 @@ def _seen_order(u: int) -> npt.NDArray[np.intp]:
 
 
 def _shown_order(scale: int, u: int) -> npt.NDArray[np.intp]:
-    """Which channel of the residual each channel of a folded picture is."""
+    """Which channel of the residual each channel of a folded output is."""
     channels = np.arange(3 * (scale * u) ** 2).reshape(3, scale, scale, u, u)
     return channels.transpose(3, 1, 4, 2, 0).ravel()  # (row, row in it, column, ..., colour)

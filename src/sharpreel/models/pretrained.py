@@ -1,8 +1,8 @@
-"""Checkpoints that their publishers offer for download, by the names that `-m` takes.
+"""Downloadable third-party checkpoints, `PUBLISHED`, by the names that `model=` accepts.
 
-A row says where the file is, of which network, and how it is known to be the right one: by its
-whole SHA-256, or by the first digits of it that the publisher put into the file's name (as
-OpenMMLab does), or, where neither exists, by the sum of the first download (see `fetch.py`).
+A row says where the file is, of which network, and how it is verified: by its complete SHA-256, by
+the first digits of it that the publisher put into the file's name (as OpenMMLab does), or, where
+neither exists, by the checksum of the first download (see `system/download.py`).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Published:
     Attributes:
         model: The row of `MODELS`.
         url: Where the file is.
-        sha256: Its sum in hexadecimal, or the first digits of it; "": not published.
-        arguments: What its tensors will be recognised as.
-        parameters: Numbers in it that were learnt.
-        trained: On what, in a few words.
+        sha256: Its checksum in hexadecimal, or the first digits of it; "": not published.
+        arguments: The arguments that its tensors are recognised by.
+        parameters: Number of trained parameters in it.
+        trained: The training data, in a few words.
         licence: Of the file, as its publisher states it.
     """
 
@@ -40,15 +40,17 @@ class Published:
 
     @property
     def scale(self) -> int:
-        return int(self.arguments.get("scale", 4))  # Fast-SRGAN knows no other
+        """Output pixels per input pixel."""
+        return int(self.arguments.get("scale", 4))  # Fast-SRGAN has no other
 
     @property
     def file(self) -> str:
+        """The name of the file."""
         return self.url.rpartition("/")[2]
 
 
 def _mm(model: str, file: str, trained: str, parameters: int, **arguments: Any) -> Published:
-    """A file of OpenMMLab, whose name ends in eight digits of its sum."""
+    """A file of OpenMMLab, whose name ends in eight digits of its checksum."""
     folder = {"basicvsr": "basicvsr", "basicvsrpp": "basicvsr_plusplus"}[model]
     sha256 = file.removesuffix(".pth").rpartition("-")[2]
     url = f"{_MM}/{folder}/{file}"
@@ -113,7 +115,7 @@ PUBLISHED: dict[str, Published] = {
         "srvgg",
         "v0.2.5.0/realesr-animevideov3.pth",
         "b8a8376811077954d82ca3fcf476f1ac3da3e8a68a4f4d71363008000a18b75d",
-        "drawn films",
+        "animated videos",
         621_424,
         scale=4,
         channels=64,

@@ -2,27 +2,27 @@
 
 Paper: M. Haris, G. Shakhnarovich, N. Ukita, "Recurrent Back-Projection Network for Video
 Super-Resolution", CVPR 2019. Original code: github.com/alterzero/RBPN-PyTorch, MIT licence; the
-very same network is the generator of iSeeBetter (github.com/amanchadha/iSeeBetter, MIT), and the
+same network is the generator of iSeeBetter (github.com/amanchadha/iSeeBetter, MIT), and the
 denoise form is that of its fork github.com/yasue32/afm-denoise. Layers and tensor names are the
 published ones, so their weights load; the code is our own. What we changed:
 
 - Any integer scale: kernel scale + 4, stride scale, padding 2 (the original knows 2, 4 and 8); at
   scale 1 kernel 3, stride 1, padding 1, as in the fork.
 - `num_stages` is gone: the original's graph is fixed, and only 3 works.
-- The last convolution adds up each neighbour's share as it comes, so that memory does not grow with
-  the number of neighbours; the unused last step back to low resolution is not computed.
+- The last convolution adds each neighbour's part as soon as it is computed, so that memory does not
+  grow with the number of neighbours; the unused last step back to low resolution is skipped.
 - A calmer initialisation by default, see `_calm`; the published one is `init="published"`.
-- Residual mode adds this house's bicubic (MATLAB's kernel, mirrored edges, floats). The original
+- Residual mode adds our bicubic (MATLAB's kernel, mirrored edges, floats). The original
   adds PIL's, rounded to 8 bits: the same kernel, but cut off at the edges.
 
 Where descriptions and code disagree we follow the code: 12,771,943 parameters at 4x, where tables
 say 12.2 M; the denoise form works at scale 2 inside with a strided last convolution, where its
 page speaks of scale 1.
 
-What windows share: nothing worth keeping. Flow is asked for once for each ordered pair of frames,
-and an ordered pair (target, neighbour) stands in one window only; `feat0` is computed once for each
-target; `feat1` sees target, neighbour and flow together. A neighbour's share of `feat1` is linear
-and could be kept, but is 0.03 % of the work at 4x.
+Windows share nothing worth caching. Flow is estimated once for each ordered pair of frames, and an
+ordered pair (target, neighbour) is in one window only; `feat0` is computed once for each target;
+`feat1` sees target, neighbour and flow together. A neighbour's part of `feat1` is linear and could
+be cached, but is 0.03 % of the work at 4x.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from sharpreel.models.layers import enlarge, window_times
 
 
 class ConvBlock(nn.Module):
-    """A convolution and its one-slope PReLU, or nothing after it."""
+    """A convolution, with a one-slope PReLU after it or none."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int, padding: int, act: bool = True
@@ -83,7 +83,7 @@ class ResnetBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Enlarge, shrink again, and enlarge what was lost on the way: lr -> hr features."""
+    """Upscale, downscale again, and add the upscaled error: lr -> hr features."""
 
     def __init__(self, channels: int, geometry: tuple[int, int, int]) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class DownBlock(nn.Module):
 
 
 class DBPN(nn.Module):
-    """Back-projection of a single frame's features, three times up and twice down."""
+    """Back-projection of one frame's features, three times up and twice down."""
 
     def __init__(self, base_filter: int, feat: int, geometry: tuple[int, int, int]) -> None:
         super().__init__()
@@ -134,31 +134,31 @@ class DBPN(nn.Module):
 
 
 class RBPN(nn.Module):
-    """The network. Weights are shared by all neighbours; only `output` knows their number.
+    """The network. All neighbours share weights; only `output` depends on their number.
 
         F = feat0(target)
         for each neighbour j:  h = DBPN(F) ;  H_j = h + res_feat2(h - res_feat1(feat1(j)))
                                F = res_feat3(H_j)
         sr = output(H_1, H_2, ...)
 
-    Neighbours are visited in the order the published networks know them:
+    Neighbours are visited in the order of the published networks:
 
         7 frames     t-3 t-2 t-1 t+1 t+2 t+3
         6 frames     t-3 t-2 t-1 t+1 t+2
         past only    t-1 t-2 t-3 ...
 
     Args:
-        scale: Factor of the back-projection, and of the output unless `denoise`.
+        scale: Scale of the back-projection, and of the output unless `denoise`.
         num_frames: The target and its neighbours, 2 or more.
         channels: Of a frame: 3, or 1 for grey.
         base_filter, feat: Width of the low-resolution and of the other features.
         resblocks: Residual blocks in each of the three stacks.
-        past_only: All neighbours lie before the target.
-        residual: The network adds to the bicubic enlargement. Weights suit one of both modes.
+        past_only: All neighbours precede the target.
+        residual: The network adds to the bicubic upscaling. Weights suit one of the two modes.
         denoise: The last convolution has stride `scale`: the output is as large as the input.
         init: "calm", or "published", which explodes (see `_calm`).
-        flow: How flows are estimated when nobody gives them. The published weights were trained
-            with "coarse2fine", which is some fifty times slower than "dis".
+        flow: How flows are estimated when they are not passed. The published weights were trained
+            with "coarse2fine", which is about fifty times slower than "dis".
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class RBPN(nn.Module):
     def forward(self, clip: Tensor) -> Tensor:
         """A clip (N, T, C, H, W) in [0, 1] -> (N, T, C, sH, sW), not clamped.
 
-        At the clip's ends the target stands in for its missing neighbours, with flow 0.
+        At the clip's ends the target replaces its missing neighbours, with flow 0.
         """
         return self.along(clip, 0, clip.shape[1])
 
@@ -227,16 +227,16 @@ class RBPN(nn.Module):
         return torch.stack(sr, dim=1)
 
     def flows(self, clip: Tensor, first: int, count: int) -> Tensor:
-        """What `along` needs of whole frames: the flow from each target to its neighbours.
+        """The flow from each target to its neighbours, which `along` needs of whole frames.
 
         (N, T, C, H, W) -> (N, count, past + future, 2, H, W) in lr pixels, oldest neighbour first;
-        0 where the target stands in for one that is missing.
+        0 where the target replaces a missing neighbour.
         """
-        found = []
+        flows = []
         for now in range(first, first + count):
             times = self._times(clip, now)
-            found.append(self._flows(clip, now, times[: self.past] + times[self.past + 1 :]))
-        return torch.stack(found, dim=1)
+            flows.append(self._flows(clip, now, times[: self.past] + times[self.past + 1 :]))
+        return torch.stack(flows, dim=1)
 
     def _times(self, clip: Tensor, now: int) -> list[int]:
         return window_times(clip.shape[1], now, self.past, self.future)
@@ -254,7 +254,7 @@ class RBPN(nn.Module):
     def _estimate(self, a: Tensor, b: Tensor) -> Tensor:
         """Flow of many pairs: (N, K, C, H, W) twice -> (N, K, 2, H, W)."""
         n, k, c, h, w = a.shape
-        repeat = 3 if c == 1 else 1  # flow is made of colours
+        repeat = 3 if c == 1 else 1  # flow is estimated on RGB
         first, second = (x.flatten(0, 1).repeat(1, repeat, 1, 1) for x in (a, b))
         with torch.no_grad():
             return estimate_flow(first, second, self.flow).reshape(n, k, 2, h, w)
@@ -265,7 +265,7 @@ class RBPN(nn.Module):
         return self.channels == 1
 
     def centre(self, window: Tensor, flows: Tensor | None = None) -> Tensor:
-        """The picture of a window's target frame.
+        """Upscale the target frame of a window.
 
         Args:
             window: (N, past + 1 + future, C, H, W) in [0, 1], oldest first.
@@ -286,8 +286,8 @@ class RBPN(nn.Module):
         if flows is None:
             same = [torch.equal(frame, target) for frame in neighbours.unbind(1)]
             times = [k + (k >= self.past) for k in range(t - 1)]
-            there = [self.past if s else k for k, s in zip(times, same, strict=True)]
-            flows = self._flows(window, self.past, there)
+            neighbour_times = [self.past if s else k for k, s in zip(times, same, strict=True)]
+            flows = self._flows(window, self.past, neighbour_times)
         if flows.shape != (n, t - 1, 2, h, w):
             raise ValueError(
                 f"flows must be {(n, t - 1, 2, h, w)} to match the window, "
@@ -299,12 +299,12 @@ class RBPN(nn.Module):
         hr = None
         for k, share in zip(self.visits, shares, strict=True):
             features = self.feat0(target) if hr is None else self.res_feat3(hr)
-            seen = self.feat1(torch.cat([target, neighbours[:, k], flows[:, k]], dim=1))
+            pair = self.feat1(torch.cat([target, neighbours[:, k], flows[:, k]], dim=1))
             single = self.DBPN(features)
             bias = output.bias if hr is None else None  # once
-            hr = single + self.res_feat2(single - self.res_feat1(seen))
-            told = F.conv2d(hr, share, bias, output.stride, output.padding)
-            sr = told if sr is None else sr + told
+            hr = single + self.res_feat2(single - self.res_feat1(pair))
+            part = F.conv2d(hr, share, bias, output.stride, output.padding)
+            sr = part if sr is None else sr + part
         assert sr is not None
         return sr
 
@@ -322,12 +322,12 @@ def _published(network: nn.Module) -> None:
 
 
 def _calm(network: RBPN) -> None:
-    """An initialisation under which features keep their size from neighbour to neighbour.
+    """Initialise so that features keep their magnitude from neighbour to neighbour.
 
     The published one multiplies them by about 35 per neighbour, and a new network returns 1e7 and
     more: every residual block and every back-projection adds a branch as strong as what it is
     added to. Here the last layer of each such branch starts small (Fixup's idea; Zhang et al.,
-    ICLR 2019), a transposed convolution counts the inputs that meet in one of its outputs, and the
+    ICLR 2019), the fan-in of a transposed convolution is the number of inputs per output, and the
     last convolution starts small, too.
     """
     for conv in _convolutions(network):
@@ -354,11 +354,11 @@ def _calm(network: RBPN) -> None:
 
 
 def recognise(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """The arguments that build the network of a state dict, and the state under our names.
+    """Arguments of the `RBPN` that a state dict belongs to, and the state under our names, or None.
 
-    Scale, frames, channels, widths, blocks and the denoise form show in the shapes. What leaves no
-    trace is at its default: neighbours on both sides, no residual, and 1x is never "denoise",
-    which is the same network there.
+    Scale, frames, channels, widths, blocks and the denoise form are read from the shapes. What
+    cannot be inferred has its default: neighbours on both sides, no residual, and 1x is never
+    "denoise", which is the same network there.
 
     Returns:
         (arguments of RBPN, state without the prefix `module.`), or None when the tensors are not

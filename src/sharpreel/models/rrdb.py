@@ -1,16 +1,16 @@
 """RRDBNet: the network of ESRGAN and Real-ESRGAN.
 
-Where it comes from: ESRGAN (Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial
+Source: ESRGAN (Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial
 Networks", ECCV Workshops 2018; code github.com/xinntao/ESRGAN, Apache-2.0) in the form of BasicSR
 (github.com/XPixelGroup/BasicSR, `basicsr/archs/rrdbnet_arch.py`, Apache-2.0), which adds scales 2
 and 1 by folding pixels into channels first: RealESRGAN_x2plus is one of those.
 
-What we changed: a clip comes in, and its frames are made one by one; at scales 2 and 1 a picture
-whose sides are no multiples of 2 or 4 is padded with its edge pixels and the result cut, so that
-every size works. Besides BasicSR's tensor names those of ESRGAN's first releases are read:
+What we changed: the input is a clip, whose frames are processed one by one; at scales 2 and 1 a
+frame whose sides are not multiples of 2 or 4 is padded with its edge pixels and the result cropped,
+so that every size works. Besides BasicSR's tensor names those of ESRGAN's first releases are read:
 `model.0`, `model.1.sub.{i}.RDB{j}.conv{k}.0` (files named _old_arch) and
 `RRDB_trunk.{i}.RDB{j}.conv{k}`, both at scale 4. Old-style files of other scales, where up-steps
-are added or left out instead, are another network and are not recognised.
+are added or removed instead, are another network and are not recognised.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FOLDS = {4: 1, 2: 2, 1: 4}  # scale -> pixels folded into channels, per axis
 
 
 class DenseBlock(nn.Module):
-    """Five 3x3 convolutions, each seeing all before it; a fifth of the last is added."""
+    """Five 3x3 convolutions, each fed by all before it; 0.2 of the last is added to the input."""
 
     def __init__(self, channels: int, growth: int) -> None:
         super().__init__()
@@ -45,15 +45,15 @@ class DenseBlock(nn.Module):
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = x
+        features = x
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
-            seen = torch.cat([seen, F.leaky_relu(conv(seen), 0.2)], dim=1)
-        told: Tensor = self.conv5(seen)
-        return x + 0.2 * told
+            features = torch.cat([features, F.leaky_relu(conv(features), 0.2)], dim=1)
+        residual: Tensor = self.conv5(features)
+        return x + 0.2 * residual
 
 
 class RRDB(nn.Module):
-    """Three dense blocks; a fifth of their result is added to the input."""
+    """Three dense blocks; 0.2 of their result is added to the input."""
 
     def __init__(self, channels: int, growth: int) -> None:
         super().__init__()
@@ -62,8 +62,8 @@ class RRDB(nn.Module):
         self.rdb3 = DenseBlock(channels, growth)
 
     def forward(self, x: Tensor) -> Tensor:
-        told: Tensor = self.rdb3(self.rdb2(self.rdb1(x)))
-        return x + 0.2 * told
+        residual: Tensor = self.rdb3(self.rdb2(self.rdb1(x)))
+        return x + 0.2 * residual
 
 
 class RRDBNet(nn.Module):
@@ -91,7 +91,7 @@ class RRDBNet(nn.Module):
         self.conv_hr = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv_last = nn.Conv2d(channels, 3, 3, padding=1)
 
-    def picture(self, lr: Tensor) -> Tensor:
+    def upscale(self, lr: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 3, sH, sW)."""
         h, w = lr.shape[-2:]
         below, right = -h % self.fold, -w % self.fold
@@ -107,7 +107,7 @@ class RRDBNet(nn.Module):
     def forward(self, clip: Tensor) -> Tensor:
         """(N, T, 3, H, W) in [0, 1] -> (N, T, 3, sH, sW), not clamped."""
         n, t, c, h, w = clip.shape
-        sr = self.picture(clip.flatten(0, 1))
+        sr = self.upscale(clip.flatten(0, 1))
         return sr.reshape(n, t, c, h * self.scale, w * self.scale)
 
 

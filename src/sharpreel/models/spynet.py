@@ -3,11 +3,11 @@
 Paper: Ranjan and Black, "Optical Flow Estimation using a Spatial Pyramid Network", CVPR 2017. The
 form is that of BasicSR (github.com/XPixelGroup/BasicSR, Apache-2.0), which after mmediting took it
 from Niklaus's pytorch-spynet: six levels instead of five, inputs normalised by ImageNet's mean and
-deviation, warped with border padding. Written anew. What we changed: the coarsest level starts
-from a flow of its own size, so frames of any size work, not only those above 32 pixels; a clip's
-flows are made a few frames at a time, which bounds the memory; and the second direction of a
-mirror-extended clip is the first one reversed, as in the BasicVSR++ code (whose flag for it,
-once set, stays set for every later clip; ours is looked up for each).
+deviation, warped with border padding. Our own implementation. What we changed: the coarsest level
+starts from a flow of its own size, so frames of any size work, not only those above 32 pixels; a
+clip's flows are computed a few frames at a time, which bounds the memory; and the second direction
+of a mirror-extended clip is the first one reversed, as in the BasicVSR++ code (whose flag for it,
+once set, stays set for every later clip; ours is checked for each).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PIXELS_AT_ONCE = 2**19  # of frames in one batch: about 300 MB at the widest lay
 
 
 class Level(nn.Module):
-    """One level: reference, warped neighbour, flow so far (8 channels) -> what the flow lacks."""
+    """One level: reference, warped neighbour, flow so far (8 channels) -> correction of it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,8 +39,8 @@ class Level(nn.Module):
             layers += [nn.Conv2d(wide_in, wide_out, 7, padding=3), nn.ReLU()]
         self.basic_module = nn.Sequential(*layers[:-1])
 
-    def forward(self, seen: Tensor) -> Tensor:
-        flow: Tensor = self.basic_module(seen)
+    def forward(self, inputs: Tensor) -> Tensor:
+        flow: Tensor = self.basic_module(inputs)
         return flow
 
 
@@ -75,7 +75,7 @@ class SPyNet(nn.Module):
         return flow * flow.new_tensor([w / size[1], h / size[0]]).view(1, 2, 1, 1)
 
     def pyramid(self, a: Tensor, b: Tensor) -> Tensor:
-        """`flow_ab` for frames whose sizes are multiples of 32: coarse first, each level mends."""
+        """`flow_ab` for sizes that are multiples of 32: each level corrects the coarser one."""
         pairs = [((a - self.mean) / self.std, (b - self.mean) / self.std)]
         for _ in range(LEVELS - 1):
             pairs.append((F.avg_pool2d(pairs[-1][0], 2), F.avg_pool2d(pairs[-1][1], 2)))
@@ -84,8 +84,8 @@ class SPyNet(nn.Module):
         for level, (near, far) in zip(self.basic_module, reversed(pairs), strict=True):
             if near.shape[-2:] != flow.shape[-2:]:
                 flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
-            seen = torch.cat([near, flow_warp(far, flow, padding="border"), flow], dim=1)
-            flow = flow + level(seen)
+            inputs = torch.cat([near, flow_warp(far, flow, padding="border"), flow], dim=1)
+            flow = flow + level(inputs)
         return flow
 
     def along(self, clip: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,7 +119,7 @@ class SPyNet(nn.Module):
 def recognise(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """(arguments of SPyNet: none, its state) if this is a checkpoint of it, else None.
 
-    The published files of SPyNet alone are without `mean` and `std`; they are put in.
+    The published files of SPyNet alone lack `mean` and `std`, which are added.
     """
     named = basicsr_names(state)
     if not any(name.startswith("basic_module.") for name in named):

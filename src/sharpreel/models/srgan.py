@@ -11,8 +11,8 @@ ReLU; we follow the code, which has none of these and which the published weight
 
 `FastSRGAN` and `FastDiscriminator`: Fast-SRGAN in its PyTorch version of 2024
 (github.com/HasnainRaz/Fast-SRGAN, no licence file found). Layers and names of the code; its names
-`bn1` and `bn2` are instance normalisation, which has no tensors. Statistics are taken over the
-whole picture, so tiles of a picture do not join to what the picture as a whole gives.
+`bn1` and `bn2` are instance normalisation, which has no tensors. Statistics are computed over the
+whole frame, so tiles do not join to the result of the whole frame.
 
 `MobileSRGAN` and `PatchDiscriminator`: the TensorFlow Fast-SRGAN with MobileNetV2's inverted
 residual blocks (after Galteri et al., "Fast Video Quality Enhancement using GANs", ACM MM 2019),
@@ -20,12 +20,12 @@ as deployed at 2x by a video app (github.com/duongtruongtrong/super_resolution_v
 and kept there at 4x. Conflicts: the README says six inverted blocks, the code has one without
 expansion and five with; Fast-SRGAN's source enlarges bilinearly at 4x, the weights that were
 published, and this file, by pixel shuffle. The weights are Keras files, which are not read here;
-tensor names are ours. Who converts them: TensorFlow's depth_to_space has the colour channel
+tensor names are ours. To convert them: TensorFlow's depth_to_space has the colour channel
 innermost, pixel shuffle outermost.
 
 What we changed in all: the code is our own; generators take a clip in [0, 1] and return one, frame
 by frame, and the ranges they were trained with ([-1, 1] in and out for Fast-SRGAN, out only for
-the MobileNet ones) are handled inside. Discriminators take pictures in [0, 1] too.
+the MobileNet ones) are handled inside. Discriminators take images in [0, 1] too.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ from sharpreel.models.checkpoints import bare, count, fits
 
 
 def conv(into: int, out: int, kernel: int = 3, stride: int = 1, bias: bool = True) -> nn.Conv2d:
-    """A convolution that keeps the picture's size (at stride 1) with zeros around it."""
+    """A convolution that keeps the size of its input (at stride 1) by zero padding."""
     return nn.Conv2d(into, out, kernel, stride, padding=kernel // 2, bias=bias)
 
 
 class ImageNetwork(nn.Module):
-    """A network of single pictures that takes a clip: every frame is one picture."""
+    """An image network that takes a clip: every frame is processed on its own."""
 
     scale: int
 
-    def picture(self, lr: Tensor) -> Tensor:
+    def upscale(self, lr: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] -> (N, 3, sH, sW)."""
         raise NotImplementedError
 
     def forward(self, clip: Tensor) -> Tensor:
         """(N, T, 3, H, W) in [0, 1] -> (N, T, 3, sH, sW)."""
         n, t, c, h, w = clip.shape
-        sr = self.picture(clip.flatten(0, 1))
+        sr = self.upscale(clip.flatten(0, 1))
         return sr.reshape(n, t, c, h * self.scale, w * self.scale)
 
 
@@ -90,8 +90,8 @@ class ResidualBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        told: Tensor = self.bn2(self.conv2(self.prelu(self.bn1(self.conv1(x)))))
-        return x + told
+        residual: Tensor = self.bn2(self.conv2(self.prelu(self.bn1(self.conv1(x)))))
+        return x + residual
 
 
 class SRResNet(ImageNetwork):
@@ -116,7 +116,7 @@ class SRResNet(ImageNetwork):
         ups = [UpBlock(64) for _ in range(scale.bit_length() - 1)]
         self.block8 = nn.Sequential(*ups, conv(64, 3, 9))
 
-    def picture(self, lr: Tensor) -> Tensor:
+    def upscale(self, lr: Tensor) -> Tensor:
         first = self.block1(lr)
         x = self.block6(self.block5(self.block4(self.block3(self.block2(first)))))
         sr = self.block8(first + self.block7(x))
@@ -124,7 +124,7 @@ class SRResNet(ImageNetwork):
 
 
 class Discriminator(nn.Module):
-    """iSeeBetter's: the probability that a picture is real; 5,215,425 parameters.
+    """iSeeBetter's discriminator: the probability that an image is real; 5,215,425 parameters.
 
     (N, 3, H, W) in [0, 1], any size -> (N,)
     """
@@ -139,8 +139,8 @@ class Discriminator(nn.Module):
         layers += [nn.AdaptiveAvgPool2d(1), conv(512, 1024, 1), nn.LeakyReLU(0.2), conv(1024, 1, 1)]
         self.net = nn.Sequential(*layers)
 
-    def forward(self, picture: Tensor) -> Tensor:
-        return torch.sigmoid(self.net(picture).flatten())
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.sigmoid(self.net(image).flatten())
 
 
 # --- Fast-SRGAN, 2024 ---------------------------------------------------------------------------
@@ -161,7 +161,7 @@ class FastBlock(nn.Module):
 
 
 class FastUpBlock(nn.Module):
-    """`UpBlock` with the name Fast-SRGAN gives its slope."""
+    """`UpBlock` with Fast-SRGAN's name for its slope."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class FastSRGAN(ImageNetwork):
         self.upsampling = nn.Sequential(FastUpBlock(channels), FastUpBlock(channels))
         self.head = nn.Sequential(conv(channels, 3), nn.Tanh())
 
-    def picture(self, lr: Tensor) -> Tensor:
+    def upscale(self, lr: Tensor) -> Tensor:
         first = self.neck(2 * lr - 1)
         x = first + self.bottleneck(self.stem(first))
         sr: Tensor = self.head(self.upsampling(x))
@@ -212,7 +212,7 @@ class FastDownBlock(nn.Module):
 
 
 class FastDiscriminator(nn.Module):
-    """Fast-SRGAN's: a map of logits, one per patch; 4,684,033 parameters at 64 channels.
+    """Fast-SRGAN's discriminator: one logit per patch; 4,684,033 parameters at 64 channels.
 
     (N, 3, H, W) in [0, 1] -> (N, 1, H / 16, W / 16), rounded up
     """
@@ -227,8 +227,8 @@ class FastDiscriminator(nn.Module):
         ]
         self.stem = nn.Sequential(*downs, conv(8 * channels, 1, 1))
 
-    def forward(self, picture: Tensor) -> Tensor:
-        logits: Tensor = self.stem(self.neck(2 * picture - 1))
+    def forward(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.stem(self.neck(2 * image - 1))
         return logits
 
 
@@ -236,7 +236,7 @@ class FastDiscriminator(nn.Module):
 
 
 def batch_norm(channels: int, momentum: float = 0.99) -> nn.BatchNorm2d:
-    """Keras's batch normalisation, whose momentum is the share of the old value."""
+    """Keras's batch normalisation, whose momentum is the weight of the old value."""
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=1 - momentum)
 
 
@@ -265,8 +265,8 @@ class InvertedBlock(nn.Module):
         self.project = nn.Sequential(conv(wide, channels, 1), batch_norm(channels, 0.999))
 
     def forward(self, x: Tensor) -> Tensor:
-        told: Tensor = self.project(self.depthwise(self.expand(x)))
-        return x + told
+        residual: Tensor = self.project(self.depthwise(self.expand(x)))
+        return x + residual
 
 
 class TransposedUp(nn.Module):
@@ -278,7 +278,7 @@ class TransposedUp(nn.Module):
         self.prelu = nn.PReLU(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        # SAME puts the one odd pixel of padding behind: 2H + 1 rows, less the last.
+        # SAME puts the one odd pixel of padding at the end: 2H + 1 rows, less the last.
         up: Tensor = self.prelu(self.conv(x)[..., :-1, :-1])
         return up
 
@@ -309,7 +309,7 @@ class MobileSRGAN(ImageNetwork):
         self.out = conv(32, 3)
         initialise_as_keras(self)
 
-    def picture(self, lr: Tensor) -> Tensor:
+    def upscale(self, lr: Tensor) -> Tensor:
         first = self.first(lr)
         x = first + self.last(self.blocks(first))
         sr = self.out(self.up(x))
@@ -317,7 +317,7 @@ class MobileSRGAN(ImageNetwork):
 
 
 class SameConv(nn.Conv2d):
-    """TensorFlow's SAME 3x3 convolution: at stride 2 an even picture is padded behind only."""
+    """TensorFlow's SAME 3x3 convolution: at stride 2 an even size is padded at its end only."""
 
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[-2:]
@@ -328,7 +328,7 @@ class SameConv(nn.Conv2d):
 
 
 class PatchDiscriminator(nn.Module):
-    """The video app's: the probability, per patch, that a picture is real; 159,393 numbers.
+    """The video app's discriminator: per patch, the probability that it is real; 159,393 numbers.
 
     (N, 3, H, W) in [0, 1] -> (N, 1, H / 16, W / 16), rounded up at every halving
     """
@@ -344,8 +344,8 @@ class PatchDiscriminator(nn.Module):
         self.net = nn.Sequential(*layers)
         initialise_as_keras(self)
 
-    def forward(self, picture: Tensor) -> Tensor:
-        return torch.sigmoid(self.net(2 * picture - 1))
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.sigmoid(self.net(2 * image - 1))
 
 
 # --- Recognising them ---------------------------------------------------------------------------
@@ -358,16 +358,16 @@ GENERATORS: dict[str, type[ImageNetwork]] = {
 
 
 def build(network: str, **arguments: Any) -> ImageNetwork:
-    """The generator called `network` in `GENERATORS`, built with the other arguments."""
+    """Build the generator called `network` in `GENERATORS` with the other arguments."""
     if network not in GENERATORS:
         raise ValueError(f"network must be one of {', '.join(GENERATORS)}, got {network!r}.")
     return GENERATORS[network](**arguments)
 
 
 def recognise(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """Arguments of `build` for the generator `state` belongs to, and its tensors, or None.
+    """Arguments of `build` for the generator that `state` belongs to, and its tensors, or None.
 
-    Discriminators enlarge nothing and are not recognised.
+    Discriminators are not recognised.
     """
     tensors = bare(state)
     candidates: list[dict[str, Any]] = []

@@ -1,14 +1,14 @@
 """SRVGGNetCompact: the small networks of Real-ESRGAN (animevideov3, general-x4v3).
 
-Where it comes from: Real-ESRGAN (Wang et al., "Real-ESRGAN: Training Real-World Blind
+Source: Real-ESRGAN (Wang et al., "Real-ESRGAN: Training Real-World Blind
 Super-Resolution with Pure Synthetic Data", ICCV Workshops 2021; code
 github.com/xinntao/Real-ESRGAN, `realesrgan/archs/srvgg_arch.py`, BSD-3-Clause). A stack of 3x3
-convolutions at low resolution, one pixel shuffle, and the picture enlarged with nearest neighbours
-underneath; realesr-animevideov3 has 16 convolutions in the body, realesr-general-x4v3 and its
+convolutions at low resolution, one pixel shuffle, added to the frame upscaled by nearest
+neighbour; realesr-animevideov3 has 16 convolutions in the body, realesr-general-x4v3 and its
 -wdn- sibling 32.
 
-What we changed: a clip comes in, and its frames are made one by one. PReLU only: networks trained
-with ReLU or LeakyReLU have no tensors that would tell the two apart, and none was published.
+What we changed: the input is a clip, whose frames are processed one by one. PReLU only: networks
+trained with ReLU or LeakyReLU have no tensors to distinguish the two, and none was published.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SRVGG(nn.Module):
     """Frame by frame: sr = pixel_shuffle(convolutions(lr)) + nearest(lr).
 
     Args:
-        scale: Integer factor.
+        scale: Integer scale.
         channels: Width of the body (`num_feat`).
         convs: Convolutions between the first and the last (`num_conv`).
     """
@@ -41,7 +41,7 @@ class SRVGG(nn.Module):
         layers.append(nn.Conv2d(channels, 3 * scale**2, 3, padding=1))
         self.body = nn.Sequential(*layers)
 
-    def picture(self, lr: Tensor) -> Tensor:
+    def upscale(self, lr: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 3, sH, sW)."""
         base = F.interpolate(lr, scale_factor=self.scale, mode="nearest")
         return F.pixel_shuffle(self.body(lr), self.scale) + base
@@ -49,7 +49,7 @@ class SRVGG(nn.Module):
     def forward(self, clip: Tensor) -> Tensor:
         """(N, T, 3, H, W) in [0, 1] -> (N, T, 3, sH, sW), not clamped."""
         n, t, c, h, w = clip.shape
-        sr = self.picture(clip.flatten(0, 1))
+        sr = self.upscale(clip.flatten(0, 1))
         return sr.reshape(n, t, c, h * self.scale, w * self.scale)
 
 

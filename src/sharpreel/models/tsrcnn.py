@@ -15,8 +15,8 @@ border it is what the original computes. The enlargement keeps the original's sa
 13 rows become 20 here and 19 there. (Halves round to the even number, as Python's `round` does.) A
 missing neighbour at a clip's ends is the target frame itself; the original makes no frame there.
 
-A `.pt` file holds six tensors and neither the scale nor how the frames split into past and future;
-both stand in the original's file names, which `read_name` reads.
+A `.pt` file holds six tensors, but neither the scale nor how the frames split into past and future;
+both are in the original's file names, which `read_name` reads.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Widths(NamedTuple):
 
     @property
     def border(self) -> int:
-        """Pixels that convolutions without padding lose on every side."""
+        """Pixels that the convolutions without padding lose on every side."""
         return sum(kernel // 2 for kernel in self.kernels)
 
 
@@ -59,7 +59,7 @@ def rounded(length: float | Tensor) -> Any:
 
 
 class Enlarge(nn.Module):
-    """Bicubic enlargement by any factor from 1 up, and a border of repeated edge pixels.
+    """Bicubic enlargement by any scale from 1 up, and a border of repeated edge pixels.
 
     (N, C, H, W) -> (N, C, round(scale * H) + 2 * border, round(scale * W) + 2 * border)
     """
@@ -72,8 +72,8 @@ class Enlarge(nn.Module):
         if self.scale.is_integer():
             x = self.interpolate(x)
         else:
-            # `interpolate` cuts where we round: one more pixel before, the surplus off after. It
-            # repeats edge pixels itself, so a repeated pixel changes no sample.
+            # `interpolate` truncates where we round: add one pixel before, cut the surplus after.
+            # It repeats edge pixels itself, so a repeated pixel changes no sample.
             rows, columns = (rounded(self.scale * side) for side in x.shape[-2:])
             x = self.interpolate(F.pad(x, (0, 1, 0, 1), mode="replicate"))[..., :rows, :columns]
         return F.pad(x, (self.border,) * 4, mode="replicate")
@@ -88,10 +88,10 @@ class TSRCNN(nn.Module):
     Args:
         size: "small" (9x9, 1x1, 5x5) or "large" (11x11, 3x3, 7x7).
         past, future: Neighbours before and after the target frame.
-        scale: Any factor from 1 up.
+        scale: Any scale from 1 up.
     """
 
-    at_once = 4  # frames of one call of `along` that engines ask for: their windows share frames
+    at_once = 4  # frames per call of `along` in engines: neighbouring windows share frames
 
     def __init__(
         self, size: Size = "small", past: int = 1, future: int = 1, scale: float = 2
@@ -142,7 +142,7 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Te
     """Arguments of the `TSRCNN` that `state` belongs to, and its tensors; None for another.
 
     The arguments are `size`, `past` and `future`, never `scale`, which no tensor depends on: the
-    caller must give it. How the frames split is not in the tensors either; an even number of
+    caller must supply it. How the frames split is not in the tensors either; an even number of
     neighbours is split in halves (as in every published file), an odd one gets one more past frame.
     """
     tensors = bare(state)
@@ -157,6 +157,21 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Te
         if found is not None:
             return arguments, found
     return None
+
+
+def recognise_file(
+    state: Mapping[str, Tensor], file_name: str
+) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """As `recognise`, with the scale and the split of the frames from the original's file name."""
+    found = recognise(state)
+    if found is None:
+        return None
+    arguments, tensors = found
+    named = read_name(file_name)
+    frames = named.get("past", 0) + named.get("future", 0)
+    if named.get("size") == arguments["size"] and frames == arguments["past"] + arguments["future"]:
+        arguments = arguments | named
+    return arguments, tensors
 
 
 _NAME = re.compile(

@@ -1,4 +1,4 @@
-"""Features of ImageNet-trained VGG networks, for perceptual losses and LPIPS."""
+"""Features of ImageNet-trained VGG networks (torchvision's), for perceptual losses and LPIPS."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from sharpreel.errors import WeightsError
 from sharpreel.models.checkpoints import read_tensors
-
-# --- Features of a VGG --------------------------------------------------------------------------
 
 
 class Layer(NamedTuple):
@@ -51,14 +49,14 @@ def vgg_features(network: str) -> nn.Sequential:
 
 
 def read_vgg(path: Path, network: str, whole: nn.Sequential, end: int) -> dict[str, Tensor]:
-    """The tensors of `whole[:end]`, by the names they have there, in float32.
+    """Read the tensors of `whole[:end]`, by their names there, in float32.
 
     Raises:
         WeightsError: The file is missing, unreadable, or has other tensors than `whole`.
     """
     file = VGG_FILES[network]
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file. It is to be torchvision's {VGG_URL}{file}.")
+        raise WeightsError(f"{path}: no such file. It must be torchvision's {VGG_URL}{file}.")
     state = read_tensors(path)
     found = {
         name.removeprefix("features."): tensor

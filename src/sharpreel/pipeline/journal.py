@@ -1,16 +1,16 @@
-"""What a run has finished, so that the same command goes on after a crash.
+"""What a run has finished, so that the same command resumes after a crash.
 
 The work folder `<output>.sharpreel/` holds `settings.json` (what the run is: input, network,
 settings), `journal.jsonl` (one line for each finished segment) and the segments. A segment is
 written under another name, flushed to the disk and renamed, and only then journalled; so whatever
-the journal names is whole, wherever the power went off.
+the journal names is complete, even after a power failure.
 
-Segments may be finished in any order. Each names the frames that it follows (`after`) as the one
-before it names its last ones (`tail`), and so they find their order again:
+Segments may be finished in any order. Each identifies the frames that it follows (`after`) with the
+digest of the last frames of the one before (`tail`), which gives their order back:
 
     line 0   after ""     tail "a"      segment 0
     line 1   after "b"    tail "c"      segment 2, waits
-    line 2   after "a"    tail "b"      segment 1, and 2 has its place
+    line 2   after "a"    tail "b"      segment 1, and 2 follows
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ HEAD_BYTES = 1 << 20
 class SegmentRecord:
     """One finished segment: its file, its frames' exact pts, and the packets' display ranks.
 
-    `tail` is a digest of the last input frames, by which a resumed run knows that it found its
-    place again; `lost` counts frames of the stretch that did not decode; `last_duration` is the
-    last frame's, as the input has it; `tile` is the engine's when it was finished; `after` is the
-    `tail` of the segment before.
+    `tail` is a digest of the last input frames, with which a resumed run confirms its position.
+    `lost` counts input frames of the segment that did not decode. `last_duration` is the last
+    frame's, as in the input. `tile` is the engine's when it was finished. `after` is the `tail` of
+    the segment before.
     """
 
     name: str
@@ -56,12 +56,12 @@ class SegmentRecord:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a segment begins: behind finished frames, and known by the last of them.
+    """A segment's start, identified by a digest of the finished frames before it.
 
     Attributes:
         segment: Its number.
-        frames: How many frames are finished.
-        pts: Of the last finished frames, as many as must be seen again.
+        frames: Number of finished frames.
+        pts: Of the last finished frames, as many as must be read again.
         tail: Their digest.
     """
 
@@ -75,10 +75,10 @@ class ResumePoint:
         """The last finished frame's pts."""
         return self.pts[-1] if self.pts else None
 
-    def behind(self, entry: SegmentRecord, length: int) -> ResumePoint:
-        """The place behind the segment that begins here."""
-        pts = (*self.pts, *entry.pts)[-length:]
-        return ResumePoint(self.segment + 1, self.frames + len(entry.pts), pts, entry.tail)
+    def after(self, record: SegmentRecord, length: int) -> ResumePoint:
+        """The resume point after the segment that begins here."""
+        pts = (*self.pts, *record.pts)[-length:]
+        return ResumePoint(self.segment + 1, self.frames + len(record.pts), pts, record.tail)
 
 
 def digest(frames: Iterable[Frame]) -> str:
@@ -91,7 +91,7 @@ def digest(frames: Iterable[Frame]) -> str:
 
 
 def identify(path: Path) -> dict[str, Any]:
-    """What tells one input from another without reading all of it: size, mtime, its first MiB.
+    """Identifies an input without reading all of it: size, modification time, first MiB.
 
     Of a folder: the names, sizes and times of its files.
     """
@@ -106,13 +106,13 @@ def identify(path: Path) -> dict[str, Any]:
 
 
 def folder_of(output: Path) -> Path:
-    """The work folder of the run that makes an output."""
+    """The work folder of the run that writes an output."""
     whole = Path(os.path.abspath(output))  # "." has no name
     return whole.with_name(whole.name + ".sharpreel")
 
 
 def settings_of(folder: Path) -> dict[str, Any] | None:
-    """What the run in a work folder is; {} where that cannot be read, None where none is."""
+    """The settings of the run in a work folder; {} if unreadable, None if there is no run."""
     try:
         stored = json.loads((folder / "settings.json").read_text())
     except FileNotFoundError:
@@ -126,13 +126,13 @@ class Journal:
     """The work folder of one run.
 
     Args:
-        output: The file the run will make; the folder stands beside it.
-        settings: JSON-able; a run goes on only where all of it is unchanged.
-        resume: False throws away what an earlier run left.
+        output: The file that the run will write; the folder is next to it.
+        settings: JSON-able; a run resumes only if all of it is unchanged.
+        resume: False discards an earlier run.
 
     Attributes:
         entries: Finished segments, in order, without a gap.
-        waiting: Those behind a gap, by what they are `after`.
+        waiting: Those after a gap, by their `after`.
         restarted: Why an earlier run's segments could not be used, "" when they could.
     """
 
@@ -183,7 +183,7 @@ class Journal:
         self._rewrite()
 
     def _add(self, entry: SegmentRecord) -> None:
-        """Put a finished segment in its place, and behind it those that waited for it."""
+        """Append a finished segment, and then those that waited for it."""
         self.waiting[entry.after] = entry
         while following := self.waiting.pop(self.tail, None):
             self.entries.append(following)
@@ -195,15 +195,15 @@ class Journal:
 
     @property
     def tail(self) -> str:
-        """What the next segment is `after`."""
+        """The `after` of the next segment."""
         return self.entries[-1].tail if self.entries else ""
 
-    def place(self, length: int) -> ResumePoint:
-        """Where the next segment begins, known by this many frames before it."""
-        place = ResumePoint()
-        for entry in self.entries:
-            place = place.behind(entry, length)
-        return place
+    def resume_point(self, length: int) -> ResumePoint:
+        """Where the next segment begins, identified by `length` frames before it."""
+        point = ResumePoint()
+        for record in self.entries:
+            point = point.after(record, length)
+        return point
 
     @property
     def frames(self) -> int:
@@ -214,7 +214,7 @@ class Journal:
         return self.folder / name
 
     def commit(self, part: Path, entry: SegmentRecord) -> None:
-        """Rename a finished part to the entry's name and journal it, all on the disk at return."""
+        """Rename a finished part to its final name and journal it; all is on disk at return."""
         try:
             for path in (*(part.iterdir() if part.is_dir() else ()), part):
                 fsync(path)
@@ -230,17 +230,17 @@ class Journal:
         self._add(entry)
 
     def forget(self, why: str) -> None:
-        """Forget all segments; the run starts over."""
+        """Discard all segments; the run starts over."""
         self.entries, self.waiting, self.restarted = [], {}, why
         self._rewrite()
 
     def close(self) -> None:
-        """Let another run use the folder."""
+        """Release the folder for another run."""
         if self._lock is not None:
             self._lock.release()
 
     def remove(self) -> None:
-        """Delete the work folder; the output has its name now."""
+        """Delete the work folder, when the output has its name."""
         self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -251,11 +251,11 @@ def _size(path: Path) -> int:
 
 
 def _lock(path: Path) -> FileLock:
-    """Hold the folder, or say that another run does."""
+    """Lock the folder, or raise ResumableError if another run has it."""
     lock = FileLock(path)
     if not lock.acquire(wait=False):
         raise ResumableError(
-            f"{path.parent}: another run is making this output. Wait for it, or stop it first."
+            f"{path.parent}: another run is writing this output. Wait for it, or stop it first."
         )
     return lock
 
@@ -265,5 +265,5 @@ def _what_changed(before: Any, now: Any) -> str:
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """The keys of settings that are not the same in both."""
+    """The keys whose values differ."""
     return sorted(key for key in {*a, *b} if a.get(key) != b.get(key))

@@ -1,10 +1,10 @@
-"""Video without an end: the newest frame is enlarged, and those that came too late are left out.
+"""Endless video: the newest frame is upscaled, and frames that are too late are dropped.
 
-    camera ──> newest ──> cue ──> network ──> picture
-               one place; a frame that is still there when the next comes gives way to it
+    camera ──> LatestOnly ──> cue ──> network ──> frame
+               one slot: a frame that still waits when the next arrives is dropped
 
-So a picture is never older than one frame more than the network needs, however slow that is. The
-state of the network goes on over frames that were left out; only a scene cut resets it.
+So a frame is never older than one frame more than the network needs, however slow that is. The
+network's state continues over dropped frames; only a scene cut resets it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sharpreel.models import LIVE_MODEL
 from sharpreel.models.weights import Model
 from sharpreel.ops import Pixels
 from sharpreel.pipeline.stages import checked_frames, engine_for, run_network, single_segment
-from sharpreel.system.prefetch import LatestOnly
+from sharpreel.system.prefetch import LatestOnly, prefetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class LiveFrame:
     """An enlarged frame.
 
     Attributes:
-        index: Which frame of the source it was, from 0; a gap is frames that were left out.
+        index: Number of the source's frame, from 0; a gap means dropped frames.
         pixels: RGB (scale * H, scale * W, 3), of the frames' type.
-        latency: Seconds from the frame's coming to its picture's being ready.
-        dropped: Frames left out so far.
+        latency: Seconds from the arrival of the frame until its upscaled one is ready.
+        dropped: Frames dropped so far.
     """
 
     index: int
@@ -52,47 +52,48 @@ def upscale_live(
     engine: str | Engine = "auto",
     drop: bool = True,
 ) -> Iterator[LiveFrame]:
-    """Upscale frames of a source without an end, such as a camera, with bounded latency.
+    """Upscale frames of an endless source, such as a camera, with bounded latency.
 
     Args:
-        frames: As of `upscale_frames`; taken in a thread of its own, as fast as they come.
-        model, scale, device, engine: As of `upscale_frames`.
-        drop: Leave out frames that the network is too slow for. False: let the source wait.
+        frames: As for `upscale_frames`; read in a thread of its own, as fast as they arrive.
+        model, scale, device, engine: As for `upscale_frames`.
+        drop: Drop frames that the network is too slow for. False: let the source wait.
 
     Yields:
-        Pictures in order, each as soon as it is made. Closing the generator stops the source.
+        Frames in order, each as soon as it is ready. Closing the generator stops the source.
 
     Raises:
-        UsageError: The network looks at later frames.
+        UsageError: The network needs later frames.
         ValueError: See `upscale_frames`.
     """
     engine = engine_for(model, scale, device, engine)
     validate_live(engine)
-    return _pictures(frames, engine, drop)
+    return _live_frames(frames, engine, drop)
 
 
 def validate_live(engine: Engine) -> None:
-    """Raise UsageError for an engine that cannot make a picture before later frames are there."""
+    """Raise UsageError for an engine that needs later frames for the present one."""
     if engine.clip_len:
         raise UsageError(
-            f"{engine.name}: this network looks at later frames, which a live source does not have "
-            "yet. Choose reel-fast, reel or another that looks back only."
+            f"{engine.name}: this network needs later frames, which a live source does not have "
+            "yet. Choose reel-fast, reel or another causal network."
         )
 
 
-def _pictures(frames: Iterable[Pixels], engine: Engine, drop: bool) -> Iterator[LiveFrame]:
-    came: deque[tuple[int, float]] = deque()  # filled by the source's thread, emptied here
+def _live_frames(frames: Iterable[Pixels], engine: Engine, drop: bool) -> Iterator[LiveFrame]:
+    arrivals: deque[tuple[int, float]] = deque()  # filled by the source's thread, emptied here
 
     def timed() -> Iterator[Frame]:
         for index, pixels in enumerate(checked_frames(frames)):
-            came.append((index, time.monotonic()))
+            arrivals.append((index, time.monotonic()))
             yield Frame(pixels, index)
 
-    waiting = LatestOnly(timed(), drop)
-    with closing(iter(waiting)) as kept:
-        for picture in run_network(single_segment(kept, engine), engine):
-            index, at = came.popleft()
-            while index < picture.lr.pts:  # left out
-                index, at = came.popleft()
+    latest = LatestOnly(timed()) if drop else None
+    with closing(prefetch(timed(), 1) if latest is None else iter(latest)) as kept:
+        for upscaled in run_network(single_segment(kept, engine), engine):
+            index, at = arrivals.popleft()
+            while index < upscaled.lr.pts:  # dropped
+                index, at = arrivals.popleft()
             latency = time.monotonic() - at
-            yield LiveFrame(index, picture.sr.pixels, latency, waiting.dropped)
+            dropped = 0 if latest is None else latest.dropped
+            yield LiveFrame(index, upscaled.sr.pixels, latency, dropped)

@@ -1,15 +1,16 @@
-"""The settings of one upscaling run."""
+"""The settings of one upscaling run: the one list that every front end takes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from sharpreel.engines.choose import validate_choice
 from sharpreel.errors import UsageError
-from sharpreel.media.frame import MAX_SIDE
+from sharpreel.media.frame import MAX_SIDE, MIN_SIDE
 from sharpreel.models import DEFAULT_MODEL
 from sharpreel.pipeline.schedule import SEGMENT_SECONDS
 
@@ -18,22 +19,24 @@ MAX_SCALE = 16
 
 @dataclass(frozen=True)
 class UpscaleOptions:
-    """What the user may choose; each field is an option of `sharpreel upscale`.
+    """What the user may choose; `upscale_video` documents each field.
 
-    `scale` None means: the factor that --height or --size needs, else 2. `size` is (width, height)
-    and `height` the height as shown, after rotation. Times are seconds of the input's timeline.
-    A crash costs at most about `segment_seconds` of work; each segment begins with a key frame.
-    `choices` are `weights.load_model`'s; `tile` (lr pixels), `max_memory` (bytes) and
-    `precision` are `choose.choose_engine`'s. `live` is for y4m on standard input: see `live.py`.
-    `batch` segments go through the network at once: see `abreast.py`.
+    `live` is for pipes: process the newest frame and drop late ones; see `live.py`.
+
+    Raises:
+        ValueError: A field is of the wrong type.
     """
 
-    model: str = DEFAULT_MODEL
+    model: str | Path = DEFAULT_MODEL
     scale: float | None = None
     height: int | None = None
     size: tuple[int, int] | None = None
     device: str = "auto"
     engine: str = "auto"
+    precision: str = "auto"
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    tile: int | None = None
+    max_memory: int | None = None
     codec: str | None = None
     crf: int | None = None
     preset: str | None = None
@@ -46,12 +49,8 @@ class UpscaleOptions:
     skip_existing: bool = False
     strict: bool = False
     segment_seconds: float = SEGMENT_SECONDS
-    choices: Mapping[str, Any] = field(default_factory=dict)
-    tile: int | None = None
-    max_memory: int | None = None
-    precision: str = "auto"
-    live: bool = False
     batch: int = 1
+    live: bool = False
 
     def __post_init__(self) -> None:
         sides = self.size if isinstance(self.size, (tuple, list)) else (self.size,) * 2
@@ -71,25 +70,28 @@ class UpscaleOptions:
 
 def validate_options(options: UpscaleOptions) -> None:
     """Raise UsageError for what can be refused without looking at the input."""
-    for value in (
-        *(options.size or ()),
-        *((options.height,) if options.height is not None else ()),
-    ):
-        if not 16 <= value <= MAX_SIDE:
-            raise UsageError(
-                f"A side of {value} pixels cannot be made; choose between 16 and {MAX_SIDE}."
-            )
-    if options.scale is not None and not 0 < options.scale <= MAX_SCALE:
-        raise UsageError(f"--scale {options.scale:g} cannot be made; choose 2 or 4.")
-    if options.height is not None and options.size is not None:
-        raise UsageError("Give --height or --size, not both.")
+    _validate_size(options)
     start, end = options.start, options.end
     if (start is not None and start < 0) or (end is not None and end <= (start or 0)):
-        raise UsageError("--start must be 0 or more and --end behind it.")
+        raise UsageError("start must be 0 or more and `end` must be greater than `start`.")
     validate_choice(options.device, options.engine, options.precision)
     if options.tile is not None and options.tile < 0:
-        raise UsageError(f"--tile must be auto or a number of pixels, got {options.tile}.")
+        raise UsageError(f"tile must be auto or a number of pixels, got {options.tile}.")
     if options.batch < 1:
-        raise UsageError(f"--batch must be 1 or more, got {options.batch}.")
+        raise UsageError(f"batch must be 1 or more, got {options.batch}.")
     if not options.segment_seconds > 0:
-        raise UsageError(f"--segment-seconds must be above 0, got {options.segment_seconds}.")
+        raise UsageError(f"segment_seconds must be above 0, got {options.segment_seconds}.")
+
+
+def _validate_size(options: UpscaleOptions) -> None:
+    sides = [*(options.size or ()), *([] if options.height is None else [options.height])]
+    for side in sides:
+        if not MIN_SIDE <= side <= MAX_SIDE:
+            raise UsageError(
+                f"A side of {side} pixels is not possible; choose between {MIN_SIDE} and "
+                f"{MAX_SIDE}."
+            )
+    if options.scale is not None and not 0 < options.scale <= MAX_SCALE:
+        raise UsageError(f"scale={options.scale:g} is not possible; choose 2 or 4.")
+    if options.height is not None and options.size is not None:
+        raise UsageError("Give `height` or `size`, not both.")

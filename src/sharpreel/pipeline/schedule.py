@@ -1,16 +1,13 @@
-"""Cuts: a stream of frames in time, to segments and scenes, and a frame in space, to tiles.
+"""Schedules frames: which frame runs for which segment, and what happens to the network's state.
 
-A recurrent network carries a state from frame to frame. Where a segment begins inside a scene the
-state is built anew from the `warm_up` frames before it, in every run, interrupted or not; that is
-why a resumed run, or one spread over machines, gives the same bytes as an uncut one.
+A recurrent network carries a state from frame to frame. To make any segment reproducible on its
+own, every segment that starts inside a scene first runs `warm_up` frames whose output is discarded.
+Because this happens in every run, interrupted or not, a segment's bytes depend only on its own
+frames and a fixed number before it.
 
-    frames     f f f f f f f f|f f f f f f        | segment border
+    frames     f f f f f f f f|f f f f f f        | segment boundary
     segment 0  s s s s s s s s                    s shown, w warm-up (run, not shown)
     segment 1            w w w s s s s s s        with warm_up = 3
-
-A frame that does not fit into memory goes through the network in tiles that overlap. What a tile
-shows ends where its neighbour's begins, so far inside that neither sees the other's edge; where a
-network sees too far for that, one fades into the other.
 """
 
 from __future__ import annotations
@@ -34,7 +31,7 @@ class FrameCue:
 
     segment: int
     frame: Frame
-    fresh: bool  # forget the state before this frame
+    fresh: bool  # reset the state before this frame
     shown: bool  # False for warm-up
 
 
@@ -50,60 +47,93 @@ def frame_cues(
 ) -> Iterator[FrameCue]:
     """What to run, in order: every frame shown once, in segments of about `segment_seconds`.
 
-    A segment ends at the first key frame or scene cut after its time is over, and at half as much
-    again at the latest. What is decided depends only on the frames, so it is the same each time.
+    A segment ends at the first key frame or scene cut after its time is over, and at the latest
+    after one and a half times its time. That depends only on the frames, so it is the same in
+    every run.
 
     Args:
         frames: In display order.
-        warm_up: Frames that are run before a segment which does not begin at a cut.
-        first_segment: Number of the first segment made.
-        done_until: Frames up to this pts belong to segments made before: they only warm up.
-        max_frames: A segment has no more; None: no bound.
-        keeps_state: False for networks that look at neighbouring frames and remember nothing: no
-            frame is run again, and frames done before are passed on unshown, as neighbours.
+        warm_up: Frames that run before a segment which does not begin at a cut.
+        first_segment: Number of the first segment.
+        done_until: Frames up to this pts belong to finished segments: they only warm up.
+        max_frames: The most frames of a segment; None: no bound.
+        keeps_state: False for networks that look at neighbouring frames and carry no state: no
+            frame runs twice, and finished frames are passed on unshown, as neighbours.
     """
+    boundaries = _Boundaries(time_base, segment_seconds, max_frames, first_segment)
+    schedule = _cue_stateful if keeps_state else _cue_windowed
+    return schedule(frames, boundaries, warm_up, done_until)
+
+
+class _Boundaries:
+    """Decides at which frames segments begin.
+
+    Attributes:
+        segment: Number of the present segment; one less than the first before any frame.
+    """
+
+    def __init__(
+        self, time_base: Fraction, seconds: float, max_frames: int | None, first_segment: int
+    ) -> None:
+        self._time_base, self._seconds, self._max_frames = time_base, seconds, max_frames
+        self.segment = first_segment - 1
+        self._begun: int | None = None  # pts of the segment's first frame
+        self._count = 0
+
+    def begins(self, frame: Frame, is_cut: bool) -> bool:
+        """Count a shown frame; True if a new segment begins with it."""
+        seconds = 0.0 if self._begun is None else float((frame.pts - self._begun) * self._time_base)
+        due = seconds >= self._seconds and (frame.key or is_cut)
+        late = seconds >= 1.5 * self._seconds or self._count == self._max_frames
+        new = self._begun is None or due or late
+        if new:
+            self.segment, self._begun, self._count = self.segment + 1, frame.pts, 0
+        self._count += 1
+        return new
+
+
+def _cue_stateful(
+    frames: Iterable[Frame], boundaries: _Boundaries, warm_up: int, done_until: int | None
+) -> Iterator[FrameCue]:
     recent: deque[Frame] = deque(maxlen=warm_up)
     find_cut = SceneCutDetector()
-    segment = first_segment - 1
-    begun: int | None = None
-    count = 0
     for frame in frames:
-        done = done_until is not None and frame.pts <= done_until
-        if done and keeps_state:
+        if done_until is not None and frame.pts <= done_until:
             recent.append(frame)
             continue
         is_cut = find_cut(frame.pixels)
-        if done:
-            yield FrameCue(segment, frame, fresh=is_cut, shown=False)
-            continue
-        seconds = 0.0 if begun is None else float((frame.pts - begun) * time_base)
-        due = seconds >= segment_seconds and (frame.key or is_cut)
-        late = seconds >= 1.5 * segment_seconds or count == max_frames
-        if begun is None or due or late:
-            segment, begun, count = segment + 1, frame.pts, 0
-            if not keeps_state:
-                yield FrameCue(segment, frame, fresh=is_cut, shown=True)
-                count += 1
-                continue
-            # The detector starts anew too: a resumed run has seen no more than this.
+        if not boundaries.begins(frame, is_cut):
+            yield FrameCue(boundaries.segment, frame, fresh=is_cut, shown=True)
+        else:
+            # The detector starts over too: a resumed run has seen no more than these frames.
             find_cut = SceneCutDetector()
             scene = [*recent, frame]
             cuts = [find_cut(f.pixels) for f in scene]
             start = max((k for k, cut in enumerate(cuts) if cut), default=0)
             for k, warm in enumerate(scene[start:-1]):
-                yield FrameCue(segment, warm, fresh=k == 0, shown=False)
-            yield FrameCue(segment, frame, fresh=start == len(scene) - 1, shown=True)
-        else:
-            yield FrameCue(segment, frame, fresh=is_cut, shown=True)
-        count += 1
+                yield FrameCue(boundaries.segment, warm, fresh=k == 0, shown=False)
+            fresh = start == len(scene) - 1
+            yield FrameCue(boundaries.segment, frame, fresh=fresh, shown=True)
         recent.append(frame)
+
+
+def _cue_windowed(
+    frames: Iterable[Frame], boundaries: _Boundaries, warm_up: int, done_until: int | None
+) -> Iterator[FrameCue]:
+    find_cut = SceneCutDetector()
+    for frame in frames:
+        is_cut = find_cut(frame.pixels)
+        shown = done_until is None or frame.pts > done_until
+        if shown:
+            boundaries.begins(frame, is_cut)
+        yield FrameCue(boundaries.segment, frame, fresh=is_cut, shown=shown)
 
 
 @dataclass(frozen=True)
 class ClipWindow:
-    """Frames that a network makes at once, with the neighbours it may look at.
+    """Frames that a network computes at once, with the neighbours that it may look at.
 
-    `before` and `after` are of the same scene, and fewer than asked for at its ends.
+    `before` and `after` are of the same scene, and fewer than requested at its ends.
     """
 
     before: list[Frame]
@@ -114,16 +144,16 @@ class ClipWindow:
 def clip_windows(
     cues: Iterable[FrameCue], length: int, before: int, after: int
 ) -> Iterator[ClipWindow]:
-    """Cut cues without state (`keeps_state=False`) to stretches of at most `length` shown frames.
+    """Cut cues without state (`keeps_state=False`) to windows of at most `length` shown frames.
 
-    A stretch ends with its segment and with its scene, so what is made of a segment depends on
-    its own frames and the neighbours alone.
+    A window ends with its segment and with its scene, so the output of a segment depends only on
+    its own frames and their neighbours.
 
     length = 3, before = after = 1, a cut before d
 
-    stretch 0   [a b c]          no frame before, and d is another scene
-    stretch 1         [d e f] g
-    stretch 2             f [g]
+    window 0   [a b c]          nothing before; d is another scene
+    window 1         [d e f] g
+    window 2             f [g]
     """
     waiting: deque[FrameCue] = deque()
     source = iter(cues)

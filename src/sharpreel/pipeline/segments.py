@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from sharpreel.errors import InputChangedError
 from sharpreel.media.frame import Frame, FrameSink
 from sharpreel.media.reader import ReadReport
 from sharpreel.pipeline.journal import Journal, ResumePoint, SegmentRecord, digest
@@ -17,7 +18,7 @@ from sharpreel.pipeline.stages import UpscaledFrame
 
 
 class Context(Protocol):
-    """How many frames around a frame an engine wants; `base.Engine` says what each is."""
+    """The frames around a frame that an engine needs; see `Engine` for each."""
 
     @property
     def warm_up(self) -> int: ...
@@ -28,17 +29,17 @@ class Context(Protocol):
 
 
 def write_segment(
-    pictures: Iterable[UpscaledFrame],
+    frames: Iterable[UpscaledFrame],
     sink: FrameSink,
     tail: deque[Frame],
-    tell: Callable[[UpscaledFrame], None] = lambda picture: None,
+    on_frame: Callable[[UpscaledFrame], None] = lambda frame: None,
 ) -> None:
-    """Encode the pictures of one segment; `tail` gets the input frames that they show."""
+    """Encode the frames of one segment; `tail` collects the input frames that they show."""
     try:
-        for picture in pictures:
-            sink.write(picture.sr)
-            tail.append(picture.lr)
-            tell(picture)
+        for frame in frames:
+            sink.write(frame.sr)
+            tail.append(frame.lr)
+            on_frame(frame)
         sink.close()
     except BaseException:
         sink.abandon()
@@ -46,7 +47,7 @@ def write_segment(
 
 
 def lookback(engine: Context) -> int:
-    """Finished frames that a run which goes on must see again to make what an uncut one makes."""
+    """Number of finished frames that a resumed run must read again to reproduce an uncut run."""
     if engine.clip_len:
         return engine.past + 2  # two more, for the scene cuts among them
     return max(engine.warm_up, 1)
@@ -54,65 +55,67 @@ def lookback(engine: Context) -> int:
 
 @dataclass(frozen=True)
 class SegmentInput:
-    """The input from a place on.
+    """The input from a resume point on.
 
     Attributes:
-        place: What is finished before.
-        frames: The last finished frames once more, and all that follow.
+        point: What is finished before.
+        frames: The last finished frames again, and all that follow.
         report: What did not decode, so far.
-        tail: The last frames that were shown, now the finished ones; who shows more adds them.
+        tail: The last frames of the output so far; whoever writes more appends them.
     """
 
-    place: ResumePoint
+    point: ResumePoint
     frames: Iterator[Frame]
     report: ReadReport
     tail: deque[Frame]
 
 
-class OtherFrames(Exception):
-    """The input does not decode to the frames that were there before."""
+def open_at(plan: Plan, point: ResumePoint, length: int) -> SegmentInput:
+    """The input from a resume point on that is identified by `length` frames before it.
 
-
-def open_at(plan: Plan, place: ResumePoint, length: int) -> SegmentInput:
-    """The input from a place on that is known by this many frames before it.
-
-    It is found by seeking and proved by the digest of the finished frames; where the proof fails,
+    It is found by seeking and confirmed by the digest of the finished frames. Where that fails,
     the input is read from its beginning.
 
     Raises:
-        OtherFrames: That disagrees too.
+        InputChangedError: The frames differ that way too.
     """
-    if not place.frames:
+    if not point.frames:
         frames, report = plan.frames()
-        return SegmentInput(place, frames, report, deque(maxlen=length))
-    for start, count in ((place.pts[0], len(place.pts)), (None, place.frames)):
+        return SegmentInput(point, frames, report, deque(maxlen=length))
+    for start, count in ((point.pts[0], len(point.pts)), (None, point.frames)):
         frames, report = plan.frames(start)
         tail = deque(itertools.islice(frames, count), length)
-        if tuple(f.pts for f in tail) == place.pts and digest(tail) == place.tail:
-            return SegmentInput(place, itertools.chain(list(tail), frames), report, tail)
-        _close(frames)
-    raise OtherFrames
+        if tuple(f.pts for f in tail) == point.pts and digest(tail) == point.tail:
+            return SegmentInput(point, _again(list(tail), frames), report, tail)
+        frames.close()
+    raise InputChangedError(f"{plan.source}: the input decodes to other frames than before.")
+
+
+def _again(finished: list[Frame], frames: Generator[Frame]) -> Generator[Frame]:
+    """The finished frames, then the rest."""
+    yield from finished
+    yield from frames
 
 
 def open_remaining(plan: Plan, work: Journal, length: int) -> SegmentInput:
-    """The input behind what is journalled; where it decodes otherwise, all is made anew."""
+    """The input after the last journalled segment; if it decodes differently now, all of it."""
     try:
-        return open_at(plan, work.place(length), length)
-    except OtherFrames:
+        return open_at(plan, work.resume_point(length), length)
+    except InputChangedError:
         work.forget("the input no longer decodes to the same frames")
         return open_at(plan, ResumePoint(), length)
 
 
 def cues_from(
-    place: ResumePoint, frames: Iterable[Frame], plan: Plan, engine: Context
+    point: ResumePoint, frames: Iterable[Frame], plan: Plan, engine: Context
 ) -> Iterator[FrameCue]:
-    """What to run from a place on; `frames` begin with the finished ones by which it is known."""
+    """What to run from a resume point on; `frames` begin with the finished ones before it."""
     return frame_cues(
         frames,
         plan.info.time_base,
         engine.warm_up,
-        place.segment,
-        place.done_until,
+        point.segment,
+        point.done_until,
         plan.options.segment_seconds,
         keeps_state=not engine.clip_len,
     )
@@ -121,47 +124,40 @@ def cues_from(
 def remaining_segments(
     plan: Plan, source: SegmentInput, engine: Context, finished: Container[str]
 ) -> Iterator[tuple[ResumePoint, SegmentRecord]]:
-    """The segments that are still to be made, where each begins and all but what its encoder tells.
+    """The segments still to do: resume point and record, without what only the encoder knows.
 
-    The input is decoded for it, and no network is run: who makes one decodes it again.
+    This decodes the input and runs no network: whoever computes a segment decodes it again.
 
     Args:
-        source: What `open_remaining` gave.
-        finished: What segments made out of order are `after`.
+        source: From `open_remaining`.
+        finished: What segments that were finished out of order are `after`.
     """
-    place = source.place
-    shown = (one for one in cues_from(place, source.frames, plan, engine) if one.shown)
+    point = source.point
+    shown = (one for one in cues_from(point, source.frames, plan, engine) if one.shown)
     for number, group in itertools.groupby(shown, lambda one: one.segment):
         pts = []
         for one in group:
             pts.append(one.frame.pts)
             source.tail.append(one.frame)
-        entry = record_for(place, plan.segment_name(number), pts, source)
-        if place.tail not in finished:
-            yield place, entry
-        place = place.behind(entry, lookback(engine))
+        record = record_for(point, plan.target.segment_name(number), pts, source)
+        if point.tail not in finished:
+            yield point, record
+        point = point.after(record, lookback(engine))
 
 
 def record_for(
-    place: ResumePoint, name: str, pts: list[int], source: SegmentInput
+    point: ResumePoint, name: str, pts: list[int], source: SegmentInput
 ) -> SegmentRecord:
-    """What the journal says of the segment at a place, but for what its encoder tells."""
-    before = place.done_until
+    """The journal's record of the segment at a resume point, without the encoder's part."""
+    before = point.done_until
+    lost = sum(at <= pts[-1] and (before is None or at > before) for at, _ in source.report.errors)
     return SegmentRecord(
         name=name,
         size=0,
         pts=pts,
         order=[],
         tail=digest(source.tail),
-        lost=sum(
-            at <= pts[-1] and (before is None or at > before) for at, _ in source.report.errors
-        ),
+        lost=lost,
         last_duration=source.tail[-1].duration,
-        after=place.tail,
+        after=point.tail,
     )
-
-
-def _close(frames: Iterator[Frame]) -> None:
-    close = getattr(frames, "close", None)
-    if close is not None:
-        close()

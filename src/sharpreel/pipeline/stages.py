@@ -35,11 +35,11 @@ class UpscaledFrame:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is; handed to the progress callback.
+    """The progress of a run, passed to the progress callback.
 
-    `event` is "start", "progress", "segment" (one more is on the disk), "join", "verify" or, on a
-    cluster, "again" (`note` says which segment is made once more, and why). `nodes` are a cluster's
-    machines and the frames a second of each.
+    `event` is "start", "progress", "segment" (one more is on disk), "join", "verify" or, on a
+    cluster, "again" (a segment is computed a second time; `note` states which one, and why).
+    `nodes` maps a cluster's machines to the frames per second of each.
     """
 
     event: str
@@ -60,10 +60,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run made.
+    """The result of a run.
 
-    `lost` frames of the input did not decode and are not in the output; `resumed_frames` came from
-    an earlier run; `fps` counts the frames of this one.
+    `lost` frames of the input did not decode and are not in the output. `resumed_frames` are from
+    an earlier run; `fps` counts the frames of this one only.
     """
 
     output: Path
@@ -76,21 +76,28 @@ class Result:
     notes: list[str] = field(default_factory=list)
 
 
+ProgressCallback = Callable[[Progress], None]
+
+
 def single_segment(
     frames: Iterable[Frame], engine: Engine, time_base: Fraction = Fraction(0)
 ) -> Iterator[FrameCue]:
-    """Cues of one endless segment: nothing is ever redone, only scene cuts reset the state."""
+    """Cues of a single unbounded segment, in which only scene cuts reset the state."""
     return frame_cues(
-        frames, time_base, 0, max_frames=None, segment_seconds=float("inf"),
+        frames,
+        time_base,
+        warm_up=0,
+        segment_seconds=float("inf"),
+        max_frames=None,
         keeps_state=not engine.clip_len,
-    )  # fmt: skip
+    )
 
 
 def checked_frames(frames: Iterable[Pixels]) -> Iterator[Pixels]:
-    """The same frames, while they are what an engine takes.
+    """The same frames, checked one by one.
 
     Raises:
-        ValueError: One is not.
+        ValueError: A frame is not an RGB array of uint8 or uint16, or differs from those before.
     """
     first: tuple[tuple[int, ...], np.dtype[Any]] | None = None
     for index, pixels in enumerate(frames):
@@ -115,12 +122,14 @@ def checked_frames(frames: Iterable[Pixels]) -> Iterator[Pixels]:
 
 
 def run_network(cues: Iterable[FrameCue], engine: Engine) -> Iterator[UpscaledFrame]:
-    """Run the network on each cue and yield the pictures that are to be shown."""
+    """Run the network on each cue and yield the upscaled frames that belong to the output."""
     if engine.clip_len:
         for part in clip_windows(cues, engine.clip_len, engine.past, engine.future):
             frames = [*part.before, *(c.frame for c in part.cues), *part.after]
-            made = engine.run_clip([f.pixels for f in frames], len(part.before), len(part.cues))
-            yield from map(upscaled, part.cues, made)
+            frames_out = engine.run_clip(
+                [f.pixels for f in frames], len(part.before), len(part.cues)
+            )
+            yield from map(upscaled, part.cues, frames_out)
         return
     for one in cues:
         if one.fresh:
@@ -131,7 +140,7 @@ def run_network(cues: Iterable[FrameCue], engine: Engine) -> Iterator[UpscaledFr
 
 
 def upscaled(one: FrameCue, pixels: Pixels) -> UpscaledFrame:
-    """The picture that the network made at a cue."""
+    """The network's frame for a cue, with the input frame and its alpha enlarged."""
     lr, alpha = one.frame, one.frame.alpha
     if alpha is not None:
         alpha = ops.resize(alpha, *pixels.shape[:2])
@@ -139,15 +148,15 @@ def upscaled(one: FrameCue, pixels: Pixels) -> UpscaledFrame:
 
 
 class ProgressMeter:
-    """Counts the frames of a run and tells of them."""
+    """Tracks the progress of a run and reports it."""
 
-    def __init__(self, plan: Plan, work: Journal, tell: Callable[[Progress], None]) -> None:
-        self._on_progress, self._began = tell, time.perf_counter()
+    def __init__(self, plan: Plan, work: Journal, on_progress: ProgressCallback) -> None:
+        self._on_progress, self._began = on_progress, time.perf_counter()
         done = work.frames
         self.progress = Progress("start", done, plan.num_frames, 0.0, len(work.entries), done)
-        self.tell("start", work.restarted)
+        self.report("start", work.restarted)
 
-    def tell(self, event: str, note: str = "") -> None:
+    def report(self, event: str, note: str = "") -> None:
         self._on_progress(replace(self.progress, event=event, note=note))
 
     def add(self, segment: int, frames: int = 1, nodes: Mapping[str, float] | None = None) -> None:
@@ -157,28 +166,27 @@ class ProgressMeter:
         self.progress = replace(
             before, frames=count, fps=fps, segment=segment, nodes=nodes or before.nodes
         )
-        self.tell("progress")
+        self.report("progress")
 
     def result(self, plan: Plan, work: Journal, report: ReadReport, engine: str) -> Result:
         end = work.entries[-1].pts[-1] if work.entries else None
-        behind = sum(end is None or at > end for at, _ in report.errors)
+        after = sum(end is None or at > end for at, _ in report.errors)
         return Result(
             output=plan.output,
             frames=self.progress.frames,
-            lost=sum(e.lost for e in work.entries) + behind + report.missing,
+            lost=sum(e.lost for e in work.entries) + after + report.missing,
             seconds=time.perf_counter() - self._began,
             fps=self.progress.fps,
             engine=engine,
             resumed_frames=self.progress.resumed_frames,
-            notes=afterwards(report),
+            notes=input_notes(report),
         )
 
 
-def afterwards(report: ReadReport) -> list[str]:
-    """What the input turned out to be like, in words."""
-    notes = [f"{reason} ({count} times)" for reason, count in Counter(
-        reason for _, reason in report.errors
-    ).items()]  # fmt: skip
+def input_notes(report: ReadReport) -> list[str]:
+    """Warnings about the input, found while decoding."""
+    reasons = Counter(reason for _, reason in report.errors)
+    notes = [f"{reason} ({count} times)" for reason, count in reasons.items()]
     if report.missing:
         notes.append(f"the file ends {report.missing} frames before its index does")
     if report.damaged:
@@ -193,7 +201,7 @@ def afterwards(report: ReadReport) -> list[str]:
 def engine_for(
     model: str | Path | Model, scale: float | None, device: str, engine: str | Engine
 ) -> Engine:
-    """The engine that the arguments of `upscale_frames` mean."""
+    """The engine for the arguments of `upscale_frames`."""
     if not isinstance(engine, str):
         return engine
     loaded = model if isinstance(model, Model) else load_model(model, scale)

@@ -1,4 +1,4 @@
-"""The studio's pages, and the way from one to another."""
+"""The studio's pages, and the navigation between them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PAGES: dict[str, Callable[[], None]] = {
 
 
 def page(title: str) -> Any:
-    """A page of PAGES, as Streamlit knows it."""
+    """Return Streamlit's object for a page of PAGES."""
     return st.Page(PAGES[title], title=title, url_path=title.lower(), default=title == "Train")
 
 
 def run() -> None:
-    """Show the page that the address names."""
+    """Show the page that the address names; called by `app.py`."""
     st.set_page_config(page_title="sharpreel studio", layout="wide")
     st.navigation([page(title) for title in PAGES]).run()

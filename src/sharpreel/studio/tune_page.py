@@ -1,4 +1,4 @@
-"""Tune: start a search of settings, watch its trials, take the best as a recipe."""
+"""Tune: start a search of settings, watch its trials, use the best one as a recipe."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from typing import Any
 import streamlit as st
 
 from sharpreel.errors import InputError, MissingExtra
-from sharpreel.studio import jobs, progress, runs_page, train_page, widgets
+from sharpreel.studio import progress, widgets
+from sharpreel.studio.folder import SEARCHES, free_name, new_job, studio_folder
 from sharpreel.studio.jobs import Job
+from sharpreel.studio.mlflow_runs import prepare_store, store_uri
+from sharpreel.studio.train_form import recipe_names
 
 SPACE = """\
 learning_rate = {type = "float", low = 1e-4, high = 3e-3, log = true}
@@ -27,44 +30,44 @@ TITLES = {
 
 
 def show(open_train: Callable[[], None]) -> None:
-    """The page; `open_train` switches to the train page."""
+    """Show the page; `open_train` switches to the page Train."""
     st.title("Tune")
-    widgets.form_or_job(
-        "tune", jobs.SEARCHES, "A new search", _form, lambda job: _watch(job, open_train)
-    )
+    widgets.form_or_job("tune", SEARCHES, "New search", _form, lambda job: _watch(job, open_train))
 
 
 def _form() -> None:
-    names = {n: path for n, path in train_page.recipe_names().items() if not path.endswith(".json")}
+    names = {n: path for n, path in recipe_names().items() if not path.endswith(".json")}
     recipe = names[st.selectbox("Recipe", list(names), key="tune-recipe")]
-    videos = widgets.choose_videos("tune", "Videos to learn from and to score on")
-    space = st.text_area("What is searched, as TOML", SPACE, height=120, key="tune-space")
+    videos = widgets.choose_videos("tune", "Training and validation videos")
+    space = st.text_area("Search space (TOML)", SPACE, height=120, key="tune-space")
     settings = st.text_area(
-        "Settings of all trials, NAME=VALUE on a line each", "steps=500", key="tune-settings"
+        "Settings of all trials, one NAME=VALUE per line", "steps=500", key="tune-settings"
     )
     left, middle, right = st.columns(3)
     trials = left.number_input("Trials", 1, 10_000, 20, key="tune-trials")
     device = middle.selectbox("Device", ["auto", "cpu", "cuda"], key="tune-device")
-    folder = jobs.home() / jobs.SEARCHES
-    name = right.text_input("Name", jobs.free_name(folder, recipe), key=f"tune-name {recipe}")
+    folder = studio_folder() / SEARCHES
+    name = right.text_input("Name", free_name(folder, recipe), key=f"tune-name {recipe}")
     if st.button("Start search", type="primary", key="tune-start"):
-        fixed = widgets.settings_of_lines(settings)
-        _check(recipe, space, fixed, device)
-        with jobs.new_job(folder, name) as job:
-            source = videos.place(job.uploads / "videos")
+        fixed = widgets.parse_setting_lines(settings)
+        _validate(recipe, space, fixed, device)
+        with new_job(folder, name) as job:
+            source = videos.save(job.uploads / "videos")
             path = job.folder / "space.toml"
             path.write_text(space)
-            words = ["tune", recipe, "--data", str(source), "--out", str(job.folder), "--space",
-                     str(path), "--trials", str(trials), "--device", device, "--json"]  # fmt: skip
+            arguments = [
+                *("tune", recipe, "--data", str(source), "--out", str(job.folder)),
+                *("--space", str(path), "--trials", str(trials), "--device", device, "--json"),
+            ]
             for key, value in fixed.items():
-                words += ["--set", f"{key}={value}"]
+                arguments += ["--set", f"{key}={value}"]
             about = {"recipe": recipe, "trials": trials}
-            job.start(words, about, {"MLFLOW_TRACKING_URI": runs_page.store_uri()})
+            job.start(arguments, about, {"MLFLOW_TRACKING_URI": store_uri()})
         widgets.show_next("tune", job)
 
 
-def _check(recipe: str, space: str, settings: dict[str, str], device: str) -> None:
-    """Raise what is wrong, before anything is decoded."""
+def _validate(recipe: str, space: str, settings: dict[str, str], device: str) -> None:
+    """Raise UsageError or InputError for wrong settings, before anything is decoded."""
     from sharpreel.training import recipes
     from sharpreel.training.setup import validate_device
     from sharpreel.training.tune.space import Space
@@ -74,26 +77,26 @@ def _check(recipe: str, space: str, settings: dict[str, str], device: str) -> No
     try:
         content = tomllib.loads(space)
     except tomllib.TOMLDecodeError as e:
-        raise InputError(f"What is searched is not TOML: {e}.") from e
-    Space.of(content, "What is searched").check(recipe, settings)
-    runs_page.prepare_store()
+        raise InputError(f"The search space is not TOML: {e}.") from e
+    Space.of(content, "search space").validate(recipe, settings)
+    prepare_store()
 
 
 def _watch(job: Job, open_train: Callable[[], None]) -> None:
-    outcome = widgets.control(job, "tune")
+    outcome = widgets.job_controls(job, "tune")
     best = _best(job)
     if best is not None:
-        text, above = _gain(best["value"])
+        text, above = gain_text(best["value"])
         (st.success if above else st.info)(f"Best: trial {best['trial']}, {text}")
-        if st.button("Take the best as a recipe", key="tune-take"):
+        if st.button("Use best trial as recipe", key="tune-take"):
             st.session_state["train-recipe-next"] = f"best of {job.name}"
             st.session_state["train-next"] = ""
             open_train()
     widgets.live(job, lambda: _live(job), outcome.state == "running")
 
 
-def _gain(value: float) -> tuple[str, bool]:
-    """What a trial gained, in words, and whether it is above bicubic, to a thousandth of a dB."""
+def gain_text(value: float) -> tuple[str, bool]:
+    """Return a trial's gain as text, and whether it is above bicubic, to a thousandth of a dB."""
     gain = round(value, 3)
     if gain > 0:
         return f"{gain:+z.3f} dB over bicubic", True
@@ -112,11 +115,11 @@ def _live(job: Job) -> None:
     trials = int(job.facts()["about"].get("trials", 1))
     follower = widgets.follower(job, job.events_path)
     events = follower.read()
-    told = [e for e in events if e["event"] == "trial"]
-    finished = told[-1]["finished"] if told else 0
-    if not told:
-        loaded = progress.loading(events, follower.seen)
-        st.progress(loaded.done, loaded.text)
+    ended = [e for e in events if e["event"] == "trial"]
+    finished = ended[-1]["finished"] if ended else 0
+    if not ended:
+        loading = progress.loading_bar(events, follower.seen)
+        st.progress(loading.done, loading.text)
     st.progress(min(finished / trials, 1.0), f"Trials: {finished} of {trials}")
     rows = _table(job)
     if rows:
@@ -133,7 +136,7 @@ def _table(job: Job) -> list[dict[str, str]]:
 
 
 def _short(text: str) -> str:
-    """A number with four digits that count; trials.csv has them all."""
+    """Round a number to four significant digits; trials.csv has all of them."""
     try:
         return f"{float(text):.4g}" if "." in text else text
     except ValueError:
@@ -141,21 +144,21 @@ def _short(text: str) -> str:
 
 
 def _figures(job: Job, finished: int) -> None:
-    """Optuna's own plots, drawn anew when a trial has ended."""
+    """Show Optuna's plots, which are redrawn when a trial has ended."""
     if not finished or not (job.folder / "study.json").is_file():
-        st.caption("Plots come with the first trial that has ended.")
+        st.caption("Plots appear after the first finished trial.")
         return
-    kept: dict[str, tuple[int, Any]] = st.session_state.setdefault("figures", {})
-    if kept.get(job.name, (0, None))[0] != finished:
-        kept[job.name] = (finished, _drawn(job))
-    figures = kept[job.name][1]
+    cache: dict[str, tuple[int, Any]] = st.session_state.setdefault("figures", {})
+    if cache.get(job.name, (0, None))[0] != finished:
+        cache[job.name] = (finished, _draw(job))
+    figures = cache[job.name][1]
     for tab, name in zip(st.tabs([TITLES[n] for n in figures]), figures, strict=True):
         tab.plotly_chart(figures[name], key=f"tune-{name}")
     if "importances" not in figures:
         st.caption("Importance needs four complete trials whose gains differ.")
 
 
-def _drawn(job: Job) -> dict[str, Any]:
+def _draw(job: Job) -> dict[str, Any]:
     try:
         import optuna
     except ImportError as e:

@@ -1,4 +1,4 @@
-"""What several pages show: choosing videos and models, a job's state, errors in one line."""
+"""Widgets of several pages: choosing videos and models, a job's state, errors in one line."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ import streamlit as st
 
 from sharpreel.errors import InputError, SharpreelError, UsageError, write_error
 from sharpreel.media.probe import VIDEO_SUFFIXES
-from sharpreel.studio import jobs
-from sharpreel.studio.jobs import UPLOAD_MB, Follower, Job, Outcome, home
+from sharpreel.studio.curves import Row
+from sharpreel.studio.folder import RUNS, SEARCHES, UPLOAD_MB, all_jobs, studio_folder
+from sharpreel.studio.follower import Follower
+from sharpreel.studio.jobs import Job, Outcome
+from sharpreel.studio.progress import time_left
+from sharpreel.system.text import parse_settings
 
-HANDED_OVER_MB = 200  # of a result, through the server's memory: larger ones are named by path
-REFRESH_SECONDS = 1.5  # of what runs
-LOOK_SECONDS = 5.0  # after which one looks whether another page has gone on with what ended
-NO_MODEL = "Give the path of a model file on the server."
-TALLEST = 630  # pixels of a film on the page: about 70 % of a common screen
+MAX_DOWNLOAD_MB = 200  # through the server's memory; of larger results the path is shown
+REFRESH_SECONDS = 1.5  # while a job runs
+POLL_SECONDS = 5.0  # after it has ended: another page may resume it
+NO_MODEL = "Enter the path of a model file on the server."
+MAX_HEIGHT = 630  # pixels of a video on the page: about 70 % of a common screen
 
 
 @contextlib.contextmanager
 def errors_shown() -> Iterator[None]:
-    """What sharpreel raises inside, as one line of the page."""
+    """Show errors of sharpreel raised inside as one line of the page."""
     try:
         yield
     except SharpreelError as e:
@@ -33,10 +37,10 @@ def errors_shown() -> Iterator[None]:
 
 
 def server_path(text: str) -> Path:
-    """A path on the server as a person writes it.
+    """Return the path on the server that a person has typed.
 
     Raises:
-        InputError: Nothing is there.
+        InputError: It does not exist.
     """
     path = Path(text.strip()).expanduser()
     if not text.strip() or not path.exists():
@@ -45,79 +49,85 @@ def server_path(text: str) -> Path:
 
 
 @dataclass(frozen=True)
-class Videos:
-    """Videos that were chosen, by path or by upload; `place` is where they lie."""
+class ChosenVideos:
+    """Videos that were chosen, by path or by upload."""
 
     path: str = ""
     uploads: Sequence[Any] = field(default=())
     single: bool = False
     optional: bool = False
 
-    def place(self, folder: Path) -> Path | None:
-        """The video or folder of videos; uploads are written to this new folder.
+    def save(self, folder: Path) -> Path | None:
+        """Return the video or folder of videos; uploads are first written to the new `folder`.
 
         Raises:
-            InputError, UsageError: Nothing was chosen, or it is not there.
+            InputError, UsageError: Nothing was chosen, or it does not exist.
         """
         if self.path or not self.uploads:
             return None if self.optional and not self.path.strip() else server_path(self.path)
         files = {Path(upload.name).name.lstrip("."): upload for upload in self.uploads}
         if len(files) < len(self.uploads):
-            raise UsageError("Two of the uploads have one name; rename one of them.")
+            raise UsageError("Two of the uploads have the same name; rename one of them.")
         try:
             folder.mkdir(parents=True)
-            for plain, upload in files.items():
-                (folder / plain).write_bytes(upload.getbuffer())
+            for name, upload in files.items():
+                (folder / name).write_bytes(upload.getbuffer())
         except OSError as e:
             raise write_error(folder, e) from e
         return folder / next(iter(files)) if self.single else folder
 
 
-def choose_videos(key: str, what: str, single: bool = False, optional: bool = False) -> Videos:
-    """Ask for a path on the server, or an upload."""
-    ways = ["Path on the server", "Upload"]
-    way = st.radio(what, ways, horizontal=True, key=f"{key}-way")
-    if way == ways[0]:
-        hint = "/data/film.mp4" if single else "/data/clips"
+def choose_videos(
+    key: str, label: str, single: bool = False, optional: bool = False
+) -> ChosenVideos:
+    """Show inputs for a path on the server, or for uploads."""
+    modes = ["Path on the server", "Upload"]
+    mode = st.radio(label, modes, horizontal=True, key=f"{key}-way")
+    if mode == modes[0]:
+        hint = "/data/video.mp4" if single else "/data/clips"
         help_ = "A video, or a folder of clips." if single else "A folder of videos, or a store."
         text = st.text_input("Path", key=f"{key}-path", placeholder=hint, help=help_)
-        return Videos(path=text, optional=optional)
-    given = st.file_uploader(
-        f"Videos of {UPLOAD_MB} MB at most", accept_multiple_files=not single, key=f"{key}-files",
+        return ChosenVideos(path=text, optional=optional)
+    files = st.file_uploader(
+        f"Videos, at most {UPLOAD_MB} MB each",
+        accept_multiple_files=not single,
+        key=f"{key}-files",
         type=sorted(suffix[1:] for suffix in VIDEO_SUFFIXES),
-        help="Uploads go through the server's memory. Larger ones: give their path.",
-    )  # fmt: skip
-    uploads = () if given is None else (given,) if single else tuple(given)
+        help="Uploads pass through the server's memory; for larger files, enter their path.",
+    )
+    uploads = () if files is None else (files,) if single else tuple(files)
     if not uploads and not optional:
-        st.caption("Files that lie on the server already need no upload: give their path.")
-    return Videos(uploads=uploads, single=single, optional=optional)
+        st.caption("Files that are already on the server need no upload: enter their path.")
+    return ChosenVideos(uploads=uploads, single=single, optional=optional)
 
 
-def pick(key: str, found: Sequence[Job], new: str) -> Job | None:
-    """The job to look at: None for a new one. The page's address keeps the choice, and at first a
-    running one is shown."""
-    names = [job.name for job in found]
+def pick_job(key: str, jobs: Sequence[Job], new: str) -> Job | None:
+    """Show a choice of jobs; None is a new one, called `new`.
+
+    The page's address keeps the choice. At first a running job is shown.
+    """
+    names = [job.name for job in jobs]
     options = ["", *names]
-    if (coming := st.session_state.pop(f"{key}-next", None)) is not None:
-        st.session_state[key] = coming
+    if (requested := st.session_state.pop(f"{key}-next", None)) is not None:
+        st.session_state[key] = requested
     if st.session_state.get(key) not in options:
-        asked = st.query_params.get("run", "")
-        running = next((job.name for job in found if job.running()), "")
-        st.session_state[key] = asked if asked in names else running
+        in_address = st.query_params.get("run", "")
+        running = next((job.name for job in jobs if job.running()), "")
+        st.session_state[key] = in_address if in_address in names else running
     name = st.selectbox("Show", options, key=key, format_func=lambda n: n or new)
     if name:
         st.query_params["run"] = name
     elif "run" in st.query_params:
         del st.query_params["run"]
-    return next((job for job in found if job.name == name), None)
+    return next((job for job in jobs if job.name == name), None)
 
 
 def form_or_job(
     key: str, folder: str, new: str, form: Callable[[], None], watch: Callable[[Job], None]
 ) -> None:
-    """A page of jobs: the one that is picked, or the form of a new one; errors in one line."""
+    """Show the job that is picked, or the form of a new one."""
     with errors_shown():
-        job = pick(key, jobs.all_jobs(home() / folder), new)
+        job = pick_job(key, all_jobs(studio_folder() / folder), new)
         if job is None:
             form()
         else:
@@ -125,14 +135,13 @@ def form_or_job(
 
 
 def show_next(key: str, job: Job) -> None:
-    """Have `pick` choose this job, now."""
+    """Show this job now."""
     st.session_state[f"{key}-next"] = job.name
     st.rerun()
 
 
 def follower(job: Job, path: Path) -> Follower:
-    """Of this session: what it has read of a job's file is not read again, until the job begins
-    anew."""
+    """Return this session's follower of a job's file; a new one when the job has been restarted."""
     began = job.facts().get("began")
     known: dict[str, tuple[Any, Follower]] = st.session_state.setdefault("followers", {})
     if str(path) not in known or known[str(path)][0] != began:
@@ -141,11 +150,12 @@ def follower(job: Job, path: Path) -> Follower:
 
 
 def live(job: Job, show: Callable[[], None], running: bool) -> None:
-    """Show a part of the page, again and again while the job runs; the whole page is made anew
-    when the job has ended, or another page has gone on with it.
+    """Show a part of the page, and refresh it while the job runs.
+
+    The whole page is refreshed when the job has ended, or when another page has resumed it.
 
     Args:
-        running: As the rest of the page has it.
+        running: The state that the rest of the page shows.
     """
     began = job.facts().get("began")
 
@@ -153,40 +163,41 @@ def live(job: Job, show: Callable[[], None], running: bool) -> None:
         with errors_shown():
             show()
 
-    def look() -> None:
+    def poll() -> None:
         if (job.running(), job.facts().get("began")) != (running, began):
             st.rerun()
 
-    def both() -> None:
+    def part_and_poll() -> None:
         part()
-        look()
+        poll()
 
     if running:
-        st.fragment(both, run_every=REFRESH_SECONDS)()
+        st.fragment(part_and_poll, run_every=REFRESH_SECONDS)()
     else:
         st.fragment(part)()
-        st.fragment(look, run_every=LOOK_SECONDS)()
+        st.fragment(poll, run_every=POLL_SECONDS)()
 
 
-def control(job: Job, key: str, going_on: Sequence[str] = (), again: str = "Go on") -> Outcome:
-    """The job's state, its error and the end of its log, and buttons to stop it and go on.
+def job_controls(
+    job: Job, key: str, resume_arguments: Sequence[str] = (), resume_label: str = "Resume"
+) -> Outcome:
+    """Show a job's state, its error, the end of its log, and buttons to stop and resume it.
 
     Args:
-        going_on: Words that are added to its command when it goes on.
-        again: What going on is called.
+        resume_arguments: Added to its command when it is resumed.
     """
     outcome = job.outcome()
     if outcome.state == "running":
-        if st.button("Stop", key=f"{key}-stop", help="It saves what it has; it can go on later."):
+        if st.button("Stop", key=f"{key}-stop", help="Saves progress; can be resumed later."):
             job.stop()
-            st.toast("Asked to stop")
+            st.toast("Stop requested")
     elif outcome.state == "finished":
         st.success("Finished")
     else:
-        tell = st.warning if outcome.state == "stopped" else st.error
-        tell(outcome.message)
-        if st.button(again if outcome.state == "stopped" else "Try again", key=f"{key}-resume"):
-            job.again(*going_on)
+        stopped = outcome.state == "stopped"
+        (st.warning if stopped else st.error)(outcome.message)
+        if st.button(resume_label if stopped else "Try again", key=f"{key}-resume"):
+            job.restart(*resume_arguments)
             st.rerun()
     tail = job.log_tail()
     if tail or outcome.state == "failed":
@@ -197,31 +208,29 @@ def control(job: Job, key: str, going_on: Sequence[str] = (), again: str = "Go o
     return outcome
 
 
-def settings_of_lines(text: str) -> dict[str, str]:
-    """Settings from lines of NAME=VALUE.
+def parse_setting_lines(text: str) -> dict[str, str]:
+    """Parse lines of NAME=VALUE.
 
     Raises:
-        UsageError: A line is none.
+        UsageError: A line has another form.
     """
-    from sharpreel.system.text import parse_settings
-
     return parse_settings([line.strip() for line in text.splitlines() if line.strip()])
 
 
-def hand_over(path: Path, label: str, key: str, mime: str | None = None) -> None:
-    """A button that downloads a file, or its path where it is too large for that."""
+def download(path: Path, label: str, key: str, mime: str | None = None) -> None:
+    """Show a button that downloads a file, or the path of a file that is too large."""
     if not path.is_file():
         return
     size = path.stat().st_size / 1e6
-    if size > HANDED_OVER_MB:
-        st.info(f"{path} has {size:.0f} MB: too much for the browser, take it from the server.")
+    if size > MAX_DOWNLOAD_MB:
+        st.info(f"{path} has {size:.0f} MB: too large for the browser; copy it from the server.")
         return
     with path.open("rb") as file:
         st.download_button(label, file, path.name, mime, key=key, on_click="ignore")
 
 
-def framed(html: str, height: int, width: int | None = None) -> None:
-    """A page in the page, as wide as that one where no width is given."""
+def embedded_page(html: str, height: int, width: int | None = None) -> None:
+    """Show an HTML page inside the page, at full width by default."""
     if hasattr(st, "iframe"):
         st.iframe(html, height=height, width=width or "stretch")
     else:  # Streamlit before 1.56
@@ -230,41 +239,40 @@ def framed(html: str, height: int, width: int | None = None) -> None:
         v1.html(html, height=height, width=width, scrolling=True)
 
 
-def film(path: Path, width: int) -> None:
-    """A player of this width, where Streamlit lets one say it; else as wide as the page."""
-    known = "width" in inspect.signature(st.video).parameters  # since 1.47
-    st.video(str(path), **({"width": width} if known else {}))
+def video_player(path: Path, width: int) -> None:
+    """Show a video at this width, or at full width with old versions of Streamlit."""
+    has_width = "width" in inspect.signature(st.video).parameters  # since 1.47
+    st.video(str(path), **({"width": width} if has_width else {}))
 
 
-def fitted(width: int, height: int) -> tuple[int, int]:
-    """The size at which a picture is shown: never enlarged, and at most TALLEST high."""
-    share = min(1.0, TALLEST / height)
+def shown_size(width: int, height: int) -> tuple[int, int]:
+    """Return the size at which a video is shown: never enlarged, and at most MAX_HEIGHT high."""
+    share = min(1.0, MAX_HEIGHT / height)
     return max(round(width * share), 1), max(round(height * share), 1)
 
 
-def models_made() -> dict[str, Path]:
-    """Model files of the studio's own runs and searches, by what they are called there."""
-    found: dict[str, Path] = {}
-    for kind in (jobs.RUNS, jobs.SEARCHES):
-        for job in jobs.all_jobs(home() / kind):
+def trained_models() -> dict[str, Path]:
+    """Return the model files of the studio's runs and searches by their labels."""
+    models: dict[str, Path] = {}
+    for kind in (RUNS, SEARCHES):
+        for job in all_jobs(studio_folder() / kind):
             files = sorted(job.folder.glob("*.safetensors"))
-            whole = [f for f in files if f.stem not in ("best",)] or files
-            found |= {f"{job.name}: {path.name}": path for path in whole}
-    return found
+            final = [f for f in files if f.stem != "best"] or files
+            models |= {f"{job.name}: {path.name}": path for path in final}
+    return models
 
 
 def choose_model(key: str, label: str, first: dict[str, str]) -> str | None:
-    """A model by name, of the studio's runs, or a file on the server; None as long as its path
-    leads nowhere, which the page says.
+    """Show a choice of models; return a name or path, None while there is no valid path.
 
     Args:
-        first: What can be chosen besides: what it is called -> name or path.
+        first: Models besides those of the studio's runs: label -> name or path.
     """
-    made = {name: str(path) for name, path in models_made().items()}
+    models = {**first, **{label: str(path) for label, path in trained_models().items()}}
     other = "A file on the server"
-    name = st.selectbox(label, [*first, *made, other], key=key)
+    name = st.selectbox(label, [*models, other], key=key)
     if name != other:
-        return {**first, **made}[name]
+        return models[name]
     text = st.text_input("Model file", key=f"{key}-file", placeholder="/models/mine.safetensors")
     if text.strip():
         with errors_shown():
@@ -272,3 +280,11 @@ def choose_model(key: str, label: str, first: dict[str, str]) -> str | None:
     else:
         st.caption(NO_MODEL)
     return None
+
+
+def frames_bar(event: Row, prefix: str, suffix: str = "") -> None:
+    """Show a progress bar of a `progress` event: how many frames are done."""
+    frames, total = event["frames"], event.get("total")
+    of = f" of {total}" if total else ""
+    text = f"{prefix}{frames}{of} frames{suffix}{time_left(event.get('eta_seconds'))}"
+    st.progress(min(frames / total, 1.0) if total else 0.0, text)

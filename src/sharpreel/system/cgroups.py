@@ -1,6 +1,6 @@
-"""What Linux's control groups, and so containers, leave of the machine: processors and memory.
+"""CPU and memory limits from Linux control groups, which is how containers set them.
 
-Both versions of their files are read, of the group this process is in and of those above it.
+Reads versions 1 and 2, for the group of this process and all groups above it.
 """
 
 from __future__ import annotations
@@ -12,35 +12,36 @@ ROOT = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 
 
-def processors() -> float | None:
-    """The quota of processor time, in processors; None: no limit, or no control groups."""
-    found = []
+def cpu_quota() -> float | None:
+    """The quota of CPU time, in CPUs; None: no limit, or no control groups."""
+    limits = []
     for folder in _folders("cpu"):
-        quota, period = _numbers(folder / "cpu.max") or (
+        numbers = _numbers(folder / "cpu.max") or (
             *_numbers(folder / "cpu.cfs_quota_us"),
             *_numbers(folder / "cpu.cfs_period_us"),
-        ) or (0, 0)  # fmt: skip
+        )
+        quota, period = numbers or (0, 0)
         if quota > 0 and period > 0:
-            found.append(quota / period)
-    return min(found, default=None)
+            limits.append(quota / period)
+    return min(limits, default=None)
 
 
 def free_bytes() -> int | None:
     """Bytes of memory that are left; None: no limit, or no control groups.
 
-    Pages of files that were read count as used there, but go when memory is wanted.
+    Pages of files that were read count as used there, but are reclaimed when memory is needed.
     """
-    found = []
+    left = []
     for folder in _folders("memory"):
         for limit, usage, cached in (
             ("memory.max", "memory.current", "inactive_file"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
         ):
             most, used = _numbers(folder / limit), _numbers(folder / usage)
-            if most and used and most[0] < 1 << 60:  # the first version's word for no limit
-                given_back = _statistics(folder / "memory.stat").get(cached, 0)
-                found.append(max(most[0] - used[0] + given_back, 0))
-    return min(found, default=None)
+            if most and used and most[0] < 1 << 60:  # version 1 means no limit by a huge number
+                reclaimable = _statistics(folder / "memory.stat").get(cached, 0)
+                left.append(max(most[0] - used[0] + reclaimable, 0))
+    return min(left, default=None)
 
 
 def _folders(controller: str) -> Iterator[Path]:
@@ -63,7 +64,7 @@ def _folders(controller: str) -> Iterator[Path]:
 
 
 def _numbers(path: Path) -> tuple[int, ...]:
-    """What a file says; () where it is not there, or says "max"."""
+    """The integers in a file; () when it does not exist or says "max"."""
     try:
         return tuple(int(word) for word in path.read_text().split())
     except (OSError, ValueError):

@@ -1,8 +1,8 @@
-"""Files from the internet: gone on with after a break, checked, and named only when whole.
+"""Downloads that resume after a break, are verified by SHA-256, and get their name when complete.
 
-A file that was broken off stays beside its target as `<name>.part`, and the next call asks the
-server for the rest of it. Where nobody published a file's SHA-256, the sum of the first download is
-written to `<name>.sha256` and holds from then on.
+A partial file stays next to its target as `<name>.part`, and the next call asks the server for the
+rest of it. Where nobody published a file's SHA-256, the checksum of the first download is written
+to `<name>.sha256` and is required from then on.
 """
 
 from __future__ import annotations
@@ -20,10 +20,17 @@ from pathlib import Path
 from sharpreel._version import __version__
 from sharpreel.errors import FetchError, write_error
 
-Tell = Callable[[int, int | None], None]  # bytes so far, bytes in all when the server says
+ProgressCallback = Callable[[int, int | None], None]  # bytes so far, total bytes if known
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 30
-PAUSES = (1, 4)  # seconds, before another try after nothing came
+PAUSES = (1, 4)  # seconds before each retry when nothing arrived
+CONNECTION_ERRORS = (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ssl.SSLError,
+    ConnectionError,
+    TimeoutError,
+)
 
 
 def cache_folder() -> Path:
@@ -41,149 +48,169 @@ def is_offline() -> bool:
 
 
 def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check(path: Path, sha256: str, found: str) -> None:
-    """Raise FetchError unless a downloaded file is the one that was published, or came first.
+def validate_checksum(path: Path, sha256: str, actual: str) -> None:
+    """Raise FetchError unless a downloaded file is the published one, or the first download's.
 
     Args:
-        sha256: All or the first digits of its sum; "": not published, and the sum that stands
-            beside the file counts.
-        found: The file's sum.
+        sha256: The published checksum or its first digits; "": not published, and the checksum
+            that was recorded at the first download counts.
+        actual: The file's checksum.
     """
-    pin = _pin(path)
-    wanted = sha256 or (pin.read_text().split()[0] if pin.is_file() else found)
-    if not found.startswith(wanted):
-        digits = len(wanted[:16])
+    pin = _pin_file(path)
+    expected = sha256 or (pin.read_text().split()[0] if pin.is_file() else actual)
+    if not actual.startswith(expected):
+        digits = len(expected[:16])
         source = "published" if sha256 else f"its first download's, in {pin.name}"
         raise FetchError(
-            f"{path}: its SHA-256 begins with {found[:digits]}, not with {wanted[:16]} ({source}). "
-            "Delete it to download it again."
+            f"{path}: its SHA-256 begins with {actual[:digits]}, not with {expected[:16]} "
+            f"({source}). Delete it to download it again."
         )
 
 
-def _pin(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256")
-
-
-def download(url: str, target: Path, sha256: str = "", tell: Tell | None = None) -> None:
-    """Bring a file, unless it is there; see the top of this file.
+def download(
+    url: str, target: Path, sha256: str = "", on_progress: ProgressCallback | None = None
+) -> None:
+    """Download a file unless it exists; resume a partial download (see the top of this file).
 
     Args:
-        sha256: All or the first digits of its sum; "" when nobody published it.
-        tell: Called now and then with the bytes so far and in all.
+        sha256: The checksum or its first digits; "" when nobody published it.
+        on_progress: Called after each chunk with the bytes so far and in total.
 
     Raises:
-        FetchError: It cannot be brought, or is not the file that was published.
-        DiskFullError, UsageError: It cannot be written.
+        FetchError: The file cannot be downloaded, or its checksum is not the published one.
+        DiskFullError, UsageError: The file cannot be written.
     """
     if target.is_file():
         return
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        went_on = part.is_file()
-        _bring(url, part, sha256, tell)
+        resumed = part.is_file()
+        _fetch_with_retries(url, part, sha256, on_progress)
         digest = sha256_of(part)
-        _mark(part).unlink(missing_ok=True)
+        _etag_file(part).unlink(missing_ok=True)
         if not digest.startswith(sha256):
             part.unlink()
-            if went_on:  # its beginning was of another file: once more, all of it
-                download(url, target, sha256, tell)
+            if resumed:  # its beginning was that of another file: once more, from scratch
+                download(url, target, sha256, on_progress)
                 return
             raise FetchError(
-                f"{url}: what came is not the file that was published: its SHA-256 begins with "
-                f"{digest[: len(sha256[:16])]}, not with {sha256[:16]}. Nothing was kept."
+                f"{url}: checksum mismatch: the SHA-256 of the downloaded file begins with "
+                f"{digest[: len(sha256[:16])]}, the published one with {sha256[:16]}. Nothing was "
+                "kept."
             )
         if not sha256:
-            _pin(target).write_text(f"{digest}  {target.name}\n")
+            _pin_file(target).write_text(f"{digest}  {target.name}\n")
         os.replace(part, target)
     except OSError as e:
         raise write_error(target, e) from e
 
 
-def _mark(part: Path) -> Path:
-    """Holds the server's name for the version of the file that was begun."""
+def cached(
+    name: str,
+    url: str,
+    sha256: str = "",
+    on_progress: ProgressCallback | None = None,
+    offline: bool = False,
+) -> Path:
+    """The path of a URL's file in the cache; the file is downloaded when it is not there.
+
+    Args:
+        name: Its file name in the cache.
+        sha256, on_progress: See `download`.
+        offline: Do not download; $SHARPREEL_OFFLINE means the same.
+
+    Raises:
+        FetchError: As `download`; or the file is missing and nothing may be downloaded.
+    """
+    target = cache_folder() / name
+    if not target.is_file() and (offline or is_offline()):
+        raise FetchError(
+            f"{target}: not there, and nothing may be downloaded (offline). Download it from "
+            f"{url} and put it there under this name."
+        )
+    download(url, target, sha256, on_progress)
+    return target
+
+
+def _pin_file(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def _etag_file(part: Path) -> Path:
+    """Holds the ETag of the version of the file that `part` is the beginning of."""
     return part.with_name(part.name + ".etag")
 
 
-def _bring(url: str, part: Path, sha256: str, tell: Tell | None) -> None:
-    """Fill `part`, going on after breaks for as long as something still comes."""
+def _fetch_with_retries(
+    url: str, part: Path, sha256: str, on_progress: ProgressCallback | None
+) -> None:
+    """Fill `part`, resuming after breaks for as long as something still arrives."""
     tries = 0
     while True:
         before = part.stat().st_size if part.is_file() else 0
         try:
-            _bring_rest(url, part, sha256, tell)
+            _fetch_remainder(url, part, sha256, on_progress)
             return
         except urllib.error.HTTPError as e:
-            if e.code == 416 and before:  # there is no rest
+            if e.code == 416 and before:  # the part is complete
                 return
             if e.code < 500 or tries == len(PAUSES):
                 raise FetchError(f"{url}: the server answers {e.code} {e.reason}.") from e
-        except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, ConnectionError,
-                TimeoutError) as e:  # fmt: skip
+        except CONNECTION_ERRORS as e:
             if part.is_file() and part.stat().st_size > before:
                 tries = 0
             if tries == len(PAUSES):
                 raise FetchError(
-                    f"{url}: cannot be downloaded ({getattr(e, 'reason', None) or e}). What has "
-                    "come is kept, and the same command goes on; or put the file to "
-                    f"{part.with_suffix('')} yourself."
+                    f"{url}: cannot be downloaded ({getattr(e, 'reason', None) or e}). The part "
+                    "that arrived is kept: run the same command again to resume, or put the file "
+                    f"at {part.with_suffix('')} yourself."
                 ) from e
         time.sleep(PAUSES[tries])
         tries += 1
 
 
-def _bring_rest(url: str, part: Path, sha256: str, tell: Tell | None) -> None:
-    """Append to `part` what is missing; begin anew where the server cannot go on."""
-    begun = part.stat().st_size if part.is_file() else 0
-    mark = _mark(part)
-    headers = {"User-Agent": f"sharpreel/{__version__}"}
-    etag = mark.read_text() if mark.is_file() else ""
-    if begun and (etag or sha256):
-        headers["Range"] = f"bytes={begun}-"
-        if etag:
-            headers["If-Range"] = etag
-    request = urllib.request.Request(url, headers=headers)
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-        begun = begun if answer.status == 206 else 0
-        length = answer.headers.get("Content-Length")
-        total = None if length is None else begun + int(length)
-        new = answer.headers.get("ETag", "")
-        if new and not new.startswith("W/"):
-            mark.write_text(new)
-        with part.open("ab" if begun else "wb") as file:
-            done = begun
-            while chunk := answer.read(CHUNK):
+def _fetch_remainder(
+    url: str, part: Path, sha256: str, on_progress: ProgressCallback | None
+) -> None:
+    """Append the missing rest to `part`; start over where the server cannot resume."""
+    done = part.stat().st_size if part.is_file() else 0
+    with urllib.request.urlopen(
+        _range_request(url, part, sha256, done), timeout=TIMEOUT_SECONDS
+    ) as response:
+        done = done if response.status == 206 else 0
+        length = response.headers.get("Content-Length")
+        total = None if length is None else done + int(length)
+        etag = response.headers.get("ETag", "")
+        if etag and not etag.startswith("W/"):
+            _etag_file(part).write_text(etag)
+        with part.open("ab" if done else "wb") as file:
+            while chunk := response.read(CHUNK):
                 file.write(chunk)
                 done += len(chunk)
-                if tell is not None:
-                    tell(done, total)
+                if on_progress is not None:
+                    on_progress(done, total)
             file.flush()
             os.fsync(file.fileno())
     if total is not None and done < total:
         raise ConnectionError(f"the connection ended after {done} of {total} bytes")
 
 
-def cached(
-    name: str, url: str, sha256: str = "", tell: Tell | None = None, offline: bool = False
-) -> Path:
-    """The file of a URL in the cache, downloaded when it is not there.
+def _range_request(url: str, part: Path, sha256: str, done: int) -> urllib.request.Request:
+    """A request for the bytes after `done`, or for all where a change of the file would go unseen.
 
-    Args:
-        name: Its file name in the cache.
-        offline: Do not download; $SHARPREEL_OFFLINE means the same.
-
-    Raises:
-        FetchError: As `download`; or it is not there and nothing may be downloaded.
+    A changed file is noticed by its ETag, or afterwards by its published checksum.
     """
-    target = cache_folder() / name
-    if not target.is_file() and (offline or is_offline()):
-        raise FetchError(
-            f"{target}: not there, and nothing may be downloaded (offline). Bring it once from "
-            f"{url} and put it there under this name."
-        )
-    download(url, target, sha256, tell)
-    return target
+    headers = {"User-Agent": f"sharpreel/{__version__}"}
+    etag_file = _etag_file(part)
+    etag = etag_file.read_text() if etag_file.is_file() else ""
+    if done and (etag or sha256):
+        headers["Range"] = f"bytes={done}-"
+        if etag:
+            headers["If-Range"] = etag
+    return urllib.request.Request(url, headers=headers)

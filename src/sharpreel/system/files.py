@@ -6,11 +6,16 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO
+
+from sharpreel.errors import SharpreelError
 
 
 def atomic_write(path: Path, text: str) -> None:
-    """The whole text under its name, or the old file: never a part."""
+    """Write a text file so that a crash leaves either the complete new file or the old one.
+
+    The text is written to `<name>.part` in the same folder, flushed to the disk and renamed.
+    """
     part = path.with_name(path.name + ".part")
     with part.open("w") as file:
         file.write(text)
@@ -31,20 +36,22 @@ def fsync(path: Path) -> None:
 
 
 class FileLock:
-    """Such a file, made when it is first held and left where it is.
+    """A lock between processes, by the system's lock on a file.
 
-    A file of which only the existence counts would outlive a killed process.
+    The file is created when the lock is first acquired, and stays. The system releases the lock of
+    a process that ends, however it ends; a file of which only the existence counts would outlive a
+    killed process.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: Any = None
+        self._file: IO[bytes] | None = None
 
     def acquire(self, wait: bool = True) -> bool:
-        """Hold it; False when another does and we do not wait."""
+        """Take the lock; with `wait=False` return False when another process holds it."""
         file = self._path.open("a+b")
         try:
-            while not _hold(file, wait):
+            while not _lock(file, wait):
                 if not wait:
                     file.close()
                     return False
@@ -55,8 +62,23 @@ class FileLock:
         self._file = file
         return True
 
+    def or_raise(self, error: SharpreelError) -> FileLock:
+        """Take the lock without waiting and return it; raise `error` when another process has it.
+
+        The caller releases it when it is done.
+
+        Raises:
+            OSError: The file cannot be created.
+        """
+        if not self.acquire(wait=False):
+            raise error
+        return self
+
     def release(self) -> None:
-        self._file.close()
+        """Give the lock back; nothing happens when it is not held."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def __enter__(self) -> FileLock:
         self.acquire()
@@ -66,7 +88,7 @@ class FileLock:
         self.release()
 
 
-def _hold(file: Any, wait: bool) -> bool:
+def _lock(file: IO[bytes], wait: bool) -> bool:
     if sys.platform == "win32":
         import msvcrt
 

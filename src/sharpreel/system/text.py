@@ -10,10 +10,10 @@ UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def parse_bytes(text: str | float | None) -> int | None:
-    """Bytes from 6000000000, "800M" or "4.5G" (also MiB, GB: units of 1024).
+    """Bytes from 6000000000, "800M" or "4.5G" (also MiB, GB: units of 1024); None from None.
 
     Raises:
-        UsageError: Not an amount of memory.
+        UsageError: Not an amount of memory of at least 1M.
     """
     if text is None:
         return None
@@ -24,21 +24,25 @@ def parse_bytes(text: str | float | None) -> int | None:
     return round(amount)
 
 
-def parse_settings(words: list[str] | None) -> dict[str, str]:
-    """{"residual": "true"} from ["residual=true"]."""
-    pairs = {}
-    for word in words or []:
-        name, equals, value = word.partition("=")
+def parse_settings(assignments: list[str] | None) -> dict[str, str]:
+    """{"residual": "true"} from ["residual=true"].
+
+    Raises:
+        UsageError: An item is not NAME=VALUE.
+    """
+    settings = {}
+    for assignment in assignments or []:
+        name, equals, value = assignment.partition("=")
         if not (name and equals and value):
-            raise UsageError(f"--set {word}: write NAME=VALUE, such as residual=true.")
-        pairs[name] = value
-    return pairs
+            raise UsageError(f"choices={assignment}: write NAME=VALUE, such as residual=true.")
+        settings[name] = value
+    return settings
 
 
 def format_duration(seconds: float | None) -> str:
-    """1:02:03, or ? when nobody knows."""
+    """A duration as 1:02:03 or 2:03; "?" when it is unknown."""
     if seconds is None:
         return "?"
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return (f"{hours}:{minutes:02d}" if hours else f"{minutes}") + f":{whole % 60:02d}"
+    total = round(seconds)
+    hours, minutes = total // 3600, total // 60 % 60
+    return (f"{hours}:{minutes:02d}" if hours else f"{minutes}") + f":{total % 60:02d}"

@@ -1,91 +1,38 @@
-"""Saves and exports what a training run has learned."""
+"""`last.pt`: the state that a run resumes from, and what it must be resumed with."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import math
 import os
-import platform
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from sharpreel._version import __version__
+from sharpreel.data.sampling import middle
 from sharpreel.data.store import Clip
-from sharpreel.engines.openvino import OpenVinoEngine
-from sharpreel.errors import write_error
-from sharpreel.evaluation import validation
-from sharpreel.evaluation.validation import PROTOCOL, Score, mean_gain
-from sharpreel.models import weights
-from sharpreel.models.weights import export_graph, load_model
+from sharpreel.errors import InputError, UsageError, write_error
 from sharpreel.system.files import fsync
-from sharpreel.training.config import config_text
-from sharpreel.training.setup import unwrap
+from sharpreel.training.config import TrainConfig, config_text, what_differs
 
-if TYPE_CHECKING:
-    from sharpreel.training.trainer import Trainer
-
-
-def card_of(training: Trainer, scores: list[Score]) -> dict[str, Any]:
-    """The header of a model file: everything about how it came to be."""
-    config = training.config
-    card: dict[str, Any] = {
-        "model": config.model,
-        "arguments": dict(config.arguments),
-        "parameters": sum(p.numel() for p in unwrap(training.task).network.parameters()),
-        "recipe": json.loads(config_text(config)),
-        "steps": training.step,
-        "hardware": f"{platform.machine()} {training.fabric.device.type}"
-        f" x{training.fabric.world_size}",
-        "made_by": f"sharpreel {__version__}",
-    }
-    if scores:
-        card["val_psnr_y"] = scores_of(scores)
-    return card
-
-
-def scores_of(scores: list[Score]) -> dict[str, Any]:
-    """Scores as a card has them."""
-    return {
-        "protocol": PROTOCOL,
-        "gain_db": round(mean_gain(scores), 4),
-        "clips": {s.clip: [round(s.bicubic, 4), round(s.psnr, 4)] for s in scores},
-    }
-
-
-def write_model(path: Path, training: Trainer, scores: list[Score]) -> None:
-    """The averaged weights as a model file."""
-    tensors = {k: v.cpu() for k, v in training.average.items()}
-    save_model(path, tensors, card_of(training, scores))
-
-
-def save_model(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
-    """Write a model file, whole or not at all."""
-    from safetensors import SafetensorError
-
-    part = path.with_name("part-" + path.name)
-    try:
-        weights.save_weights(part, tensors, card)
-        os.replace(part, path)
-    except (OSError, SafetensorError) as e:
-        part.unlink(missing_ok=True)
-        raise write_error(path, e if isinstance(e, OSError) else _os_error(e)) from e
-
-
-def _os_error(error: Exception) -> OSError:
-    """What Rust's words, "... (os error 28)", are in Python."""
-    found = re.search(r"os error (\d+)", str(error))
-    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else OSError(str(error))
+INPUTS = {  # of a run, by their names in `last.pt`
+    "training clips (--data)": "training clips",
+    "validation clips (--val)": "validation clips",
+    "start (--from)": "starting weights",
+}
+TRAIN, VAL, START = INPUTS
+DIGESTED_CLIPS = 1000  # at most, to tell one set of clips from another
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write beside, then rename: a crash or a full disk leaves the last whole checkpoint."""
+    """Write a checkpoint; a crash or a full disk leaves the previous one intact."""
     part = path.with_suffix(".part")
-    content = io.BytesIO()  # torch, writing to the disk itself, hides why it cannot
+    content = io.BytesIO()  # torch hides the reason when it cannot write to the disk itself
     torch.save(state, content)
     try:
         part.write_bytes(content.getbuffer())
@@ -96,21 +43,70 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         raise write_error(path, e) from e
 
 
-def release(path: Path, val_clips: Sequence[Any]) -> Path | None:
-    """Build the OpenVINO graph beside a model file, and score that for its card: what users run.
+def read_checkpoint(path: Path, config: TrainConfig, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint.
 
-    Returns:
-        The graph; None for a network that has no such form, whose file stays as it is.
+    Raises:
+        InputError: The file is damaged.
+        UsageError: The run was started with other settings.
     """
-    model = load_model(path)
-    if model.spec.recurrent != "causal":
-        return None
-    graph = export_graph(model, path.parent)
-    clips = [clip for clip in val_clips if isinstance(clip, Clip)]
-    if clips:
-        import safetensors.torch
+    try:
+        saved: dict[str, Any] = torch.load(path, weights_only=True, map_location=device)
+        changed = what_differs(json.loads(saved["config"]), json.loads(config_text(config)))
+    except Exception as e:
+        raise InputError(f"{path}: damaged ({type(e).__name__}). Delete it to start over.") from e
+    if changed:
+        raise UsageError(
+            f"{path.parent}: started with other settings ({', '.join(changed)}). Choose another "
+            "run folder, or the settings of its config.json."
+        )
+    return saved
 
-        scores = validation.evaluate(OpenVinoEngine(load_model(path)), clips)
-        card = {**model.card, "val_psnr_y": scores_of(scores)}
-        save_model(path, safetensors.torch.load_file(path), card)
-    return graph
+
+def input_digests(
+    config: TrainConfig,
+    train_clips: Sequence[Any],
+    val_clips: Sequence[Any],
+    start_from: str | None,
+) -> dict[str, str | None]:
+    """Return what identifies the inputs of a run, by their names in `last.pt`.
+
+    Args:
+        start_from: SHA-256 of the checkpoint that the run starts from.
+    """
+    # The number of validated frames may change.
+    first = [middle(v, config.scale, 1, 0) if isinstance(v, Clip) else v for v in val_clips]
+    return {TRAIN: clips_digest(train_clips), VAL: clips_digest(first), START: start_from}
+
+
+def validate_inputs(
+    run: Path, before: Mapping[str, str | None] | None, now: Mapping[str, str | None]
+) -> None:
+    """Raise UsageError when a run is resumed with other inputs than it was started with.
+
+    Args:
+        before: Of the checkpoint; None in old checkpoints, which did not record them.
+        now: An input that is None was not given and is not compared.
+    """
+    if before is None:
+        return
+    changed = [INPUTS[k] for k, v in now.items() if v is not None and before.get(k) != v]
+    if changed:
+        raise UsageError(
+            f"{run}: started with other {', other '.join(changed)}. "
+            "Choose another run folder, or the inputs that it was started with."
+        )
+
+
+def clips_digest(clips: Sequence[Any]) -> str:
+    """Return a digest of the names and sizes of clips, and of some rows of up to 1000 of them."""
+    total, every = hashlib.sha256(), math.ceil(len(clips) / DIGESTED_CLIPS)
+    for number, clip in enumerate(clips):
+        is_pair = isinstance(clip, Clip)
+        name, parts = (clip.name, (clip.hr, clip.lr)) if is_pair else ("", (np.asarray(clip),))
+        total.update(repr((name, [part.shape for part in parts])).encode())
+        if number % every == 0:
+            for part in parts:
+                frame = part[len(part) // 2]
+                total.update(frame[:: max(len(frame) // 8, 1)].tobytes())
+    return total.hexdigest()

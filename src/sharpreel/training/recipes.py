@@ -1,7 +1,7 @@
-"""Named trainings: plain functions that return a `TrainConfig`, and how a user changes fields.
+"""Recipes: functions that return a `TrainConfig`, and `configure`, which changes its fields.
 
-A recipe says what its paper or repository did, where that is known, and what is different here.
-`configure` takes a recipe's name, or a file that `sharpreel tune` wrote, and settings by name:
+A recipe's docstring states what its paper or repository did, where known, and what differs here.
+`configure` takes a recipe's name, or a file written by `sharpreel tune`, and settings by name:
 
     configure("tsrcnn-small", {"loss": "dssim", "learning_rate": "3e-4"})
     configure("iseebetter-4x", {"gan.vgg_file": "vgg16-397923af.pth"})
@@ -53,7 +53,7 @@ def reel(scale: int = 2) -> TrainConfig:
 def reel_live() -> TrainConfig:
     """The bundled reel-live: reel-fast at 2x, on video that was noisy and then compressed.
 
-    Begin with the bundled reel-fast:
+    Start from the bundled reel-fast:
     `--from src/sharpreel/models/bundled/reel-fast_x2.safetensors`.
     """
     return replace(
@@ -67,12 +67,47 @@ def reel_live() -> TrainConfig:
     )
 
 
-def reel_gan() -> TrainConfig:
-    """Texture instead of PSNR: reel at 4x with the four-fold loss of iSeeBetter.
+def realistic(config: TrainConfig) -> TrainConfig:
+    """A recipe for clean frames as a fine-tuning on realistic video.
 
-    Charbonnier takes the place of MSE, and the discriminator's own features that of VGG's. Begin
-    with the bundled reel: `--from src/sharpreel/models/bundled/reel_x4.safetensors`. The bundled
-    one is mixed with that afterwards: `python examples/interpolate.py`.
+    Each clip is coded in several versions beforehand. The long clips of the second stage teach the
+    state to average what a codec changes from frame to frame; the flicker loss enforces it.
+    """
+    return replace(
+        config,
+        name=f"{config.name}-realistic",
+        degradation="realistic",
+        versions=4,
+        learning_rate=4e-4,
+        warmup_steps=100,
+        flicker=0.5,
+    )
+
+
+def reel_realistic(scale: int = 2) -> TrainConfig:
+    """The bundled reel at 2x: trained by the recipe reel, then on realistic video.
+
+    Begin with the former: `--from src/sharpreel/models/bundled/reel-clean_x2.safetensors`.
+    """
+    stages = (Stage(0.6, 5, 4), Stage(0.4, 10, 2))
+    return replace(realistic(reel(scale)), steps=1500, stages=stages)
+
+
+def reel_fast_realistic(scale: int = 2) -> TrainConfig:
+    """reel-fast on realistic video.
+
+    Begin with the bundled one: `--from src/sharpreel/models/bundled/reel-fast_x2.safetensors`.
+    """
+    stages = (Stage(0.6, 5, 8), Stage(0.4, 10, 4))
+    return replace(realistic(reel_fast(scale)), steps=4000, stages=stages)
+
+
+def reel_gan() -> TrainConfig:
+    """Texture instead of PSNR: reel at 4x with the combined loss of iSeeBetter.
+
+    Charbonnier replaces MSE, and the discriminator's own features replace VGG's. Start from the
+    bundled reel: `--from src/sharpreel/models/bundled/reel_x4.safetensors`. The bundled reel-gan is
+    a mixture of the result and reel: `python examples/interpolate.py`.
     """
     return replace(
         reel(4),
@@ -93,11 +128,11 @@ def reel_gan() -> TrainConfig:
 
 
 def reel_quality() -> TrainConfig:
-    """reel at 4x in both directions of time, grown out of it.
+    """reel at 4x in both directions of time, grown out of reel.
 
-    Begin with the bundled reel: `--from src/sharpreel/models/bundled/reel_x4.safetensors`. On a
-    GPU give it more: `--set steps=100000 --set patch=64 --set stages=[[0.3,8,16],[0.7,15,16]]`;
-    the bundled one is of one processor core, with `--set precision=bf16`.
+    Start from the bundled reel: `--from src/sharpreel/models/bundled/reel_x4.safetensors`. On a
+    GPU train longer: `--set steps=100000 --set patch=64 --set stages=[[0.3,8,16],[0.7,15,16]]`. The
+    bundled one was trained on one CPU core, with `--set precision=bf16`.
     """
     return replace(
         reel(4),
@@ -107,7 +142,7 @@ def reel_quality() -> TrainConfig:
         patch=32,
         steps=7000,
         stages=(Stage(0.6, 7, 4), Stage(0.4, 11, 3)),
-        learning_rate=4e-4,  # loses a tenth of a decibel at first, and has it back after 3000 steps
+        learning_rate=4e-4,  # costs a tenth of a decibel at first, regained after 3000 steps
         warmup_steps=300,
     )
 
@@ -115,9 +150,9 @@ def reel_quality() -> TrainConfig:
 def tsrcnn_small(scale: int = 2) -> TrainConfig:
     """TSRCNN as Dawid64/super-enhanced-resolution trained its best one: AdamW, 1/PSNR, area.
 
-    There whole frames of 36 to 252 videos, batch 8, 3 to 10 epochs at a learning rate of 1e-4;
-    here crops, which see more videos in the same time. Its 1/PSNR begins at a network of random
-    output, so the first steps are guided by a warm-up.
+    The original trains on whole frames of 36 to 252 videos, batch 8, 3 to 10 epochs at a learning
+    rate of 1e-4; here crops cover more videos in the same time. 1/PSNR starts from a network with
+    random output, so the first steps are a warm-up.
     """
     return TrainConfig(
         name="tsrcnn-small",
@@ -139,7 +174,7 @@ def tsrcnn_small(scale: int = 2) -> TrainConfig:
 
 
 def tsrcnn_large(scale: int = 2) -> TrainConfig:
-    """TSRCNN with 222,723 parameters; as tsrcnn-small."""
+    """TSRCNN with 222,723 parameters; otherwise as tsrcnn-small."""
     small = tsrcnn_small(scale)
     arguments = {**small.arguments, "size": "large"}
     return replace(small, name="tsrcnn-large", arguments=arguments, steps=10_000)
@@ -183,7 +218,7 @@ def rbpn_4x() -> TrainConfig:
     """RBPN (Haris et al., 2019; alterzero/RBPN-PyTorch): L1, Adam at 1e-4, a tenth after half.
 
     Patches of 64, batch 8. The original's initialisation explodes; ours does not, and gradients
-    are clipped. Flow is DIS, for training and use alike.
+    are clipped. Flow is DIS, for training and inference.
     """
     return TrainConfig(
         name="rbpn-4x",
@@ -206,10 +241,10 @@ def rbpn_4x() -> TrainConfig:
 
 
 def iseebetter_4x() -> TrainConfig:
-    """iSeeBetter (Chadha et al., 2020): RBPN against SRGAN's discriminator, the four-fold loss.
+    """iSeeBetter (Chadha et al., 2020): RBPN against SRGAN's discriminator, four loss terms.
 
     MSE + 6e-3 VGG-16 + 1e-3 adversarial + 2e-8 TV. The original fine-tunes a trained RBPN for four
-    epochs at batch 2: give yours with `--from`.
+    epochs at batch 2: pass yours with `--from`.
     """
     return replace(
         rbpn_4x(),
@@ -224,26 +259,32 @@ def iseebetter_4x() -> TrainConfig:
 def afm_denoise() -> TrainConfig:
     """Bursts of atomic-force scans to one clean scan: RBPN with a strided last convolution.
 
-    yasue32/afm-denoise: L1, patches of 64, batch 12, seven scans, no flow. There from RBPN_2x and
-    in colour; here grey, and in residual mode, which starts from the reference itself.
+    yasue32/afm-denoise: L1, patches of 64, batch 12, seven scans, no flow. The original starts from
+    RBPN_2x and is in colour; here it is grey and residual, so it starts from the reference itself.
     """
     return replace(
         rbpn_4x(),
         name="afm-denoise",
-        arguments={"scale": 2, "num_frames": 7, "channels": 1, "denoise": True, "flow": "none",
-                   "residual": True},
+        arguments={
+            "scale": 2,
+            "num_frames": 7,
+            "channels": 1,
+            "denoise": True,
+            "flow": "none",
+            "residual": True,
+        },
         scale=1,
         task="bursts",
         degradation="given",
         steps=20_000,
         stages=(Stage(1.0, 7, 12),),
-    )  # fmt: skip
+    )
 
 
 def basicvsr() -> TrainConfig:
     """BasicVSR (Chan et al., 2021) on REDS: 15 frames, batch 8, Charbonnier, cosine from 2e-4.
 
-    SPyNet learns at an eighth of the learning rate, and not for the first 5000 steps.
+    SPyNet is trained at an eighth of the learning rate, and frozen for the first 5000 steps.
     """
     return TrainConfig(
         name="basicvsr",
@@ -264,7 +305,7 @@ def basicvsr() -> TrainConfig:
 def basicvsrpp() -> TrainConfig:
     """BasicVSR++ (Chan et al., 2022) on REDS: 30 frames, batch 8, cosine from 1e-4, 600,000 steps.
 
-    SPyNet learns at a quarter of the learning rate, and not for the first 5000 steps.
+    SPyNet is trained at a quarter of the learning rate, and frozen for the first 5000 steps.
     """
     return replace(
         basicvsr(),
@@ -282,6 +323,8 @@ RECIPES: dict[str, Callable[..., TrainConfig]] = {
     "reel-fast": reel_fast,
     "reel": reel,
     "reel-live": reel_live,
+    "reel-realistic": reel_realistic,
+    "reel-fast-realistic": reel_fast_realistic,
     "reel-gan": reel_gan,
     "reel-quality": reel_quality,
     "tsrcnn-small": tsrcnn_small,
@@ -298,46 +341,47 @@ RECIPES: dict[str, Callable[..., TrainConfig]] = {
 def configure(
     name: str, settings: Mapping[str, Any] | None = None, scale: int | None = None
 ) -> TrainConfig:
-    """A recipe with some of its fields changed.
+    """Return a recipe's config with some settings changed.
 
     Args:
         name: Of `RECIPES`, or a JSON file {"recipe": name, "scale": ..., "set": {...}}.
-        settings: Dotted names and values: "gan.image", "arguments.channels"; words are read as JSON
-            where they are it. None as the value of "gan" leaves the adversarial part out.
-        scale: For recipes that exist at several factors.
+        settings: Values by dotted names such as "gan.image" or "arguments.channels". Text is read
+            as JSON where it is JSON. "gan": None removes the adversarial part.
+        scale: For recipes that support several scales.
 
     Raises:
-        UsageError: No such recipe or setting (the nearest is named), or a value of the wrong kind.
+        UsageError: No such recipe or setting (the message suggests the nearest), or a value of the
+            wrong type.
     """
-    given: dict[str, Any] = {}
+    from_file: dict[str, Any] = {}
     if name not in RECIPES and name.endswith(".json"):
-        name, given, scale = _read(Path(name), scale)
+        name, from_file, scale = _read_recipe_file(Path(name), scale)
+    fields = dataclasses.asdict(_recipe(name, scale))
+    for key, value in {**from_file, **(settings or {})}.items():
+        _set_field(fields, key, _parsed(value))
+    config = config_from_fields(fields)
+    config.validate()
+    return config
+
+
+def _recipe(name: str, scale: int | None) -> TrainConfig:
     if name not in RECIPES:
         hint = did_you_mean(name, list(RECIPES))
         raise UsageError(f"No recipe is called {name}.{hint} There are: {', '.join(RECIPES)}.")
-    recipe = RECIPES[name]
-    if scale is None:
-        config = recipe()
-    elif has_factors(name):
-        config = recipe(scale)
-    else:
-        config = recipe()
-        if scale != config.scale:
-            raise UsageError(f"{name} is for factor {config.scale}, not {scale}.")
-    fields = dataclasses.asdict(config)
-    for key, value in {**given, **(settings or {})}.items():
-        _set(fields, TrainConfig, key, _value(value))
-    made = _typed(fields)
-    made.check()
-    return made
+    if scale is not None and has_scales(name):
+        return RECIPES[name](scale)
+    config = RECIPES[name]()
+    if scale not in (None, config.scale):
+        raise UsageError(f"scale={scale}: {name} is for scale {config.scale}.")
+    return config
 
 
-def has_factors(name: str) -> bool:
-    """Whether a recipe of RECIPES exists at several factors."""
+def has_scales(name: str) -> bool:
+    """Return whether a recipe of `RECIPES` supports several scales."""
     return "scale" in inspect.signature(RECIPES[name]).parameters
 
 
-def _read(path: Path, scale: int | None) -> tuple[str, dict[str, Any], int | None]:
+def _read_recipe_file(path: Path, scale: int | None) -> tuple[str, dict[str, Any], int | None]:
     try:
         content = json.loads(path.read_text())
         return str(content["recipe"]), dict(content["set"]), scale or content.get("scale")
@@ -345,8 +389,8 @@ def _read(path: Path, scale: int | None) -> tuple[str, dict[str, Any], int | Non
         raise WeightsError(f"{path}: not a recipe file of sharpreel.") from e
 
 
-def _value(value: Any) -> Any:
-    """What a word means: JSON where it is it (3e-4, true, null, [..]), else the word itself."""
+def _parsed(value: Any) -> Any:
+    """Parse text as JSON (3e-4, true, null, [..]); text that is not JSON stays text."""
     if not isinstance(value, str):
         return value
     try:
@@ -355,48 +399,53 @@ def _value(value: Any) -> Any:
         return None if value == "none" else value
 
 
-def _set(fields: dict[str, Any], kind: Any, key: str, value: Any) -> None:
-    """Change one field by its dotted name."""
+def _set_field(fields: dict[str, Any], key: str, value: Any) -> None:
+    """Change one field by its dotted name; UsageError when there is no such setting."""
     first, _, rest = key.partition(".")
-    known = {f.name for f in dataclasses.fields(kind)}
-    if first not in known or (rest and first not in ("gan", "arguments")):
-        names = sorted({*known, *(f"gan.{f.name}" for f in dataclasses.fields(GanConfig))})
-        raise UsageError(f"--set {key}: no such setting.{did_you_mean(key, names)}")
-    if not rest:
-        fields[first] = value
-        return
-    if first == "arguments":
+    top = [f.name for f in dataclasses.fields(TrainConfig)]
+    gan = [f"gan.{f.name}" for f in dataclasses.fields(GanConfig)]
+    if first == "arguments" and rest:
         fields[first] = {**fields[first], rest: value}
         if rest == "scale" and fields.get("task") == "sr":
             fields["scale"] = value
-        return
-    inside = {f.name for f in dataclasses.fields(GanConfig)}
-    if rest not in inside:
-        names = [f"gan.{name}" for name in sorted(inside)]
-        raise UsageError(f"--set {key}: no such setting.{did_you_mean(key, names)}")
-    fields["gan"] = {**(fields["gan"] or dataclasses.asdict(GanConfig())), rest: value}
+    elif key in gan:
+        fields["gan"] = {**(fields["gan"] or dataclasses.asdict(GanConfig())), rest: value}
+    elif key in top:
+        fields[key] = value
+    else:
+        names = sorted(gan) if first == "gan" else sorted([*top, *gan])
+        raise UsageError(f"{key}: no such setting.{did_you_mean(key, names)}")
 
 
-def _typed(fields: dict[str, Any]) -> TrainConfig:
-    """Fields as a TrainConfig, each of its kind.
+def config_from_fields(fields: dict[str, Any]) -> TrainConfig:
+    """Convert nested fields, such as those read from JSON, to a `TrainConfig`.
 
     Raises:
-        UsageError: One is not.
+        UsageError: A value has the wrong type.
     """
     try:
         from pydantic import TypeAdapter, ValidationError
     except ImportError as e:
         raise MissingExtra("Training", "train") from e
-    fields = {**fields, "precision": str(fields["precision"])}  # 32 is a name there
-    stages = fields["stages"]
-    if isinstance(stages, list | tuple):
-        names = [f.name for f in dataclasses.fields(Stage)]
-        fields = {**fields, "stages": [
-            dict(zip(names, s, strict=False)) if isinstance(s, list | tuple) else s for s in stages
-        ]}  # fmt: skip
+    fields = {
+        **fields,
+        "precision": str(fields["precision"]),  # 32 is a name there
+        "stages": _named_stages(fields["stages"]),
+    }
     try:
         return TypeAdapter(TrainConfig).validate_python(fields)
     except ValidationError as e:
         first = e.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"--set {where}={first['input']}: {first['msg'].lower()}.") from e
+        name = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{name}={first['input']}: {first['msg'].lower()}.") from e
+
+
+def _named_stages(stages: Any) -> Any:
+    """Name the fields of stages that are lists: [[0.5, 7, 8]] -> [{"share": 0.5, ...}]."""
+    if not isinstance(stages, list | tuple):
+        return stages
+    names = [f.name for f in dataclasses.fields(Stage)]
+    return [
+        dict(zip(names, stage, strict=False)) if isinstance(stage, list | tuple) else stage
+        for stage in stages
+    ]

@@ -1,4 +1,7 @@
-"""Builds what a training run needs: network, optimiser, losses, Fabric."""
+"""Build what a training run needs: network, optimiser, Fabric, and the weights it starts from.
+
+Devices, precision and several processes are Lightning Fabric's (`torchrun` starts the processes).
+"""
 
 from __future__ import annotations
 
@@ -14,46 +17,45 @@ from torch import Tensor, nn
 from sharpreel.errors import DeviceError, MissingExtra, UsageError, WeightsError
 from sharpreel.models import MODELS
 from sharpreel.models.weights import describe, load_model
+from sharpreel.system.resources import usable_cpus
 from sharpreel.training.config import Stage, TrainConfig
-from sharpreel.training.losses import CombinedLoss, LossWeights
-from sharpreel.training.losses.adversarial import Adversarial, matching
-from sharpreel.training.losses.perceptual import Perceptual
-from sharpreel.training.losses.pixel import PixelLoss, pixel_loss
+from sharpreel.training.precision import fastest_on_cpu
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
 def build_network(config: TrainConfig) -> Any:
-    """The config's network as it is before any training.
+    """Build the config's network with untrained weights.
 
     Raises:
-        UsageError: It cannot be built of these arguments, or not learn from patches of this size.
+        UsageError: The network cannot be built from these arguments, or cannot be trained on
+            patches of this size.
     """
-    cannot = f"no {config.model} can be built of arguments={dict(config.arguments)}"
+    cannot = f"no {config.model} can be built from arguments={dict(config.arguments)}"
     try:
         network: Any = MODELS[config.model].build(config.arguments)
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, WeightsError) as e:
         raise UsageError(f"{cannot}: {first_line(e)}.") from e
-    folds = getattr(network, "unshuffle", getattr(network, "fold", 1))  # pixels into channels
-    if folds < 1 or any(tensor.numel() == 0 for tensor in network.parameters()):
-        raise UsageError(f"{cannot}: a layer of it would be empty.")
-    if config.patch % folds:
-        raise UsageError(f"patch={config.patch}: must be a multiple of {folds} for this network.")
+    fold = getattr(network, "unshuffle", getattr(network, "fold", 1))  # pixels into channels
+    if fold < 1 or any(tensor.numel() == 0 for tensor in network.parameters()):
+        raise UsageError(f"{cannot}: one of its layers would be empty.")
+    if config.patch % fold:
+        raise UsageError(f"patch={config.patch}: must be a multiple of {fold} for this network.")
     return network
 
 
 def first_line(error: BaseException) -> str:
-    """Of its message, without the full stop."""
+    """Return the first line of an error's message, without the full stop."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
 class TrainModule(nn.Module):
-    """A network as training calls it, whatever its contract: lr clip in, sr clip out.
+    """Wraps any network for training: lr clip in, sr clip out.
 
-    Causal and bidirectional networks and image networks make every frame of a clip; a network that
-    looks at neighbours makes the middle of a window, (N, T, C, H, W) -> (N, 1, C, sH, sW).
+    Causal, bidirectional and image networks return every frame of a clip. A network that looks at
+    neighbouring frames returns the middle of a window, (N, T, C, H, W) -> (N, 1, C, sH, sW).
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -76,68 +78,31 @@ class TrainModule(nn.Module):
         return sr
 
     def clip_len(self, stage: Stage) -> int:
-        """Frames that a sample of this stage has."""
+        """Return the number of frames of a sample in this stage."""
         return self.past + 1 + self.future if self.windowed else stage.clip_len
 
-    def wanted(self, hr: Tensor) -> Tensor:
-        """The frames of hr that `forward` makes."""
+    def target(self, hr: Tensor) -> Tensor:
+        """Return the frames of hr that `forward` estimates."""
         return hr[:, self.past, None] if self.windowed else hr
 
 
-class DiscriminatorModule(nn.Module):
-    """The discriminator on clips: frames are judged one by one."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        from sharpreel.models import srgan
-
-        built = {
-            "iseebetter": srgan.Discriminator,
-            "fast": srgan.FastDiscriminator,
-            "patch": srgan.PatchDiscriminator,
-        }
-        self.network = built[kind]()
-        self.logits = kind == "fast"
-
-    def forward(self, clip: Tensor) -> Tensor:
-        judged: Tensor = self.network(clip.flatten(0, 1))
-        return judged
-
-
-def combined_loss(
-    config: TrainConfig, judge: DiscriminatorModule, device: torch.device
-) -> CombinedLoss:
-    """The generator's loss against a judge."""
-    gan = config.gan
-    assert gan is not None
-    perceptual: PixelLoss | None = None
-    if gan.perceptual and gan.features == "discriminator":
-        perceptual = matching(judge.network)
-    elif gan.perceptual:
-        try:
-            perceptual = Perceptual(
-                gan.features, gan.vgg_file or None, normalise=gan.normalise, divisor=gan.divisor
-            ).to(device)
-        except UsageError as e:
-            raise UsageError(
-                f"{e} In a recipe: --set gan.vgg_file=FILE, or --set gan.features=discriminator "
-                "to compare the discriminator's own features instead."
-            ) from e
-    return CombinedLoss(
-        perceptual,
-        Adversarial(gan.game, logits=judge.logits),
-        weights=LossWeights(gan.image, gan.perceptual, gan.adversarial, gan.total_variation),
-        image=pixel_loss(config.loss),
-    )
-
-
 def unwrap(module: nn.Module) -> Any:
-    """The module inside what Fabric wraps around it."""
+    """Return the module that Fabric has wrapped."""
     return getattr(module, "module", module)
 
 
-def build_optimizer(config: TrainConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """The optimiser of the config over parameter groups that carry their own `lr`."""
+def build_optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """Build the config's optimiser.
+
+    The flow network (SPyNet) is a parameter group of its own: "share" is its share of the learning
+    rate, "flow" marks it. `update_learning_rate` reads both.
+    """
+    named = list(network.named_parameters())
+    flow = [p for name, p in named if name.startswith("spynet.")]
+    others = [p for name, p in named if not name.startswith("spynet.")]
+    groups: list[dict[str, Any]] = [{"params": others, "share": 1.0, "flow": False}]
+    if flow:
+        groups.append({"params": flow, "share": config.flow_rate, "flow": True})
     rate, decay = config.learning_rate, config.weight_decay
     match config.optimizer:
         case "adam":
@@ -150,43 +115,58 @@ def build_optimizer(config: TrainConfig, groups: list[dict[str, Any]]) -> torch.
             return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, weight_decay=decay)
 
 
-def validate_device(name: str) -> None:
-    """Raise unless there is such a device: UsageError or DeviceError."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device {name} is not known; choose auto, cpu or cuda.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("--device cuda: torch finds no CUDA GPU. Use --device cpu.")
+def update_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
+    """Set the learning rate of each parameter group for a step."""
+    rate = config.learning_rate_at(step)
+    for group in optimizer.param_groups:
+        frozen = group["flow"] and step < config.freeze_flow
+        group["lr"] = 0.0 if frozen else rate * group["share"]
 
 
-def make_fabric(precision: str = "auto", accelerator: str = "auto") -> Fabric:
-    """Fabric for this machine: all processes that `torchrun` started, else one.
+def set_threads(threads: int | None) -> None:
+    """Let torch use this many CPU threads; None: all CPUs of this process."""
+    torch.set_num_threads(threads or usable_cpus())
+
+
+def validate_device(device: str) -> None:
+    """Raise UsageError for an unknown device name, DeviceError for a missing device."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device={device!r} is not known; choose auto, cpu or cuda.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("device='cuda': torch finds no CUDA GPU. Use device='cpu'.")
+
+
+def make_fabric(precision: str = "auto", device: str = "auto") -> Fabric:
+    """Set up Lightning Fabric for all processes that `torchrun` started, or for one.
 
     Args:
         precision: See `TrainConfig`.
-        accelerator: "auto", "cpu" or "cuda".
+        device: "auto", "cpu" or "cuda".
 
     Raises:
         MissingExtra: Lightning Fabric is not installed.
-        DeviceError: CUDA is asked for and not there.
+        DeviceError: CUDA is requested but not available.
     """
-    validate_device(accelerator)
+    validate_device(device)
     try:
         from lightning_fabric import Fabric
     except ImportError as e:
         raise MissingExtra("Training", "train") from e
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
-    if precision == "auto":
-        precision = "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "32"
-    device = "cuda" if on_gpu else "cpu"
-    plugins = [] if precision == "32" else [_mixed_precision(precision, device)]
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    if precision == "auto" and on_gpu:
+        precision = "bf16" if torch.cuda.is_bf16_supported() else "32"
+    elif precision == "auto":
+        precision = fastest_on_cpu()
+    accelerator = "cuda" if on_gpu else "cpu"
+    plugins = [] if precision == "32" else [_mixed_precision(precision, accelerator)]
     if world == 1:
-        return Fabric(accelerator=device, devices=1, plugins=plugins)
+        return Fabric(accelerator=accelerator, devices=1, plugins=plugins)
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     return Fabric(
-        accelerator=device,
+        accelerator=accelerator,
         devices=local,
         num_nodes=world // local,
         strategy=DDPStrategy(broadcast_buffers=False),
@@ -195,7 +175,7 @@ def make_fabric(precision: str = "auto", accelerator: str = "auto") -> Fabric:
 
 
 def _mixed_precision(precision: str, device: str) -> Any:
-    """Fabric's autocast, but that frames go in as they are: bf16 has fewer steps than a byte."""
+    """Return autocast that leaves input frames in float32: bf16 has fewer steps than a byte."""
     from lightning_fabric.plugins import MixedPrecision
 
     class Mixed(MixedPrecision):
@@ -206,29 +186,29 @@ def _mixed_precision(precision: str, device: str) -> Any:
 
 
 def load_start(network: Any, config: TrainConfig, path: str) -> str:
-    """Begin with the weights of a checkpoint (up-training).
+    """Load the weights of a checkpoint to start from (up-training).
 
-    Tensors whose shape another form of the network does not have (RBPN's last convolution in the
-    denoise form) are left as they are, if they are few. A network may know how to begin with a
-    smaller one (`ReelQuality.begin_with`).
+    A few tensors may keep their initial values because their shape differs (RBPN's last
+    convolution in the denoise form). A network may also grow out of a smaller one
+    (`ReelQuality.begin_with`).
 
     Returns:
         The checkpoint's SHA-256.
 
     Raises:
-        WeightsError: It is of another network.
+        WeightsError: The checkpoint is of another network.
     """
     model = load_model(path)
-    given = model.module().state_dict()
+    loaded = model.module().state_dict()
     own = network.state_dict()
-    grown = network.begin_with(given) if hasattr(network, "begin_with") else {}
+    grown = network.begin_with(loaded) if hasattr(network, "begin_with") else {}
     if grown:
         network.load_state_dict(grown)
         return model.sha256
-    fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
-    if MODELS[config.model].build is not model.spec.build or len(fitting) < 0.9 * len(own):
+    fitting = {k: v for k, v in loaded.items() if k in own and own[k].shape == v.shape}
+    if not MODELS[config.model].same_architecture(model.spec) or len(fitting) < 0.9 * len(own):
         raise WeightsError(
-            f"{path}: holds {describe(model)}, which does not begin a {config.model} with "
+            f"{path}: holds {describe(model)}, which cannot start a {config.model} with "
             f"{dict(config.arguments)}: {len(fitting)} of {len(own)} tensors fit."
         )
     network.load_state_dict(own | fitting)
@@ -236,18 +216,18 @@ def load_start(network: Any, config: TrainConfig, path: str) -> str:
 
 
 def for_epochs(config: TrainConfig, clips: Sequence[Any], epochs: int) -> TrainConfig:
-    """The config with the steps of so many epochs, each of which ends with a save and a score.
+    """Return the config with the steps of N epochs; each epoch ends with a save and a validation.
 
-    Crops are drawn by chance, so an epoch is the steps in which as many frames are learnt from as
-    the clips have; for bursts, as many windows as there are bursts.
+    Crops are drawn at random, so an epoch is the number of steps that train on as many frames as
+    the clips have; for bursts, on as many windows as there are bursts.
 
     Args:
-        clips: As `train` takes them.
+        clips: As for `trainer.train`.
     """
     with torch.random.fork_rng(devices=[]):
-        task = TrainModule(config)
-    one = task.windowed or config.task == "bursts"  # frame that a sample learns from
-    learnt = sum(s.share * s.batch * (1 if one else s.clip_len) for s in config.stages)
-    there = len(clips) if config.task == "bursts" else sum(len(clip.hr) for clip in clips)
-    steps = math.ceil(there / (learnt * config.accumulate))
+        module = TrainModule(config)
+    one = module.windowed or config.task == "bursts"  # target frame per sample
+    per_step = sum(s.share * s.batch * (1 if one else s.clip_len) for s in config.stages)
+    frames = len(clips) if config.task == "bursts" else sum(len(clip.hr) for clip in clips)
+    steps = math.ceil(frames / (per_step * config.accumulate))
     return dataclasses.replace(config, steps=steps * epochs, save_every=steps, validate_every=steps)

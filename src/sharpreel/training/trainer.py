@@ -1,29 +1,23 @@
-"""Train any network of the table: a `TrainConfig` and a store of clips in, a model file out.
+"""Train any network of `MODELS`: a `TrainConfig` and clips in, a model file out.
 
-    store --sample_batch--> (lr, hr) --network--> sr --losses--> step --evaluate--> best
-              threads ahead                                        every N steps
+    clips --BatchLoader--> (lr, hr) --network--> sr --losses--> step --Validator--> best
+              thread ahead                                      every N steps
 
-The run folder holds `config.json`, `last.pt` (all that is needed to go on), `best.safetensors` (the
+The run folder holds `config.json`, `last.pt` (the state to resume from), `best.safetensors` (the
 best weights so far, a model file), `log.jsonl`, and in the end `<name>_x<scale>.safetensors`,
-which `sharpreel upscale -m` runs at once. Giving the same command again goes on where it stopped,
-to the same weights bit for bit on a CPU: what a batch is depends on its number alone, and
-everything else that has a state is in `last.pt`. SIGTERM saves before it ends the process.
+which `sharpreel upscale -m` runs. An interrupted run resumes where it was saved, and on a CPU it
+ends with the same weights bit for bit: a batch depends on its number alone, and everything else
+that has a state is in `last.pt`. SIGTERM saves before it ends the process.
 
-Devices, precision and several processes are Lightning Fabric's (`torchrun` starts them). On a CPU
-everything is float32 in channels_last unless bf16 is asked for, which a processor with bf16
-instructions is faster in and every other slower.
+On a CPU everything is float32 in channels_last, unless bf16 is requested: that is faster on
+processors with bf16 instructions and slower on all others.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import signal
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,61 +25,61 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sharpreel.data.sampling import check_clips, choose_target, middle, sample_batch, sample_bursts
-from sharpreel.data.store import Clip, Frames
-from sharpreel.engines.pytorch import TorchEngine
-from sharpreel.errors import InputError, Terminated, TrainingError, UsageError, write_error
-from sharpreel.evaluation.validation import Measure, Score, mean_gain, scores
+from sharpreel.errors import TerminatedError, TrainingError, write_error
+from sharpreel.evaluation.validation import Score, mean_gain
 from sharpreel.models import MODELS
-from sharpreel.models.reel import Bicubic
-from sharpreel.models.weights import Model, read_card
-from sharpreel.ops import Pixels
+from sharpreel.models.weights import read_card
 from sharpreel.system.files import atomic_write
-from sharpreel.system.prefetch import prefetch
-from sharpreel.training.checkpoint import card_of, save_checkpoint, save_model, write_model
-from sharpreel.training.config import TrainConfig, config_text, what_differs
-from sharpreel.training.losses.pixel import SSIM_TAPS, mse, pixel_loss, ssim7
+from sharpreel.training.adversary import Adversary
+from sharpreel.training.batches import Batch, BatchLoader, validate_shares
+from sharpreel.training.checkpoint import (
+    START,
+    input_digests,
+    read_checkpoint,
+    save_checkpoint,
+    validate_inputs,
+)
+from sharpreel.training.config import TrainConfig, config_text
+from sharpreel.training.export import Hardware, model_card, save_model
+from sharpreel.training.interrupt import sigterm_as_request
+from sharpreel.training.losses.pixel import pixel_loss
+from sharpreel.training.losses.temporal import flicker
+from sharpreel.training.progress import Interval, TrainProgress
 from sharpreel.training.setup import (
-    DiscriminatorModule,
     TrainModule,
     build_optimizer,
-    combined_loss,
     load_start,
     make_fabric,
     unwrap,
+    update_learning_rate,
 )
-from sharpreel.training.trackers import NullTracker, Tracker
+from sharpreel.training.similarity import BicubicBaseline, similarity
+from sharpreel.training.trackers import NullTracker, Tracker, Validation
+from sharpreel.training.validation import Validator, shortfall
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
 SSIM_EVERY = 10  # steps
-LOOKED_INTO = 1000  # clips at most, to tell one set of them from another
 
-
-@dataclass
-class TrainProgress:
-    """One line of a training's progress; handed to `tell`."""
-
-    step: int
-    steps: int
-    loss: float | None  # None before the first step
-    seconds_per_step: float
-    waited: float  # share of the time that the network waited for data
-    terms: dict[str, float] = field(default_factory=dict)
-    psnr: float | None = None
-    gain_db: float | None = None
-    note: str = ""
+ProgressCallback = Callable[[TrainProgress], None]
 
 
 class Trainer:
-    """A training under way: all that has a state, what one step is, and how it is kept.
+    """A training run: its mutable state, one optimisation step, and the loop around it.
 
     Args:
-        train_clips: Pairs to learn from; bursts (T, H, W, 3) for the task "bursts".
-        val_clips: Pairs to score on, not among them.
-        start_from: A checkpoint to begin with (up-training): one of ours or of others.
+        train_clips: Pairs to train on; bursts (T, H, W, 3) for the task "bursts".
+        val_clips: Pairs to validate on, not among them.
+        run: The run folder.
+        start_from: A checkpoint to start from (up-training), bundled, own or third-party.
+
+    Attributes:
+        module: The network under training, a `TrainModule` wrapped by Fabric.
+        average: The averaged weights, by their names in the network.
+        step: Steps done.
+        best, start: PSNR in dB of the best weights, and of those that the run started from.
     """
 
     def __init__(
@@ -98,293 +92,186 @@ class Trainer:
         tracker: Tracker | None = None,
         start_from: str | None = None,
     ) -> None:
-        config.check()
+        config.validate()
         self.config, self.run = config, run
+        self.tracker = tracker or NullTracker()
         self.fabric = fabric or make_fabric(config.precision)
         self.fabric.launch()
+        validate_shares(config.stages, self.fabric.world_size)
         torch.manual_seed(config.seed)
-        task = TrainModule(config)
-        self._check_shares()
-        start = None if start_from is None else load_start(task.network, config, start_from)
-        self.begun = {
-            "training clips (--data)": digest_of(train_clips),
-            # How many frames are scored may change.
-            "validation clips (--val)": digest_of(
-                [middle(v, config.scale, 1, 0) if isinstance(v, Clip) else v
-                 for v in val_clips]
-            ),
-            "start (--from)": start,
-        }  # fmt: skip
-        task = task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = {k: v.detach().clone() for k, v in task.network.state_dict().items()}
-        flow = [p for n, p in task.network.named_parameters() if n.startswith("spynet.")]
-        others = [p for n, p in task.network.named_parameters() if not n.startswith("spynet.")]
-        groups: list[dict[str, Any]] = [{"params": others, "share": 1.0, "flow": False}]
-        if flow:
-            groups.append({"params": flow, "share": config.flow_rate, "flow": True})
-        self.task, self.optimizer = self.fabric.setup(task, build_optimizer(config, groups))
-        self.judge: Any = None
-        self.pixel_loss = pixel_loss(config.loss)
-        if config.gan is not None:
-            judge = DiscriminatorModule(config.gan.discriminator).to(self.fabric.device)
-            self.four_fold = combined_loss(config, judge, self.fabric.device)
-            steps = torch.optim.Adam(judge.parameters(), lr=config.gan.learning_rate)
-            self.judge, self.judge_optimizer = self.fabric.setup(judge, steps)
-        self.average = {k: v.to(self.fabric.device) for k, v in self.average.items()}
-        self.train_clips, self.val_clips = self._fitting(train_clips), val_clips
-        self._part = (self.fabric.global_rank, self.fabric.world_size)
-        self._clip_lens = {stage: task.clip_len(stage) for stage in config.stages}
-        self.tracker = tracker or NullTracker()
-        self.bicubic: nn.Module | None = None
-        if config.task == "sr":
-            self.bicubic = Bicubic(config.scale).to(self.fabric.device)
+        module = TrainModule(config)
+        start = None if start_from is None else load_start(module.network, config, start_from)
+        self.inputs = input_digests(config, train_clips, val_clips, start)
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        weights = {k: v.detach().clone() for k, v in module.network.state_dict().items()}
+        self.module: Any
+        self.optimizer: Any
+        optimizer = build_optimizer(config, module.network)
+        self.module, self.optimizer = self.fabric.setup(module, optimizer)
+        self.average = {k: v.to(self.fabric.device) for k, v in weights.items()}
+        self.adversary = Adversary(config, self.fabric) if config.gan is not None else None
+        self._pixel_loss = pixel_loss(config.loss)
+        self._baseline = BicubicBaseline(config, module, self.fabric.device)
+        self.validator = Validator(config, val_clips, self.fabric.device.type)
+        self.loader = BatchLoader(
+            config, train_clips, module, self.fabric.global_rank, self.fabric.world_size
+        )
         self.step, self.best = 0, -math.inf
-        self.start: float | None = None  # PSNR of what it begins with
-        self.pictured = -1  # step of the picture in the run folder
-        self._stop = False
+        self.start: float | None = None
 
-    def _check_shares(self) -> None:
-        """Each process must learn from as many samples, since their gradients count alike."""
-        processes = self.fabric.world_size
-        for stage in self.config.stages:
-            if stage.batch % processes:
-                raise UsageError(
-                    f"stages: a batch of {stage.batch} cannot be shared evenly by {processes} "
-                    "processes. Choose a multiple, or fewer processes."
-                )
+    @property
+    def _is_main(self) -> bool:
+        """True in the process that validates and writes, the first one."""
+        return bool(self.fabric.global_rank == 0)
 
-    def _fitting(self, clips: Sequence[Any]) -> Sequence[Any]:
-        if self.config.task == "bursts":
-            kept = [b for b in clips if min(b.shape[1:3]) >= self.config.patch and len(b) > 1]
-            if not kept:
-                raise UsageError(
-                    f"No burst has two scans or more as large as a patch of {self.config.patch}."
-                )
-            return kept
-        return check_clips(clips, self.config.patch)
+    # One step
 
-    # One step ------------------------------------------------------------------------------
-
-    def cut(self, step: int) -> list[tuple[Frames, Frames]]:
-        """The (lr, hr) of one step for this process, one pair for each accumulated batch: bytes.
-
-        It is called in a thread of its own, so nothing of torch is touched here.
-        """
-        c, stage = self.config, self.config.stage(step)
-        clip_len = self._clip_lens[stage]
-        pairs = []
-        for k in range(c.accumulate):
-            number = step * c.accumulate + k
-            if c.task == "bursts":
-                pair = sample_bursts(
-                    self.train_clips, stage.batch, clip_len, c.patch, c.seed, number, self._part
-                )
-            else:
-                pair = sample_batch(
-                    self.train_clips, c.scale, stage.batch, clip_len, c.patch, c.seed, number,
-                    self._part,
-                )  # fmt: skip
-            pairs.append(pair)
-        return pairs
-
-    def batch(self, step: int) -> list[tuple[Tensor, Tensor]]:
-        """`cut` as tensors."""
-        return as_tensors(self.cut(step))
-
-    def learn(self, pairs: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """One step of the generator, and then one of the judge, who has seen the same pictures.
+    def training_step(self, pairs: list[Batch]) -> dict[str, float]:
+        """Train the generator, then the discriminator on the same frames.
 
         Returns:
-            Each term of the generator's loss by name, "loss" their sum, "judge", and "psnr" and
-        "ssim" of the batch.
+            Each term of the generator's loss by name, their sum "loss", "psnr" and at every tenth
+            step "ssim" of the batch, and the discriminator's loss "discriminator".
 
         Raises:
-            TrainingError: The loss is no number; the batch is kept in the run folder.
+            TrainingError: The loss is NaN or infinite; the batch is saved in the run folder.
         """
         c = self.config
-        self._set_rates()
-        judged = c.gan is not None and self.step >= c.gan.start
-        if judged:
-            self.judge.requires_grad_(False)
-        terms: dict[str, float] = {}
-        made = []
-        for k, (lr8, hr8) in enumerate(pairs):
-            lr, hr = (x.to(self.fabric.device).float() / 255 for x in (lr8, hr8))
-            hr = hr if c.task == "bursts" else unwrap(self.task).wanted(hr)
-            with self._together(k + 1 == len(pairs)):
-                sr = self.task(lr)
-                loss, told = self._objective(sr, hr, judged)
-                if not math.isfinite(float(loss.detach())):
-                    self._keep_batch(lr8, hr8)
-                    raise TrainingError(
-                        f"The loss is {float(loss.detach())} at step {self.step}; the batch is "
-                        f"{self._nan_path()}, and {self.run / 'last.pt'} is the state before. "
-                        "Lower learning_rate, or set clip_gradient."
-                    )
-                self.fabric.backward(loss / len(pairs))
-            told |= {"loss": float(loss.detach()), **self._likeness(sr.detach(), hr)}
-            for name, value in told.items():
-                terms[name] = terms.get(name, 0.0) + value / len(pairs)
-            made.append((sr.detach(), hr))
+        adversary = self.adversary
+        if c.gan is not None and self.step < c.gan.start:
+            adversary = None
+        update_learning_rate(self.optimizer, c, self.step)
+        if adversary is not None:
+            adversary.freeze()
+        terms, outputs = self._backward(pairs, adversary)
         if c.clip_gradient:
-            self.fabric.clip_gradients(self.task, self.optimizer, max_norm=c.clip_gradient)
+            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=c.clip_gradient)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if judged:
-            self.judge.requires_grad_(True)
-            terms["judge"] = self._judge_learns(made)
+        if adversary is not None:
+            terms["discriminator"] = adversary.training_step(outputs)
         self.step += 1
-        self._average()
+        self._update_average()
         return terms
 
-    def _likeness(self, sr: Tensor, hr: Tensor) -> dict[str, float]:
-        """PSNR of the batch in dB (RGB) and, at every tenth step, its SSIM."""
-        sr = sr.float().clamp(0, 1)
-        found = {"psnr": _psnr(sr, hr)}
-        if self.step % SSIM_EVERY == 0 and min(sr.shape[-2:]) >= SSIM_TAPS:
-            found["ssim"] = float(ssim7(sr, hr))
-        return found
-
-    @torch.no_grad()
-    def compare(self, pairs: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """What bicubic (for bursts, the scan as it is) makes of a batch: the line to cross.
-
-        Returns:
-            "bicubic_psnr", "bicubic_ssim" and, where the network's loss is that of the image alone,
-            "bicubic_loss"; see `learn`.
-        """
-        found: list[dict[str, float]] = []
-        for lr8, hr8 in pairs:
+    def _backward(
+        self, pairs: list[Batch], adversary: Adversary | None
+    ) -> tuple[dict[str, float], list[tuple[Tensor, Tensor]]]:
+        """Accumulate the gradients of all batches; return mean terms and each batch's (sr, hr)."""
+        means: dict[str, float] = {}
+        outputs = []
+        for number, (lr8, hr8) in enumerate(pairs, 1):
             lr, hr = (x.to(self.fabric.device).float() / 255 for x in (lr8, hr8))
-            task = unwrap(self.task)
-            if self.bicubic is None:
-                sr = lr[:, task.past, None]
-            else:
-                sr, hr = self.bicubic(task.wanted(lr)), task.wanted(hr)
-            told = {"psnr": _psnr(sr.clamp(0, 1), hr)}
-            if min(sr.shape[-2:]) >= SSIM_TAPS:
-                told["ssim"] = float(ssim7(sr.clamp(0, 1), hr))
-            if self.config.gan is None:
-                told["loss"] = float(self.pixel_loss(sr, hr))
-            found.append(told)
-        return {f"bicubic_{name}": float(np.mean([t[name] for t in found])) for name in found[0]}
+            hr = hr if self.config.task == "bursts" else unwrap(self.module).target(hr)
+            with self._no_sync(number < len(pairs)):
+                sr = self.module(lr)
+                loss, terms = self._generator_loss(sr, hr, adversary)
+                self._require_finite(loss, lr8, hr8)
+                self.fabric.backward(loss / len(pairs))
+            terms["loss"] = float(loss.detach())
+            terms |= similarity(sr.detach(), hr, with_ssim=self.step % SSIM_EVERY == 0)
+            for name, value in terms.items():
+                means[name] = means.get(name, 0.0) + value / len(pairs)
+            outputs.append((sr.detach(), hr))
+        return means, outputs
 
-    def _objective(self, sr: Tensor, hr: Tensor, judged: bool) -> tuple[Tensor, dict[str, float]]:
-        """The generator's loss, and its terms by name."""
-        if not judged:
-            return self.pixel_loss(sr, hr), {}
-        judge = unwrap(self.judge)  # nothing of its own to share: it does not learn here
-        fake = judge(sr)
-        loss, terms = self.four_fold(sr, hr, fake, judge(hr) if judge.logits else None)
-        return loss, {name: float(term) for name, term in terms.items()}
+    def _generator_loss(
+        self, sr: Tensor, hr: Tensor, adversary: Adversary | None
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss, and its terms by name if it has several."""
+        if adversary is not None:
+            return adversary.generator_loss(sr, hr)
+        image, weight = self._pixel_loss(sr, hr), self.config.flicker
+        if not weight or sr.shape[1] < 2:
+            return image, {}
+        change = flicker(sr, hr)
+        terms = {"image": float(image.detach()), "flicker": float(change.detach())}
+        return image + weight * change, terms
 
-    def _judge_learns(self, made: list[tuple[Tensor, Tensor]]) -> float:
-        total = 0.0
-        for sr, hr in made:
-            loss = self.four_fold.adversarial.discriminator(self.judge(sr), self.judge(hr))
-            self.fabric.backward(loss / len(made))
-            total += float(loss.detach()) / len(made)
-        self.judge_optimizer.step()
-        self.judge_optimizer.zero_grad(set_to_none=True)
-        return total
-
-    def _together(self, last: bool) -> AbstractContextManager[Any]:
-        """Processes share gradients once, with the last of the accumulated batches."""
-        if last or self.fabric.world_size == 1:
+    def _no_sync(self, more_to_come: bool) -> AbstractContextManager[Any]:
+        """Do not share gradients between processes before the last of the accumulated batches."""
+        if not more_to_come or self.fabric.world_size == 1:
             return nullcontext()
-        quiet: AbstractContextManager[Any] = self.fabric.no_backward_sync(self.task)
-        return quiet
+        context: AbstractContextManager[Any] = self.fabric.no_backward_sync(self.module)
+        return context
 
-    def _set_rates(self) -> None:
-        rate = self.config.learning_rate_at(self.step)
-        for group in self.optimizer.param_groups:
-            frozen = group["flow"] and self.step < self.config.freeze_flow
-            group["lr"] = 0.0 if frozen else rate * group["share"]
+    def _require_finite(self, loss: Tensor, lr: Tensor, hr: Tensor) -> None:
+        value = float(loss.detach())
+        if math.isfinite(value):
+            return
+        path = self.run / f"nan-step-{self.step}.npz"
+        try:
+            np.savez_compressed(path, lr=lr.numpy(), hr=hr.numpy())
+        except OSError as e:
+            raise write_error(path, e) from e
+        raise TrainingError(
+            f"The loss is {value} at step {self.step}; the batch is saved as {path}, and "
+            f"{self.run / 'last.pt'} is the state before. Lower learning_rate, or set "
+            "clip_gradient."
+        )
 
     @torch.no_grad()
-    def _average(self) -> None:
+    def _update_average(self) -> None:
         decay = min(self.config.ema, self.step / (self.step + 10)) if self.config.ema else 0.0
-        for name, value in unwrap(self.task).network.state_dict().items():
+        for name, value in unwrap(self.module).network.state_dict().items():
             if value.is_floating_point():
                 self.average[name].lerp_(value, 1 - decay)
             else:
                 self.average[name].copy_(value)
 
-    # Keeping -------------------------------------------------------------------------------
-
-    def _nan_path(self) -> Path:
-        return self.run / f"nan-step-{self.step}.npz"
-
-    def _keep_batch(self, lr: Tensor, hr: Tensor) -> None:
-        try:
-            np.savez_compressed(self._nan_path(), lr=lr.numpy(), hr=hr.numpy())
-        except OSError as e:
-            raise write_error(self._nan_path(), e) from e
+    # State
 
     def state(self) -> dict[str, Any]:
-        """All that a training which goes on must know."""
+        """Return the state that a resumed run needs."""
         state: dict[str, Any] = {
             "config": config_text(self.config),
-            "begun": self.begun,
+            "begun": self.inputs,
             "step": self.step,
             "best": self.best,
             "start": self.start,
-            "model": unwrap(self.task).network.state_dict(),
+            "model": unwrap(self.module).network.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
         }
         if torch.cuda.is_available():
             state["rng_cuda"] = torch.cuda.get_rng_state_all()
-        if self.judge is not None:
-            state["judge"] = unwrap(self.judge).state_dict()
-            state["judge_optimizer"] = self.judge_optimizer.state_dict()
+        if self.adversary is not None:
+            state |= self.adversary.state()
         if self._scaler is not None:
             state["scaler"] = self._scaler.state_dict()
         return state
 
     @property
     def _scaler(self) -> Any:
-        """What keeps gradients in fp16 from vanishing, None in other precisions."""
+        """The scaler that keeps fp16 gradients from vanishing; None in other precisions."""
         return getattr(self.fabric.strategy.precision, "scaler", None)
 
     def save(self) -> None:
-        """Write `last.pt` whole, or leave the one before."""
-        if self.fabric.global_rank == 0:
+        """Write `last.pt`; an error leaves the previous one intact."""
+        if self._is_main:
             save_checkpoint(self.run / "last.pt", self.state())
 
     def load(self) -> bool:
-        """Go on from `last.pt`; False when there is none.
+        """Resume from `last.pt`; False when there is none.
 
         Raises:
-            UsageError: It was made with other settings, of other clips or from another start.
-            InputError: It is damaged.
+            UsageError: The run was started with other settings, clips or starting weights.
+            InputError: `last.pt` is damaged.
         """
         last = self.run / "last.pt"
         if not last.is_file():
             return False
-        try:
-            saved = torch.load(last, weights_only=True, map_location=self.fabric.device)
-            changed = what_differs(
-                json.loads(saved["config"]), json.loads(config_text(self.config))
-            )
-        except Exception as e:
-            raise InputError(
-                f"{last}: damaged ({type(e).__name__}). Delete it to start over."
-            ) from e
-        if changed:
-            raise UsageError(
-                f"{self.run}: begun with other settings ({', '.join(changed)}). Choose another "
-                "--out, or the settings of its config.json."
-            )
-        self._same_as(saved.get("begun"))
-        unwrap(self.task).network.load_state_dict(saved["model"])
+        saved = read_checkpoint(last, self.config, self.fabric.device)
+        before = saved.get("begun")
+        validate_inputs(self.run, before, self.inputs)
+        self.inputs = before or self.inputs
+        unwrap(self.module).network.load_state_dict(saved["model"])
         self.average, self.step, self.best = saved["average"], saved["step"], saved["best"]
         self.start = saved.get("start")
         self.optimizer.load_state_dict(saved["optimizer"])
-        if self.judge is not None:
-            unwrap(self.judge).load_state_dict(saved["judge"])
-            self.judge_optimizer.load_state_dict(saved["judge_optimizer"])
+        if self.adversary is not None:
+            self.adversary.load_state(saved)
         if self._scaler is not None and "scaler" in saved:
             self._scaler.load_state_dict(saved["scaler"])
         torch.set_rng_state(saved["rng"].cpu())
@@ -392,289 +279,150 @@ class Trainer:
             torch.cuda.set_rng_state_all([state.cpu() for state in saved["rng_cuda"]])
         return True
 
-    def _same_as(self, begun: dict[str, str | None] | None) -> None:
-        """Go on with what a run was begun with; UsageError when this is something else.
+    def network(self) -> nn.Module:
+        """Return the network with the averaged weights, on the CPU."""
+        network = MODELS[self.config.model].build(self.config.arguments)
+        network.load_state_dict({k: v.cpu() for k, v in self.average.items()})
+        return network.eval()
+
+    # The loop
+
+    def fit(self, on_progress: ProgressCallback | None = None) -> None:
+        """Train to the last step, from the start or from where the run was saved.
 
         Args:
-            begun: None in checkpoints of before it was kept.
-        """
-        if begun is None:
-            return
-        now = {k: v for k, v in self.begun.items() if v is not None}  # without --from it goes on
-        changed = [name for name, digest in now.items() if begun.get(name) != digest]
-        if changed:
-            raise UsageError(
-                f"{self.run}: begun with other {', other '.join(changed)}. "
-                "Choose another --out, or give what it was begun with."
-            )
-        self.begun = begun
-
-    # Validation ----------------------------------------------------------------------------
-
-    def module(self) -> nn.Module:
-        """The network with the averaged weights, for use."""
-        module = MODELS[self.config.model].build(self.config.arguments)
-        module.load_state_dict({k: v.cpu() for k, v in self.average.items()})
-        return module.eval()
-
-    def as_model(self) -> Model:
-        """What an engine must know of the network."""
-        c = self.config
-        card = {"arguments": dict(c.arguments)}
-        return Model(c.name, MODELS[c.model], c.scale, card, None, None, "")
-
-    def engine(self, device: str = "cpu") -> TorchEngine:
-        """What runs the averaged weights, with the threads that training has: another number would
-        round the steps after it otherwise."""
-        threads = torch.get_num_threads()
-        return TorchEngine(self.as_model(), device, self.module(), tile=0, threads=threads)
-
-    def score(self) -> list[Score]:
-        """Scores of the averaged weights on the validation clips, as `evaluate.py` takes them, with
-        SSIM and loss as batches have them; the tracker hears each."""
-        made = []
-        for score in self._scores():
-            made.append(score)
-            self.tracker.scored(self.step, len(made), len(self.val_clips), score)
-        return made
-
-    def _scores(self) -> Iterator[Score]:
-        if self.config.task == "bursts":
-            return score_bursts(self.module(), self.val_clips, self._measures())
-        c, engine = self.config, self.engine(self.fabric.device.type)
-        clips = (middle(v, c.scale, c.validate_frames, c.validate_patch) for v in self.val_clips)
-        return scores(engine, clips, self._measures())
-
-    def _measures(self) -> dict[str, Measure]:
-        """SSIM and the loss of the image term, of frames (H, W, C)."""
-
-        def ssim(sr: Pixels, hr: Pixels) -> float:
-            small = min(hr.shape[:2]) < SSIM_TAPS
-            return math.nan if small else float(ssim7(_picture(sr), _picture(hr)))
-
-        def loss(sr: Pixels, hr: Pixels) -> float:
-            return float(self.pixel_loss(_picture(sr), _picture(hr)))
-
-        return {"ssim": ssim, "loss": loss}
-
-    # The loop ------------------------------------------------------------------------------
-
-    def fit(self, tell: Callable[[TrainProgress], None] | None = None) -> None:
-        """Train to the last step, from wherever the run is.
+            on_progress: Called at each save, before it, in every process.
 
         Raises:
-            Terminated: SIGTERM came; the state is saved.
-            TrainingError: See `learn`.
+            TerminatedError: SIGTERM arrived; the state is saved.
+            TrainingError: See `training_step`.
         """
-        tell = tell or (lambda progress: None)
+        report = on_progress or (lambda progress: None)
+        self._open_run()
+        self.tracker.begin(self.config, self.step)
+        if self.step == 0 and self.validator.clips and self._is_main:
+            self._validate(Interval(0).progress(0, self.config.steps), report)
+        with sigterm_as_request() as requested, closing(self.loader.batches(self.step)) as batches:
+            interval = Interval(self.step)
+            while self.step < self.config.steps:
+                with interval.waiting():
+                    pairs = next(batches)
+                interval.add(self._logged_step(pairs))
+                stop = self._any_process(requested())
+                if self.step % self.config.save_every == 0 or self._is_done or stop:
+                    self._report(interval, report)
+                    self.save()
+                    self.fabric.barrier()
+                    interval = Interval(self.step)
+                if stop and not self._is_done:
+                    raise TerminatedError(
+                        f"terminated at step {self.step}; saved. Run the same command again to "
+                        "resume."
+                    )
+
+    def _open_run(self) -> None:
+        """Resume, or make the run folder; nothing is written before a run that is refused."""
         try:
             self.run.mkdir(parents=True, exist_ok=True)
-            goes_on = self.load()  # refuses before anything is written
-            if self.fabric.global_rank == 0:
+            resumed = self.load()
+            if self._is_main:
                 atomic_write(self.run / "config.json", config_text(self.config))
-                if not goes_on:
+                if not resumed:
                     (self.run / "best.safetensors").unlink(missing_ok=True)
         except OSError as e:
             raise write_error(self.run / "config.json", e) from e
-        self.tracker.begin(self.config, self.step)
-        if self.val_clips and self.step == 0 and self.fabric.global_rank == 0:
-            self._validated(tell, self._line([], 0.0, 0.0, 0))
-        with _asked_to_stop() as stopped, closing(self.batches()) as batches:
-            began, waited, since, seen = time.monotonic(), 0.0, self.step, []
-            while self.step < self.config.steps:
-                asked = time.monotonic()
-                pairs = next(batches)
-                waited += time.monotonic() - asked
-                if self.step == self.config.judged_from:
-                    self.best = -math.inf
-                terms = self.learn(pairs)
-                if (self.step - 1) % SSIM_EVERY == 0:
-                    terms |= self.compare(pairs)
-                seen.append(terms)
-                self.tracker.step(self.step, terms)
-                ended, told = self.step == self.config.steps, self._any(stopped())
-                if self.step % self.config.save_every == 0 or ended or told:
-                    spent = time.monotonic() - began
-                    line = self._line(seen, spent, waited, self.step - since)
-                    every = self.config.validate_every
-                    if self.val_clips and (ended or (every and self.step % every == 0)):
-                        if self.fabric.global_rank == 0:
-                            self._validated(tell, line)
-                    else:
-                        tell(line)
-                        self.tracker.line(line)
-                    self.save()
-                    self.fabric.barrier()
-                    began, waited, since, seen = time.monotonic(), 0.0, self.step, []
-                if told and not ended:
-                    raise Terminated(
-                        f"terminated at step {self.step}; saved. The same command goes on."
-                    )
 
-    def _any(self, said: bool) -> bool:
-        """Does any process say so? All must stop at one step, or they wait for each other."""
+    @property
+    def _is_done(self) -> bool:
+        return self.step == self.config.steps
+
+    def _logged_step(self, pairs: list[Batch]) -> dict[str, float]:
+        """Train one step and log its terms; at every tenth step also bicubic's."""
+        if self.step == self.config.gan_start:
+            self.best = -math.inf
+        terms = self.training_step(pairs)
+        if (self.step - 1) % SSIM_EVERY == 0:
+            terms |= self._baseline.measure(pairs)
+        self.tracker.step(self.step, terms)
+        return terms
+
+    def _any_process(self, requested: bool) -> bool:
+        """Return whether any process was requested to stop: all must stop at the same step."""
         if self.fabric.world_size == 1:
-            return said
-        flag = torch.tensor(float(said), device=self.fabric.device)
+            return requested
+        flag = torch.tensor(float(requested), device=self.fabric.device)
         return bool(self.fabric.all_reduce(flag, reduce_op="max"))
 
-    def batches(self) -> Generator[list[tuple[Tensor, Tensor]]]:
-        """The batches that are left, cut in a thread of their own a few steps ahead."""
-        steps = range(self.step, self.config.steps)
-        with closing(prefetch((self.cut(step) for step in steps), 3)) as pairs:
-            for pair in pairs:
-                yield as_tensors(pair)
+    def _report(self, interval: Interval, report: ProgressCallback) -> None:
+        """Report the steps since the last save, after a validation where one is due."""
+        progress = interval.progress(self.step, self.config.steps)
+        every = self.config.validate_every
+        due = self._is_done or (every and self.step % every == 0)
+        if not (self.validator.clips and due):
+            report(progress)
+            self.tracker.progress(progress)
+        elif self._is_main:
+            self._validate(progress, report)
 
-    def _line(
-        self, seen: list[dict[str, float]], spent: float, waited: float, steps: int
-    ) -> TrainProgress:
-        names = dict.fromkeys(name for terms in seen for name in terms)
-        mean = {n: float(np.mean([t[n] for t in seen if n in t])) for n in names}
-        return TrainProgress(
-            self.step, self.config.steps, mean.pop("loss", None),
-            spent / max(steps, 1), waited / spent if spent else 0.0, mean,
-        )  # fmt: skip
-
-    def _validated(self, tell: Callable[[TrainProgress], None], line: TrainProgress) -> None:
-        scores = self.score()
-        line.psnr = float(np.mean([s.psnr for s in scores]))
-        line.gain_db = mean_gain(scores)
+    def _validate(self, progress: TrainProgress, report: ProgressCallback) -> None:
+        """Score the averaged weights, keep them if they are the best so far, and report."""
+        count = len(self.validator.clips)
+        scores = self.validator.score(
+            self.network(),
+            lambda number, score: self.tracker.scored(self.step, number, count, score),
+        )
+        progress.psnr = float(np.mean([s.psnr for s in scores]))
+        progress.gain_db = mean_gain(scores)
         candidate = True
         if self.step == 0:
-            self.start = line.psnr
-            # An untrained network is none, and a GAN's start scores more than what it becomes.
-            up_training = self.begun["start (--from)"] is not None
-            candidate = up_training and self.config.judged_from != 0
-        if candidate and line.psnr > self.best:
-            self.best = line.psnr
-            write_model(self.run / "best.safetensors", self, scores)
-        if self.step == self.config.steps:
-            line.note = self._worse(scores)
-        tell(line)
-        self.tracker.line(line)
-        self.tracker.validated(self, self.step)
+            self.start = progress.psnr
+            # Untrained weights are no candidate. Neither are those that a GAN starts from: they
+            # score higher than all that follow.
+            candidate = self.inputs[START] is not None and self.config.gan_start != 0
+        best = self.run / "best.safetensors"
+        if candidate and progress.psnr > self.best:
+            self.best = progress.psnr
+            save_model(best, self._tensors(), self._card(scores))
+        if self._is_done:
+            progress.note = shortfall(self.config, self.best, self.start, scores)
+        report(progress)
+        self.tracker.progress(progress)
+        image = self.validator.image(self.network())
+        self.tracker.validated(Validation(self.step, image, best if best.is_file() else None))
 
-    def _worse(self, scores: list[Score]) -> str:
-        """A warning when the best weights score less than what needed no training, else ""."""
-        simple = "bicubic" if self.config.task == "sr" else "the scan as it is"
-        lines = {"what it began with": self.start, simple: np.mean([s.bicubic for s in scores])}
-        below = [
-            f"{psnr - self.best:.3f} dB worse than {name}"
-            for name, psnr in lines.items()
-            if psnr is not None and psnr - self.best >= 0.0005
-        ]
-        if not below:
-            return ""
-        excuse = " A GAN gives PSNR for texture." if self.config.gan else " Lower learning_rate?"
-        return f"The model is {' and '.join(below)}.{excuse}"
+    # The model file
 
     def finish(self, extra: Mapping[str, Any] | None = None) -> Path:
-        """Write the model file that `sharpreel upscale -m` runs: the best weights validated, or the
-        last average. Of several processes the first one writes, and the others wait.
+        """Write the model file: the best weights validated, or the last average.
+
+        Of several processes the first one writes, and the others wait.
 
         Args:
             extra: More fields for its card.
         """
         path = self.run / f"{self.config.name}_x{self.config.scale}.safetensors"
-        if self.fabric.global_rank == 0:
-            self._write_final(path, extra or {})
+        if self._is_main:
+            tensors, card = self._final()
+            save_model(path, tensors, card | dict(extra or {}))
+            self.tracker.finished(path, card)
         self.fabric.barrier()
         return path
 
-    def _write_final(self, path: Path, extra: Mapping[str, Any]) -> None:
+    def _final(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         best = self.run / "best.safetensors"
-        if best.is_file():
-            import safetensors.torch
+        if not best.is_file():
+            return self._tensors(), self._card([])
+        import safetensors.torch
 
-            card = read_card(best)
-            tensors = safetensors.torch.load_file(best)
-        else:
-            card = card_of(self, [])
-            tensors = {k: v.cpu() for k, v in self.average.items()}
-        save_model(path, tensors, card | dict(extra))
-        self.tracker.finished(path, card)
+        return safetensors.torch.load_file(best), read_card(best)
 
+    def _tensors(self) -> dict[str, Tensor]:
+        return {k: v.cpu() for k, v in self.average.items()}
 
-def _psnr(sr: Tensor, hr: Tensor) -> float:
-    """Of a batch in [0, 1], dB."""
-    return 10 * math.log10(1 / (float(mse(sr, hr)) + 1e-8))
-
-
-def _picture(frame: Pixels) -> Tensor:
-    """(H, W, C) levels of 8 bits as a clip of one frame, (1, 1, C, H, W) in [0, 1]."""
-    pixels = np.ascontiguousarray(frame.transpose(2, 0, 1))
-    return torch.from_numpy(pixels)[None, None].float() / 255
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """While inside, SIGTERM only asks to stop; the function says whether it has."""
-    asked = False
-
-    def ask(number: int, frame: Any) -> None:
-        nonlocal asked
-        asked = True
-
-    try:
-        before = signal.signal(signal.SIGTERM, ask)
-    except ValueError:  # not the main thread: whoever started it must stop it otherwise
-        yield lambda: False
-        return
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def as_tensors(
-    pairs: list[tuple[Frames, Frames]],
-) -> list[tuple[Tensor, Tensor]]:
-    """The same bytes for torch."""
-    return [(torch.from_numpy(lr), torch.from_numpy(hr)) for lr, hr in pairs]
-
-
-def digest_of(clips: Sequence[Any]) -> str:
-    """What tells these clips from others: their names and sizes, and of a thousand some rows."""
-    total, every = hashlib.sha256(), math.ceil(len(clips) / LOOKED_INTO)
-    for number, clip in enumerate(clips):
-        named = isinstance(clip, Clip)
-        name, parts = (clip.name, (clip.hr, clip.lr)) if named else ("", (np.asarray(clip),))
-        total.update(repr((name, [part.shape for part in parts])).encode())
-        if number % every == 0:
-            for part in parts:
-                middle = part[len(part) // 2]
-                total.update(middle[:: max(len(middle) // 8, 1)].tobytes())
-    return total.hexdigest()
-
-
-def score_bursts(
-    module: nn.Module, bursts: Sequence[Any], more: Mapping[str, Measure] | None = None
-) -> Iterator[Score]:
-    """PSNR of the denoised reference to the best scan of its burst, and of the reference itself.
-
-    Args:
-        more: Measures besides, of levels of 8 bits; see `validation.scores`.
-    """
-    network: Any = module
-    for number, burst in enumerate(bursts):
-        grey = np.asarray(burst).mean(axis=3) / 255
-        order = choose_target(np.asarray(burst))
-        window = (order[2:] or order[1:2]) * (network.past + network.future)
-        window = window[: network.past + network.future]
-        window.insert(network.past, order[1])
-        lr = torch.from_numpy(grey[window].astype(np.float32))[None, :, None]
-        with torch.inference_mode():
-            sr = network.centre(lr)[0, 0].clamp(0, 1).numpy()
-        wanted = grey[order[0]]
-        both = sr, grey[order[1]]
-        psnr, before = (
-            10 * math.log10(1 / max(float(np.mean((wanted - x) ** 2)), 1e-12)) for x in both
-        )
-        truth, *made = ((255 * x)[..., None].astype(np.float32) for x in (wanted, *both))
-        found = {
-            n: (take(made[0], truth), take(made[1], truth)) for n, take in (more or {}).items()
-        }
-        yield Score(f"burst {number}", psnr, before, found)
+    def _card(self, scores: list[Score]) -> dict[str, Any]:
+        parameters = sum(p.numel() for p in unwrap(self.module).network.parameters())
+        hardware = Hardware(self.fabric.device.type, self.fabric.world_size)
+        return model_card(self.config, parameters, self.step, hardware, scores)
 
 
 def train(
@@ -686,19 +434,27 @@ def train(
     fabric: Fabric | None = None,
     tracker: Tracker | None = None,
     start_from: str | None = None,
-    tell: Callable[[TrainProgress], None] | None = None,
+    on_progress: ProgressCallback | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Train to the end of `config.steps`, going on where `run` stopped.
+    """Train to the end of `config.steps`; an interrupted run in `run` is resumed.
+
+    `run.train_from_folder` does the same from a folder of videos.
 
     Args:
         train_clips, val_clips: Of `ClipStore.pairs` or `load_clips`; bursts (T, H, W, 3)
             for the task "bursts".
-        extra: More fields for the card of the model file, such as what the data was.
+        on_progress: Called at each save.
+        extra: More fields for the card of the model file, such as facts about the data.
 
     Returns:
         The model file.
+
+    Raises:
+        UsageError: The settings do not fit together, or the run was started with other inputs.
+        TerminatedError: SIGTERM arrived; the state is saved.
+        TrainingError: The loss is NaN or infinite.
     """
-    training = Trainer(config, train_clips, val_clips, run, fabric, tracker, start_from)
-    training.fit(tell)
-    return training.finish(extra)
+    trainer = Trainer(config, train_clips, val_clips, run, fabric, tracker, start_from)
+    trainer.fit(on_progress)
+    return trainer.finish(extra)

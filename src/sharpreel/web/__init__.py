@@ -1,11 +1,11 @@
-"""The web site: upload a film, watch it get sharp; turn on a webcam, see it live.
+"""The web site: upload a video and watch it being upscaled, or upscale a webcam live.
 
     browser, programs ──> api ──> store (SQLite) <── worker ──> child: sharpreel upscale
                            │   uploads/ID  jobs/ID/   one job at a time, with limits
                            └─> queue (Huey) ────────────^
 
-`serve` starts and watches the server and the workers. The store is the truth about every job; the
-queue only wakes a worker. A job's own journal makes it go on after whatever died.
+`supervisor.serve` starts and watches the server and the workers. The store holds the state of
+every job; the queue only wakes a worker. A job resumes from its own journal after any crash.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def create_app(settings: Settings) -> Flask:
 
     from sharpreel.web.context import open_site
     from sharpreel.web.http import api, errors, health, live, pages, security
-    from sharpreel.web.http.openapi import MARK
+    from sharpreel.web.http.openapi import OPERATION_ATTRIBUTE
 
     settings.prepare()
     app = Flask(__name__)
@@ -42,12 +42,13 @@ def create_app(settings: Settings) -> Flask:
     open_site(app, settings)
     if hops := settings.proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops, hops)  # type: ignore[method-assign]
-    errors.explain(app)
-    security.protect(app)
+    errors.register(app)
+    security.register(app)
     for blueprint in (api.blueprint, health.blueprint, pages.blueprint):
         app.register_blueprint(blueprint)
-    live.register(app, settings.limits.live_clients)
+    live.register(app)
     for rule in app.url_map.iter_rules():
         if rule.rule.startswith(api.PREFIX):
-            assert hasattr(app.view_functions[rule.endpoint], MARK), f"{rule} is not marked"
+            view = app.view_functions[rule.endpoint]
+            assert hasattr(view, OPERATION_ATTRIBUTE), f"{rule} has no @operation"
     return app

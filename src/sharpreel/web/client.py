@@ -1,7 +1,8 @@
-"""A site as a program sees it: send a film, wait, take the result. With the standard library alone.
+"""A client for a sharpreel site: upload a video, wait for the job, download the result.
 
-What is under way is remembered in the cache folder, by site, file and options, so the same command
-goes on where it was: at the byte the server has, at the job that runs, at the byte that came back.
+Uses the standard library only. The state of each transfer is kept in the cache folder, by site,
+file and options, so that the same call resumes: at the byte that the server has, at the running
+job, or at the byte that was downloaded.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import ssl
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,16 +36,16 @@ API = "/api/v1"
 BLOCK = 1 << 20
 TIMEOUT_SECONDS = 60
 PLAN_TIMEOUT_SECONDS = 600
-PATIENCE_SECONDS = 300  # that a site may be away before this gives up
-LONGEST_PAUSE = 20.0
+RETRY_SECONDS = 300  # a site may be unreachable for this long
+FIRST_DELAY, MAX_DELAY = 0.5, 20.0  # seconds between two attempts
 POLL_SECONDS = 1.0
-PASSING = frozenset({408, 429, 502, 503, 504})
-Tell = Callable[[str, Mapping[str, Any]], None]  # event, its fields
+TEMPORARY = frozenset({408, 429, 502, 503, 504})  # HTTP statuses after which a retry may succeed
+ProgressCallback = Callable[[str, Mapping[str, Any]], None]  # event, its fields
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back: the status, headers with lower-case names, and the body."""
+class ApiResponse:
+    """Status, headers with lower-case names, and body of a response."""
 
     status: int
     headers: Mapping[str, str]
@@ -55,14 +56,14 @@ class Answer:
 
 
 class SiteClient:
-    """A site, spoken to over one connection at a time.
+    """HTTP requests to a site, one connection each.
 
     Args:
-        url: http(s)://HOST[:PORT][/PATH], where PATH is where a proxy has it.
-        token: What the site was started with.
+        url: http(s)://HOST[:PORT][/PATH]; PATH is for a site behind a proxy.
+        token: The site's access token.
 
     Raises:
-        UsageError: Not such a URL.
+        UsageError: The URL is not valid.
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
@@ -93,118 +94,135 @@ class SiteClient:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> http.client.HTTPResponse:
-        """Send a request; the answer's body is still to be read."""
+        """Send a request; the body of the response is not read yet."""
         target = urllib.parse.quote(f"{self._path}{path}", safe="/?=&%")
         connection.request(method, target, body, {**self._headers, **(headers or {})})
         return connection.getresponse()
 
-    def ask(
+    def request(
         self,
         method: str,
         path: str,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float = TIMEOUT_SECONDS,
-    ) -> Answer:
-        """One request below the API, with an answer that was not a refusal.
+    ) -> ApiResponse:
+        """One request to the API, without retries.
 
         Raises:
-            RemoteError: It was.
+            RemoteError: The site rejected it.
             OSError, http.client.HTTPException: The site cannot be reached.
         """
         connection = self.connect(timeout)
         try:
-            response = self.open(connection, method, API + path, body, headers)
-            found = Answer(
-                response.status,
-                {name.lower(): value for name, value in response.getheaders()},
-                response.read(),
+            raw = self.open(connection, method, API + path, body, headers)
+            response = ApiResponse(
+                raw.status,
+                {name.lower(): value for name, value in raw.getheaders()},
+                raw.read(),
             )
         finally:
             connection.close()
         self._reached = True
-        if found.status >= 300:
-            raise refusal(self.url, found)
-        return found
+        if response.status >= 300:
+            raise rejection(self.url, response)
+        return response
 
     def call(
         self, method: str, path: str, values: Any = None, timeout: float = TIMEOUT_SECONDS
     ) -> Any:
-        """As `ask`, JSON in and out, tried again while the site is busy or away for a moment."""
-        body = None if values is None else json.dumps(values).encode()
-        headers = {} if values is None else {"Content-Type": "application/json"}
-        return self.insist(lambda: self.ask(method, path, body, headers, timeout)).json()
-
-    def insist(self, act: Callable[[], Answer]) -> Answer:
-        """What `act` gives, tried again while the site is busy or cannot be reached.
+        """A request with JSON in and out, retried while the site is busy or unreachable.
 
         Raises:
-            RemoteError: It was refused for good.
-            FetchError: The site was never there.
-        ResumableError: It was away for too long.
+            RemoteError, FetchError, ResumableError: As `retry`.
         """
-        pause, end = 0.5, time.monotonic() + PATIENCE_SECONDS
+        body = None if values is None else json.dumps(values).encode()
+        headers = {} if values is None else {"Content-Type": "application/json"}
+        return self.retry(lambda: self.request(method, path, body, headers, timeout)).json()
+
+    def retry(self, send: Callable[[], ApiResponse]) -> ApiResponse:
+        """Result of `send`, which is called again while the site is busy or unreachable.
+
+        Raises:
+            RemoteError: The request was rejected.
+            FetchError: The site was never reached.
+            ResumableError: The site was unreachable for too long.
+        """
+        delay, deadline = FIRST_DELAY, time.monotonic() + RETRY_SECONDS
         while True:
             try:
-                return act()
+                return send()
             except RemoteError as e:
-                passes = e.status in PASSING or e.code == "busy"
-                if not passes or time.monotonic() > end:
+                temporary = e.status in TEMPORARY or e.code == "busy"
+                if not temporary or time.monotonic() > deadline:
                     raise
             except (OSError, http.client.HTTPException) as e:
                 if not self._reached:
-                    raise FetchError(f"{self.url}: cannot be reached ({_words(e)}).") from e
-                if time.monotonic() > end:
-                    raise away(self) from e
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+                    raise FetchError(f"{self.url}: cannot be reached ({_reason(e)}).") from e
+                if time.monotonic() > deadline:
+                    raise unreachable(self) from e
+            time.sleep(delay)
+            delay = min(2 * delay, MAX_DELAY)
+
+    def find(self, path: str) -> Any:
+        """As `call` with GET, or None if the site does not have it."""
+        try:
+            return self.call("GET", path)
+        except RemoteError as e:
+            if e.status != 404:
+                raise
+            return None
 
 
-def _words(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def refusal(url: str, answer: Answer) -> RemoteError:
-    """A refusal as an error."""
+def rejection(url: str, response: ApiResponse) -> RemoteError:
+    """The error that a response stands for."""
     try:
-        error = answer.json()["error"]
+        error = response.json()["error"]
         message, code = str(error["message"]), str(error["code"])
     except (ValueError, KeyError, TypeError):
-        message, code = f"answered {answer.status}. Is this a sharpreel site?", "unknown"
-    if answer.status == 401:
-        message = "needs its token: give --token, or set SHARPREEL_TOKEN."
-    return RemoteError(f"{url}: {message}", answer.status, code)
+        message, code = f"answered {response.status}. Is this a sharpreel site?", "unknown"
+    if response.status == 401:
+        message = "this site requires its token: pass token=TEXT, or set SHARPREEL_TOKEN."
+    return RemoteError(f"{url}: {message}", response.status, code)
 
 
-def away(site: SiteClient) -> ResumableError:
-    return ResumableError(f"{site.url}: away for too long. Give the same command again to go on.")
+def unreachable(site: SiteClient) -> ResumableError:
+    return ResumableError(
+        f"{site.url}: unreachable for too long. Run the same command again to resume."
+    )
 
 
-class Memory:
-    """What is under way, in a file of its own; nothing when that cannot be written."""
+class TransferState:
+    """Ids of the upload and the job of a transfer, in a file; not kept if it cannot be written."""
 
     def __init__(self, url: str, source: Path, options: Mapping[str, Any]) -> None:
         status = source.stat()
-        what = [url, str(source.resolve()), status.st_size, status.st_mtime_ns, dict(options)]
-        name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
+        key = [url, str(source.resolve()), status.st_size, status.st_mtime_ns, dict(options)]
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
         self._path = download.cache_folder() / "remote" / f"{name}.json"
         self.values: dict[str, str] = {}
         with suppress(OSError, ValueError):
             self.values = dict(json.loads(self._path.read_text()))
 
-    def keep(self, **values: str) -> None:
+    def save(self, **values: str) -> None:
+        """Add values and write the file."""
         self.values |= values
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(self._path, json.dumps(self.values))
 
-    def forget(self, *names: str) -> None:
-        """Forget these, or everything."""
-        if names:
-            self.values = {k: v for k, v in self.values.items() if k not in names}
-            self.keep()
-        else:
-            self._path.unlink(missing_ok=True)
+    def remove(self, name: str) -> None:
+        """Remove a value and write the file."""
+        self.values.pop(name, None)
+        self.save()
+
+    def delete(self) -> None:
+        """Delete the file."""
+        self._path.unlink(missing_ok=True)
 
 
 def upscale(
@@ -212,192 +230,207 @@ def upscale(
     source: Path,
     output: Path | None,
     options: Mapping[str, Any],
-    tell: Tell,
+    on_progress: ProgressCallback,
     *,
     overwrite: bool = False,
 ) -> Path:
-    """Have a film made by a site, and bring the result.
+    """Upscale a video on a site and download the result; the same call resumes.
 
     Args:
-        output: The file to make, or a folder; by default beside the source, as the site names it.
-        options: Of the API: model, scale, height, codec, crf, preset, container.
-        tell: Told of "upload", "job", "download" as they go.
+        output: Output file or folder; default: next to the source, named by the site.
+        options: Options of the API: model, scale, height, codec, crf, preset, container.
+        on_progress: Called with "upload", "job" or "download", and the fields of the event.
         overwrite: Replace an existing file.
 
     Returns:
-        The file.
+        The output file.
 
     Raises:
-        InputError: The source cannot be read, or the site takes it for no video.
-        RemoteError: The site refused, or the job failed.
-        ResumableError: On the way; the same call goes on.
+        InputError: The source cannot be read, or the site does not accept it as a video.
+        RemoteError: The site rejected the request, or the job failed.
+        ResumableError: The transfer was interrupted.
     """
     if not source.is_file():
         raise InputError(f"{source}: no such file.")
-    memory = Memory(site.url, source, options)
-    job = _known_job(site, memory)
+    state = TransferState(site.url, source, options)
+    job = _find_job(site, state)
     if job is None:
-        upload = _send(site, source, memory, tell)
-        job = site.call(
-            "POST", "/jobs", {"upload": upload, "options": dict(options)}, PLAN_TIMEOUT_SECONDS
-        )
-        memory.keep(job=job["id"])
-    for now in _progress(site, job["id"]):
-        tell("job", now)
-        job = now
+        upload = _upload(site, source, state, on_progress)
+        body = {"upload": upload, "options": dict(options)}
+        job = site.call("POST", "/jobs", body, PLAN_TIMEOUT_SECONDS)
+        state.save(job=job["id"])
+    job = _wait_for_job(site, str(job["id"]), on_progress)
     if job["state"] != "done":
-        memory.forget("job")
-        raise RemoteError(
-            f"{site.url}: the job is {job['state']}: {job['error'] or 'somebody stopped it'}",
-            200, job["state"],
-        )  # fmt: skip
+        state.remove("job")
+        reason = job["error"] or "another client stopped it"
+        raise RemoteError(f"{site.url}: the job is {job['state']}: {reason}", 200, job["state"])
     target = output or source.parent
     if target.is_dir():
         target /= Path(job["result"]["name"]).name
     if target.exists() and target.samefile(source):
-        raise UsageError(f"{target}: the output is the input. Choose another name with -o.")
+        raise UsageError(f"output={target}: the output is the input. Choose another name.")
     if target.exists() and not overwrite:
-        raise UsageError(f"{target} exists. Give --overwrite or another -o.")
-    _bring(site, job, target, tell)
-    memory.forget()
+        raise UsageError(f"output={target} exists. Pass overwrite=True or choose another name.")
+    _download(site, job, target, on_progress)
+    state.delete()
     return target
 
 
-def _known_job(site: SiteClient, memory: Memory) -> Any:
-    """The job of an earlier call, where it still is one to wait for."""
-    if "job" not in memory.values:
+def _find_job(site: SiteClient, state: TransferState) -> Any:
+    """The job of an earlier call, unless it failed."""
+    if "job" not in state.values:
         return None
-    try:
-        job = site.call("GET", f"/jobs/{memory.values['job']}")
-    except RemoteError as e:
-        if e.status != 404:
-            raise
-        job = None
+    job = site.find(f"/jobs/{state.values['job']}")
     if job is None or job["state"] in ("failed", "cancelled"):
-        memory.forget("job")
+        state.remove("job")
         return None
     return job
 
 
-def _send(site: SiteClient, source: Path, memory: Memory, tell: Tell) -> str:
-    """The id of the source's upload, whole and checked."""
+def _upload(
+    site: SiteClient, source: Path, state: TransferState, on_progress: ProgressCallback
+) -> str:
+    """Upload the source, or the rest of it, and have it checked; returns the id of the upload."""
     size = source.stat().st_size
-    upload = None
-    if "upload" in memory.values:
-        try:
-            upload = site.call("GET", f"/uploads/{memory.values['upload']}")
-        except RemoteError as e:
-            if e.status != 404:
-                raise
-    if upload is None or upload["state"] == "refused" or upload["size"] != size:
-        if size == 0:
-            raise InputError(f"{source}: the file is empty (0 bytes).")
-        upload = site.call("POST", "/uploads", {"name": source.name, "size": size})
-        memory.keep(upload=upload["id"])
-    place, chunk = f"/uploads/{upload['id']}", int(upload["chunk_bytes"])
-    offset, state = int(upload["offset"]), upload["state"]
-    resumed = offset
-    with source.open("rb") as file:
-        while state == "receiving" and offset < size:
-            tell("upload", {"bytes": offset, "total": size, "resumed": resumed})
-            file.seek(offset)
-            offset = _send_piece(site, place, offset, file.read(chunk))
-    tell("upload", {"bytes": size, "total": size, "resumed": resumed})
+    upload = _find_or_begin_upload(site, source, size, state)
+    path = f"/uploads/{upload['id']}"
+    if upload["state"] == "receiving":
+        _send_chunks(site, path, source, upload, on_progress)
+    on_progress("upload", {"bytes": size, "total": size, "resumed": int(upload["offset"])})
     digest = download.sha256_of(source)
     try:
-        finished = site.call("POST", f"{place}/finish", {"sha256": digest}, PLAN_TIMEOUT_SECONDS)
+        finished = site.call("POST", f"{path}/finish", {"sha256": digest}, PLAN_TIMEOUT_SECONDS)
     except RemoteError as e:
         if e.code in ("not_a_video", "too_long", "too_many_pixels"):
             raise InputError(str(e)) from e
         raise
     if finished["sha256"] != digest:
-        raise FetchError(f"{site.url}: what arrived is not {source}. Give the command again.")
+        raise FetchError(f"{site.url}: the upload does not match {source}. Run the command again.")
     return str(upload["id"])
 
 
-def _send_piece(site: SiteClient, place: str, offset: int, piece: bytes) -> int:
-    """Send bytes and say how many the site has in all; it may have other ones than we think."""
+def _find_or_begin_upload(site: SiteClient, source: Path, size: int, state: TransferState) -> Any:
+    """The upload of an earlier call, or a new one."""
+    if "upload" in state.values:
+        upload = site.find(f"/uploads/{state.values['upload']}")
+        if upload is not None and upload["state"] != "refused" and upload["size"] == size:
+            return upload
+    if size == 0:
+        raise InputError(f"{source}: the file is empty (0 bytes).")
+    upload = site.call("POST", "/uploads", {"name": source.name, "size": size})
+    state.save(upload=upload["id"])
+    return upload
 
-    def send() -> Answer:
+
+def _send_chunks(
+    site: SiteClient,
+    path: str,
+    source: Path,
+    upload: Mapping[str, Any],
+    on_progress: ProgressCallback,
+) -> None:
+    """Send the missing bytes of an upload."""
+    size, resumed = int(upload["size"]), int(upload["offset"])
+    offset = resumed
+    with source.open("rb") as file:
+        while offset < size:
+            on_progress("upload", {"bytes": offset, "total": size, "resumed": resumed})
+            file.seek(offset)
+            offset = _send_chunk(site, path, offset, file.read(int(upload["chunk_bytes"])))
+
+
+def _send_chunk(site: SiteClient, path: str, offset: int, chunk: bytes) -> int:
+    """Send bytes; returns the offset of the server, which may differ from ours."""
+
+    def send() -> ApiResponse:
         headers = {"Upload-Offset": str(offset), "Content-Type": "application/octet-stream"}
         try:
-            return site.ask("PATCH", place, piece, headers)
+            return site.request("PATCH", path, chunk, headers)
         except RemoteError as e:
             if e.code not in ("wrong_offset", "busy", "cut_off"):
                 raise
         except (OSError, http.client.HTTPException):
-            time.sleep(0.5)  # the site may still be reading what came
-        return site.ask("GET", place)
+            time.sleep(0.5)  # the site may still be reading what arrived
+        return site.request("GET", path)
 
-    return int(site.insist(send).json()["offset"])
+    return int(site.retry(send).json()["offset"])
 
 
-def _progress(site: SiteClient, job_id: str) -> Iterator[Any]:
-    """The job whenever it changed, until it ends."""
-    before = None
+def _wait_for_job(site: SiteClient, job_id: str, on_progress: ProgressCallback) -> Any:
+    """The job when it has ended; reports each change of it."""
+    previous = None
     while True:
         job = site.call("GET", f"/jobs/{job_id}")
-        if job != before:
-            yield job
+        if job != previous:
+            on_progress("job", job)
         if job["state"] in ("done", "failed", "cancelled"):
-            return
-        before = job
+            return job
+        previous = job
         time.sleep(POLL_SECONDS)
 
 
-def _bring(site: SiteClient, job: Mapping[str, Any], target: Path, tell: Tell) -> None:
-    """Download the result beside its name, check it, and give it its name."""
+def _download(
+    site: SiteClient, job: Mapping[str, Any], target: Path, on_progress: ProgressCallback
+) -> None:
+    """Download the result to a partial file, verify it, and rename it."""
     result = job["result"]
     part = target.with_name(f"{target.name}.part")
-    stamp = target.with_name(f"{target.name}.part.sha256")
-    if not (stamp.is_file() and stamp.read_text() == result["sha256"]):
+    hash_file = target.with_name(f"{target.name}.part.sha256")
+    if not (hash_file.is_file() and hash_file.read_text() == result["sha256"]):
         part.unlink(missing_ok=True)
         try:
-            stamp.write_text(result["sha256"])
+            hash_file.write_text(result["sha256"])
         except OSError as e:
             raise write_error(target, e) from e
     path = f"/jobs/{job['id']}/result"
-    pause, end = 0.5, time.monotonic() + PATIENCE_SECONDS
+    delay, deadline = FIRST_DELAY, time.monotonic() + RETRY_SECONDS
     while (have := part.stat().st_size if part.exists() else 0) < result["bytes"]:
-        came = 0
+        received = 0
         with suppress(OSError, http.client.HTTPException):
-            came = _bring_more(site, path, part, have, result["bytes"], tell)
-        if came:
-            pause, end = 0.5, time.monotonic() + PATIENCE_SECONDS
-        elif time.monotonic() > end:
-            raise away(site)
+            received = _download_rest(site, path, part, have, result["bytes"], on_progress)
+        if received:
+            delay, deadline = FIRST_DELAY, time.monotonic() + RETRY_SECONDS
+        elif time.monotonic() > deadline:
+            raise unreachable(site)
         else:
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            time.sleep(delay)
+            delay = min(2 * delay, MAX_DELAY)
     if download.sha256_of(part) != result["sha256"]:
         part.unlink()
-        raise FetchError(f"{site.url}: what came is not the result. Give the command again.")
+        raise FetchError(f"{site.url}: checksum mismatch of the result. Run the command again.")
     os.replace(part, target)
-    stamp.unlink(missing_ok=True)
+    hash_file.unlink(missing_ok=True)
 
 
-def _bring_more(site: SiteClient, path: str, part: Path, have: int, size: int, tell: Tell) -> int:
-    """Append what comes to the part; how many bytes that was."""
+def _download_rest(
+    site: SiteClient,
+    path: str,
+    part: Path,
+    have: int,
+    size: int,
+    on_progress: ProgressCallback,
+) -> int:
+    """Append the bytes after `have` to the partial file; returns how many arrived."""
     connection = site.connect(TIMEOUT_SECONDS)
-    came = 0
+    received = 0
     try:
         response = site.open(connection, "GET", API + path, headers={"Range": f"bytes={have}-"})
-        if response.status in PASSING:
+        if response.status in TEMPORARY:
             return 0
         if response.status not in (200, 206):
-            raise refusal(site.url, Answer(response.status, {}, response.read()))
+            raise rejection(site.url, ApiResponse(response.status, {}, response.read()))
         for block in iter(lambda: response.read(BLOCK), b""):
-            _append(part, block, anew=response.status == 200 and came == 0)
-            came += len(block)
-            tell("download", {"bytes": min(have + came, size), "total": size})
+            _append(part, block, from_start=response.status == 200 and received == 0)
+            received += len(block)
+            on_progress("download", {"bytes": min(have + received, size), "total": size})
     finally:
         connection.close()
-    return came
+    return received
 
 
-def _append(part: Path, block: bytes, anew: bool) -> None:
+def _append(part: Path, block: bytes, from_start: bool) -> None:
     try:
-        with part.open("wb" if anew else "ab") as file:
+        with part.open("wb" if from_start else "ab") as file:
             file.write(block)
     except OSError as e:
         raise write_error(part, e) from e

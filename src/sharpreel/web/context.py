@@ -1,4 +1,4 @@
-"""What the server process knows of its site: settings, table, queues, and who is inside."""
+"""State of the site in its server process: settings, database, queues and per-client limits."""
 
 from __future__ import annotations
 
@@ -8,75 +8,88 @@ from typing import TYPE_CHECKING
 
 from flask import current_app
 
+from sharpreel.web.http.live_engines import LiveSlots
 from sharpreel.web.http.metrics import Metrics
 from sharpreel.web.http.rate_limits import ConcurrencyLimit, RateLimit, SupersededBy
-from sharpreel.web.jobs.events import Feed
-from sharpreel.web.jobs.queue import Queue, lanes
+from sharpreel.web.jobs.events import JobFeed
+from sharpreel.web.jobs.queue import LANES, JobQueue
 from sharpreel.web.jobs.store import JobStore
 from sharpreel.web.settings import Settings
 
 if TYPE_CHECKING:
     from flask import Flask
 
-LOOKS = 2  # uploads looked at, and as many plans made, at a time
-KEY = "sharpreel"
+MAX_CHILDREN = 2  # inspections at a time, and plans at a time
+EXTENSION = "sharpreel"  # key in `Flask.extensions`
 
 
 @dataclass
-class Site:
+class SiteContext:
     """One site, as its server process sees it.
 
     Attributes:
-        queues: A queue for each lane of workers.
-        requests, logins: How often a client may come, and try a token.
-        streams, sockets, looking: How many of them a client has open.
-        looks, plans: Places for children that look at uploads, and for those that plan.
-        planning: The newest plan that each client wants of each upload.
-        receiving: Uploads that a request is writing now.
+        queues: Lane -> its queue.
+        requests, logins: Request rate of a client, and its rate of wrong tokens.
+        streams, sockets, analyses: Event streams, live sockets and child processes per client.
+        inspection_slots, plan_slots: Child processes at a time, over all clients.
+        plans: The newest plan that each client requested for each upload.
+        live_slots: Live sockets over all clients, each with an engine.
+        receiving: Uploads that a request is writing or checking.
     """
 
     settings: Settings
     store: JobStore
-    queues: dict[str, Queue]
-    feed: Feed
+    queues: dict[str, JobQueue]
+    feed: JobFeed
     requests: RateLimit
     logins: RateLimit
     streams: ConcurrencyLimit
     sockets: ConcurrencyLimit
-    looking: ConcurrencyLimit
-    looks: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LOOKS))
-    plans: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LOOKS))
-    planning: SupersededBy = field(default_factory=SupersededBy)
+    analyses: ConcurrencyLimit
+    live_slots: LiveSlots
+    inspection_slots: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(MAX_CHILDREN)
+    )
+    plan_slots: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(MAX_CHILDREN)
+    )
+    plans: SupersededBy = field(default_factory=SupersededBy)
     receiving: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(1))
     metrics: Metrics = field(default_factory=Metrics)
 
+    def end_streams(self) -> None:
+        """End all event streams and live sockets, so that the server can stop."""
+        self.feed.close()
+        self.live_slots.close()
+
     def close(self) -> None:
-        """End all streams and let go of the files."""
+        """End all event streams and close the files."""
         self.feed.close()
         for queue in self.queues.values():
             queue.close()
         self.store.close()
 
 
-def open_site(app: Flask, settings: Settings) -> Site:
-    """Open a site's table and queues, and let the application know it."""
+def open_site(app: Flask, settings: Settings) -> SiteContext:
+    """Open a site's database and queues, and attach them to the application."""
     limits, store = settings.limits, JobStore(settings.database)
-    here = Site(
+    site = SiteContext(
         settings=settings,
         store=store,
-        queues={lane: Queue(settings, lane) for lane in lanes()},
-        feed=Feed(store),
+        queues={lane: JobQueue(settings, lane) for lane in LANES.values()},
+        feed=JobFeed(store),
         requests=RateLimit(limits.requests_per_second, limits.burst),
         logins=RateLimit(limits.logins_per_minute / 60, limits.logins_per_minute),
         streams=ConcurrencyLimit(limits.streams_per_client),
         sockets=ConcurrencyLimit(limits.streams_per_client),
-        looking=ConcurrencyLimit(limits.uploads_per_client),
+        analyses=ConcurrencyLimit(limits.uploads_per_client),
+        live_slots=LiveSlots(limits.live_clients),
     )
-    app.extensions[KEY] = here
-    return here
+    app.extensions[EXTENSION] = site
+    return site
 
 
-def site() -> Site:
-    """The site of the request that is being answered."""
-    found: Site = current_app.extensions[KEY]
-    return found
+def current_site() -> SiteContext:
+    """The site of the current request."""
+    site: SiteContext = current_app.extensions[EXTENSION]
+    return site

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on stderr, with request and job ids where there are."""
+"""Structured logs: one JSON object per line on stderr, with request id and job id if known."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as JSON; what is given as `extra={"fields": {...}}` stands beside the message."""
+    """Formats a record as JSON; `extra={"fields": {...}}` adds keys next to the message.
+
+    Args:
+        process: Name of this process, added to every line.
+    """
 
     def __init__(self, process: str) -> None:
         super().__init__()
@@ -38,8 +42,8 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def set_up(process: str) -> None:
-    """Send all logs of this process to stderr in this form."""
+def configure(process: str) -> None:
+    """Send all logs of this process to stderr as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(process))
     root = logging.getLogger()
@@ -48,6 +52,8 @@ def set_up(process: str) -> None:
     logging.getLogger("huey").setLevel(logging.WARNING)
 
 
-def say(logger: logging.Logger, message: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Log a message with fields of its own."""
+def log_event(
+    logger: logging.Logger, message: str, level: int = logging.INFO, **fields: Any
+) -> None:
+    """Log a message with additional fields."""
     logger.log(level, message, extra={"fields": fields})

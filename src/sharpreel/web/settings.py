@@ -1,4 +1,4 @@
-"""What whoever runs the site may set, with defaults for one person on one machine."""
+"""Settings of a site, with defaults for one person on one machine, and its folders on disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from sharpreel.errors import UsageError, did_you_mean
+from sharpreel.errors import ResumableError, UsageError, did_you_mean
 from sharpreel.system.files import atomic_write
 from sharpreel.system.text import parse_bytes, parse_settings
 
@@ -18,7 +18,7 @@ GIB = 1 << 30
 
 
 def default_data_dir() -> Path:
-    """Where a site keeps its files: $SHARPREEL_DATA_DIR, else below the user's data folder."""
+    """Folder of a site's files: $SHARPREEL_DATA_DIR, or a folder in the user's data directory."""
     if own := os.environ.get("SHARPREEL_DATA_DIR"):
         return Path(own).expanduser()
     if os.name == "nt":
@@ -27,37 +27,37 @@ def default_data_dir() -> Path:
 
 
 def default_job_bytes() -> int | None:
-    """No limit where there is an NVIDIA GPU: CUDA reserves addresses far beyond what it uses."""
+    """32 GiB, or no limit on a machine with an NVIDIA GPU: CUDA reserves far more than it uses."""
     return None if Path("/dev/nvidiactl").exists() else 32 * GIB
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client, one upload and one job may take.
+    """Resource limits of one client, one upload and one job.
 
     Attributes:
-        upload_bytes: Size of one upload.
-        upload_seconds: Length of one video.
-        frame_pixels: Pixels of one frame of an upload.
-        result_pixels: Pixels of all frames of a result together.
-        disk_bytes: What all uploads and results together may take; None: all but `spare_bytes`.
-        spare_bytes: What is left free on the disk whatever the quota says.
-        chunk_bytes: What a client should send in one PATCH; four times as much is refused.
+        upload_bytes: Maximum size of one upload.
+        upload_seconds: Maximum duration of one video.
+        frame_pixels: Maximum number of pixels of one frame of an upload.
+        result_pixels: Maximum number of pixels of all frames of a result together.
+        disk_bytes: Quota of all uploads and results; None: the disk except `spare_bytes`.
+        spare_bytes: Bytes that always stay free on the disk, whatever the quota allows.
+        chunk_bytes: Recommended size of one PATCH; more than four times as much is rejected.
         uploads_per_client: Unfinished uploads at a time.
-        jobs_per_client: Jobs that wait or run at a time.
-        streams_per_client: Event streams and live sockets at a time, each.
-        live_clients: Live sockets at a time, of all clients.
+        jobs_per_client: Queued, running and paused jobs at a time.
+        streams_per_client: Event streams at a time, and live sockets at a time.
+        live_clients: Live sockets at a time, over all clients.
         connections_per_client: TCP connections at a time.
-        requests_per_second: Of one client on average; `burst` at once.
-        logins_per_minute: Tries at the token.
-        request_seconds: In which a request must be here; a piece of an upload is one by its head.
-        idle_seconds: A connection on which nothing moves for so long is closed.
-        keep_hours: Finished jobs, and uploads that no job uses, go after this time.
-        unfinished_hours: Uploads that nobody goes on with go after this time.
-        play_seconds: How much of a video is made playable in the page where it is not already.
-        stall_seconds: A job that tells nothing for so long is stopped.
-        sniff_seconds, sniff_bytes: Processor time and address space of looking at an upload.
-        job_bytes: Address space of a job's process; None: not limited.
+        requests_per_second: Average request rate of one client; `burst` requests at once.
+        logins_per_minute: Wrong tokens per minute.
+        request_seconds: Time in which a request must arrive; for an upload chunk, its header.
+        idle_seconds: A connection without traffic is closed after this time.
+        keep_hours: Finished jobs and unused uploads are deleted after this time.
+        unfinished_hours: Abandoned uploads are deleted after this time.
+        play_seconds: How much of a video is converted for playback in the page, if it must be.
+        stall_seconds: A job without progress is stopped after this time.
+        sniff_seconds, sniff_bytes: CPU time and address space for inspecting an upload.
+        job_bytes: Address space of a job's process; None: unlimited.
     """
 
     upload_bytes: int = 20 * GIB
@@ -86,45 +86,45 @@ class Limits:
     job_bytes: int | None = field(default_factory=default_job_bytes)
 
 
-def limits_of(words: list[str] | None) -> Limits:
-    """Limits of the words of --limit: upload_bytes=4G, keep_hours=24, disk_bytes=none.
+def parse_limits(assignments: list[str] | None) -> Limits:
+    """Limits from NAME=VALUE texts: upload_bytes=4G, keep_hours=24, disk_bytes=none.
 
     Raises:
-        UsageError: One is not known, or is no number.
+        UsageError: A name is unknown, or a value is not a number.
     """
     kinds = {field.name: field.type for field in fields(Limits)}
     values: dict[str, Any] = {}
-    for name, word in parse_settings(words).items():
+    for name, text in parse_settings(assignments).items():
         if name not in kinds:
-            raise UsageError(f"--limit {name}: no such limit.{did_you_mean(name, kinds)}")
+            raise UsageError(f"limit={name}: no such limit.{did_you_mean(name, kinds)}")
         try:
-            if word.lower() == "none" and "None" in str(kinds[name]):
+            if text.lower() == "none" and "None" in str(kinds[name]):
                 values[name] = None
-            elif name.endswith("_bytes") and not word.isdecimal():
-                values[name] = parse_bytes(word)
+            elif name.endswith("_bytes") and not text.isdecimal():
+                values[name] = parse_bytes(text)
             else:
-                values[name] = float(word) if kinds[name] == "float" else int(word)
+                values[name] = float(text) if kinds[name] == "float" else int(text)
         except ValueError as e:
-            raise UsageError(f"--limit {name}={word}: not a number.") from e
+            raise UsageError(f"limit={name}={text}: not a number.") from e
     return Limits(**values)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One site.
+    """Settings of one site, and the paths of its files.
 
     Attributes:
-        data_dir: Uploads, results, the job table and the signing key.
-        host, port: Where it listens.
-        workers: Films made at a time; samples have a worker of their own.
-        token: What a client must know; None: nothing, on loopback only.
-        queue: None: a table beside the jobs; else redis://HOST.
-        cluster: Handed to `sharpreel upscale --cluster`; None: this machine.
+        data_dir: Folder of uploads, results, the database and the signing key.
+        host, port: Address to listen on.
+        workers: Number of concurrent video jobs; samples have a worker of their own.
+        token: Access token required from clients; None: no token, on loopback only.
+        queue: None: an SQLite file; otherwise redis://HOST.
+        cluster: Passed to `sharpreel upscale --cluster`; None: this machine.
         threads: Requests, event streams and live sockets served at a time.
-        proxies: How many proxies in front of the site may say who the client is.
-        public_hosts: Names under which the site is reached besides its own address.
-        segment_seconds: As of `sharpreel upscale`.
-        server: "gunicorn", or "werkzeug", which is for one person and all that Windows has.
+        proxies: Number of trusted reverse proxies (X-Forwarded-*).
+        public_hosts: Names of the site besides its own address.
+        segment_seconds: Segment length, as for `sharpreel upscale`.
+        server: "gunicorn", or "werkzeug": for one person, and the only choice on Windows.
         limits: See `Limits`.
     """
 
@@ -144,7 +144,7 @@ class Settings:
 
     @property
     def private(self) -> bool:
-        """Can only this machine reach the site?"""
+        """Is the site reachable from this machine only?"""
         return self.host in LOOPBACK and not self.public_hosts and not self.proxies
 
     @property
@@ -159,8 +159,25 @@ class Settings:
     def database(self) -> Path:
         return self.data_dir / "site.sqlite3"
 
+    @property
+    def queue_database(self) -> Path:
+        return self.data_dir / "queue.sqlite3"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.data_dir / "site.lock"
+
+    def upload_file(self, upload_id: str, suffix: str) -> Path:
+        return self.uploads / f"{upload_id}{suffix}"
+
+    def job_folder(self, job_id: str) -> Path:
+        return self.jobs / job_id
+
+    def job_input(self, job_id: str, suffix: str) -> Path:
+        return self.job_folder(job_id) / f"input{suffix}"
+
     def to_json(self) -> str:
-        """All of it in one line, for a process of this site."""
+        """All settings as one line of JSON, for a process of this site."""
         return json.dumps(asdict(self), default=str)
 
     @classmethod
@@ -172,23 +189,40 @@ class Settings:
         return cls(**values)
 
     def prepare(self) -> None:
-        """Make the folders, for this user alone.
+        """Create the folders, accessible to this user only.
 
         Raises:
-            UsageError: They cannot be made, or the settings make no site.
+            UsageError: A folder cannot be created, or the site needs a token and has none.
         """
         if not self.private and not self.token:
-            raise UsageError("A site that others can reach needs a token: give --token.")
+            raise UsageError("token=None: a site that other machines can reach needs a token.")
         try:
             for folder in (self.data_dir, self.uploads, self.jobs):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as e:
-            raise UsageError(f"{self.data_dir}: this folder cannot be made ({e.strerror}).") from e
+            raise UsageError(
+                f"{self.data_dir}: this folder cannot be created ({e.strerror})."
+            ) from e
 
     def secret(self) -> str:
-        """The key that cookies and queue entries are signed with, made once for a data folder."""
+        """The key that signs cookies and queue entries; created once per data folder."""
         path = self.data_dir / "secret"
         if not path.exists():
             atomic_write(path, secrets.token_hex(32))
             path.chmod(0o600)
         return path.read_text()
+
+
+def read_settings() -> Settings:
+    """Settings from the first line of standard input, written there by the supervisor.
+
+    Raises:
+        ResumableError: Standard input ended first.
+    """
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            raise ResumableError("The supervisor ended before this process started.")
+        line += byte
+    return Settings.from_json(line)

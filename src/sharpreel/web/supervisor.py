@@ -1,11 +1,11 @@
-"""`sharpreel serve`: one server and some workers, started and watched by this process.
+"""`sharpreel serve`: starts one server and several workers, and restarts them when they end.
 
-    serve ──> server (Gunicorn)        holds the listening socket, so no request is refused
-       │  └─> workers: films, samples     while the server is started anew
-       └ every second: who died is started again, their jobs go back into the queue
+    supervisor ──> server (Gunicorn)        holds the listening socket, so no request is refused
+       │  └─> workers: videos, samples          while the server restarts
+       └ every second: restart ended processes, requeue their jobs
 
-Every child has a pipe to this process and ends when that does, whatever killed it. The settings,
-the token among them, go through the same pipe and stand in no list of processes.
+Every child has a pipe to the supervisor and ends when the supervisor does, for whatever reason.
+The settings, including the token, are sent through this pipe, so they are in no process list.
 """
 
 from __future__ import annotations
@@ -21,50 +21,58 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sharpreel.errors import ResumableError, UsageError
 from sharpreel.web import logs
 from sharpreel.web.jobs import service
-from sharpreel.web.jobs.queue import LANES, Queue, lanes
+from sharpreel.web.jobs.queue import LANES, JobQueue
 from sharpreel.web.jobs.store import JobStore
 from sharpreel.web.settings import Settings
 
-LOOK_SECONDS = 0.5
-FIND_SECONDS = 2.0
+POLL_SECONDS = 0.5
+RECOVER_SECONDS = 2.0
 EXPIRE_SECONDS = 60.0
 STOP_SECONDS = 45.0
-BIND_SECONDS = 20.0  # that the server of a site which was killed may take to let go of the port
-CALM_SECONDS = 10.0  # a process that ran so long is started again at once
-LONGEST_PAUSE = 30.0
+BIND_SECONDS = 20.0  # a killed site's server may take this long to release the port
+STABLE_SECONDS = 10.0  # a process that ran this long is restarted at once
+MAX_RESTART_DELAY = 30.0
 
-log_of = logging.getLogger("sharpreel.web.supervisor")
+log = logging.getLogger(__name__)
 
 
 @dataclass
-class Part:
-    """A process of the site: how it is started, and how that went."""
+class ChildProcess:
+    """A process of the site: how to start it, and its state.
+
+    Attributes:
+        name: Its role, such as "videos-0".
+        arguments: Module and arguments for `python -m`; "NAME" stands for `instance`.
+        inherits: File descriptor that it inherits.
+        instance: Unique name of the running process; jobs of a worker are claimed under it.
+        started: When it was started or ended last, on the monotonic clock.
+        failures: Consecutive failures.
+    """
 
     name: str
-    words: list[str]
+    arguments: list[str]
     inherits: int | None = None
     process: subprocess.Popen[bytes] | None = None
-    alias: str = ""
-    began: float = 0.0
+    instance: str = ""
+    started: float = 0.0
     failures: int = 0
 
     def start(self, settings: Settings) -> None:
-        self.alias = f"{self.name}-{secrets.token_hex(4)}"
-        self.began = time.monotonic()
-        words = [self.alias if word == "NAME" else word for word in self.words]
+        self.instance = f"{self.name}-{secrets.token_hex(4)}"
+        self.started = time.monotonic()
+        arguments = [self.instance if text == "NAME" else text for text in self.arguments]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", *words],
+            [sys.executable, "-m", *arguments],
             stdin=subprocess.PIPE,
             pass_fds=() if self.inherits is None else (self.inherits,),
-            start_new_session=True,  # Ctrl-C is for this process, which tells the others
+            start_new_session=True,  # Ctrl-C is for the supervisor, which stops the others
         )
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):
@@ -72,63 +80,75 @@ class Part:
             self.process.stdin.flush()
 
     @property
-    def pause(self) -> float:
-        """Seconds to wait before the next start, more after each start that went wrong."""
-        return 0.0 if self.failures == 0 else min(2.0 ** (self.failures - 1), LONGEST_PAUSE)
+    def restart_delay(self) -> float:
+        """Seconds before the next start; doubles with each consecutive failure."""
+        return 0.0 if self.failures == 0 else min(2.0 ** (self.failures - 1), MAX_RESTART_DELAY)
+
+    def close_pipe(self) -> None:
+        if self.process is not None and self.process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self.process.stdin.close()
 
 
-def serve(settings: Settings, ready: Any = None) -> None:
+def serve(settings: Settings, on_ready: Callable[[str], object] | None = None) -> None:
     """Run the site until SIGTERM or SIGINT.
 
     Args:
-        ready: Called with the site's address when it listens.
+        on_ready: Called with the site's address when the site listens.
 
     Raises:
-        UsageError: The settings make no site, or the port is taken.
-        ResumableError: Another site runs on this data folder.
+        UsageError: The settings are not valid, or the port is in use.
+        ResumableError: Another site uses this data folder.
     """
     settings.prepare()
-    logs.set_up("serve")
-    os.environ.pop("SHARPREEL_TOKEN", None)  # no decoder needs to know it
-    with alone(settings), contextlib.closing(listen(settings)) as listener:
+    logs.configure("serve")
+    os.environ.pop("SHARPREEL_TOKEN", None)  # no decoder needs it
+    with exclusive_access(settings), contextlib.closing(listen(settings)) as listener:
         settings = replace(settings, port=listener.getsockname()[1])
         descriptor: int | None = listener.fileno()
-        if settings.server != "gunicorn":  # a socket cannot be handed on everywhere
+        if settings.server != "gunicorn":  # not every system can pass a socket to a child
             listener.close()
             descriptor = None
-        _Site(settings, descriptor).run(ready)
+        Supervisor(settings, descriptor).run(on_ready)
 
 
-class _Site:
+class Supervisor:
+    """Starts the processes of a site, restarts them, and requeues the jobs of lost workers.
+
+    Args:
+        descriptor: The listening socket, which the server inherits; None: it opens its own.
+    """
+
     def __init__(self, settings: Settings, descriptor: int | None) -> None:
         self._settings = settings
         self._store = JobStore(settings.database)
-        self._queues = {lane: Queue(settings, lane) for lane in lanes()}
+        self._queues = {lane: JobQueue(settings, lane) for lane in LANES.values()}
         self._stopping = threading.Event()
-        handed = [] if descriptor is None else [str(descriptor)]
-        server = Part("server", ["sharpreel.web.server", *handed], inherits=descriptor)
-        samples = LANES["sample"]
+        socket_argument = [] if descriptor is None else [str(descriptor)]
+        server = ChildProcess(
+            "server", ["sharpreel.web.server", *socket_argument], inherits=descriptor
+        )
         workers = [(LANES["upscale"], number) for number in range(settings.workers)]
-        self._parts = [server] + [
-            Part(f"{lane}-{number}", ["sharpreel.web.jobs.worker", lane, "NAME"])
-            for lane, number in [*workers, (samples, 0)]
+        self._children = [server] + [
+            ChildProcess(f"{lane}-{number}", ["sharpreel.web.jobs.worker", lane, "NAME"])
+            for lane, number in [*workers, (LANES["sample"], 0)]
         ]
 
-    def run(self, ready: Any) -> None:
+    def run(self, on_ready: Callable[[str], object] | None = None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *of: self._stopping.set())
-        # Nobody else is here: whatever is said to run was left by a site that was killed.
-        for job in self._store.jobs("state = 'running'"):
+        # No other process runs yet: jobs marked as running were left by a site that was killed.
+        for job in self._store.jobs(states=["running"]):
             if job.worker is not None:
-                with _whatever_fails():
-                    service.find_lost(self._store, self._queues, job.worker)
-        with _whatever_fails():
+                with _log_errors():
+                    service.recover_lost(self._store, self._queues, job.worker)
+        with _log_errors():
             service.expire(self._settings, self._store)
         try:
-            for part in self._parts:
-                part.start(self._settings)
-            if ready is not None:
-                ready(self.address)
+            for child in self._children:
+                child.start(self._settings)
+            if on_ready is not None:
+                on_ready(self.address)
             self._watch()
         finally:
             self._stop()
@@ -142,80 +162,73 @@ class _Site:
         return f"http://{host}:{self._settings.port}"
 
     def _watch(self) -> None:
-        find = expire = 0.0
-        while not self._stopping.wait(LOOK_SECONDS):
-            for part in self._parts:
-                with _whatever_fails():
-                    self._look_after(part)
+        recover = expire = 0.0
+        while not self._stopping.wait(POLL_SECONDS):
+            for child in self._children:
+                with _log_errors():
+                    self._restart_if_ended(child)
             now = time.monotonic()
-            if now >= find:
-                find = now + FIND_SECONDS
-                with _whatever_fails():
-                    service.find_lost(self._store, self._queues)
+            if now >= recover:
+                recover = now + RECOVER_SECONDS
+                with _log_errors():
+                    service.recover_lost(self._store, self._queues)
             if now >= expire:
                 expire = now + min(EXPIRE_SECONDS, 3600 * self._settings.limits.keep_hours / 4)
-                with _whatever_fails():
+                with _log_errors():
                     service.expire(self._settings, self._store)
 
-    def _look_after(self, part: Part) -> None:
-        """Start a process again that ended, and let its jobs go."""
-        if part.process is not None:
-            code = part.process.poll()
+    def _restart_if_ended(self, child: ChildProcess) -> None:
+        """Restart a process that ended, after its delay, and requeue its jobs."""
+        if child.process is not None:
+            code = child.process.poll()
             if code is None:
                 return
-            ran = time.monotonic() - part.began
-            part.failures = 1 if ran > CALM_SECONDS else part.failures + 1
-            logs.say(log_of, "process ended", logging.WARNING, part=part.alias, code=code)
-            _close(part)
-            part.process = None
-            part.began = time.monotonic()
-            with _whatever_fails():  # else they are found when their lease has run out
-                service.find_lost(self._store, self._queues, part.alias)
-        if time.monotonic() >= part.began + part.pause - 1:
-            part.start(self._settings)
+            ran = time.monotonic() - child.started
+            child.failures = 1 if ran > STABLE_SECONDS else child.failures + 1
+            logs.log_event(log, "process ended", logging.WARNING, part=child.instance, code=code)
+            child.close_pipe()
+            child.process = None
+            child.started = time.monotonic()
+            with _log_errors():  # otherwise they are found when their lease expires
+                service.recover_lost(self._store, self._queues, child.instance)
+        if time.monotonic() >= child.started + child.restart_delay - 1:
+            child.start(self._settings)
 
     def _stop(self) -> None:
-        """Tell all processes to end, and see to it."""
-        logs.say(log_of, "site ends")
-        running = [p for p in self._parts if p.process is not None]
-        for part in running:
-            assert part.process is not None
+        """Terminate all processes, and kill those that do not end in time."""
+        logs.log_event(log, "site stops")
+        running = [c.process for c in self._children if c.process is not None]
+        for process in running:
             with suppress(ProcessLookupError):
-                part.process.terminate()
-        end = time.monotonic() + STOP_SECONDS
-        for part in running:
-            assert part.process is not None
+                process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        for process in running:
             try:
-                part.process.wait(max(end - time.monotonic(), 0))
+                process.wait(max(deadline - time.monotonic(), 0))
             except subprocess.TimeoutExpired:
-                part.process.kill()
-                part.process.wait()
-            _close(part)
+                process.kill()
+                process.wait()
+        for child in self._children:
+            child.close_pipe()
 
 
 @contextmanager
-def _whatever_fails() -> Iterator[None]:
-    """Log what fails in the block: a full disk or a lost Redis passes, and the next round tries."""
+def _log_errors() -> Iterator[None]:
+    """Log any error in the block: a full disk or a lost Redis may recover until the next round."""
     try:
         yield
     except Exception:
-        log_of.exception("the site goes on without this")
-
-
-def _close(part: Part) -> None:
-    if part.process is not None and part.process.stdin is not None:
-        with suppress(BrokenPipeError):
-            part.process.stdin.close()
+        log.exception("ignored until the next round")
 
 
 @contextmanager
-def alone(settings: Settings) -> Iterator[None]:
-    """The only site on this data folder while the block runs.
+def exclusive_access(settings: Settings) -> Iterator[None]:
+    """Hold the lock of the data folder during the block.
 
     Raises:
-        ResumableError: Another one is there.
+        ResumableError: Another site holds it.
     """
-    with (settings.data_dir / "site.lock").open("a") as file:
+    with settings.lock_file.open("a") as file:
         try:
             import fcntl
 
@@ -224,20 +237,20 @@ def alone(settings: Settings) -> Iterator[None]:
             pass
         except OSError as e:
             raise ResumableError(
-                f"{settings.data_dir}: another site runs on this folder. Stop it, or give "
-                "--data-dir."
+                f"data_dir={settings.data_dir}: another site runs on this folder. Stop it, or "
+                "choose another folder."
             ) from e
         yield
 
 
 def listen(settings: Settings) -> socket.socket:
-    """The socket that the site listens on, inherited by the server process.
+    """The site's listening socket, inherited by the server process.
 
     Raises:
-        UsageError: The address is not ours, or taken.
+        UsageError: The address is not one of this machine, or the port is in use.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    end = time.monotonic() + BIND_SECONDS
+    deadline = time.monotonic() + BIND_SECONDS
     while True:
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -246,10 +259,10 @@ def listen(settings: Settings) -> socket.socket:
             listener.listen(512)
         except OSError as e:
             listener.close()
-            if e.errno != errno.EADDRINUSE or time.monotonic() > end:
+            if e.errno != errno.EADDRINUSE or time.monotonic() > deadline:
                 raise UsageError(
-                    f"{settings.host}:{settings.port}: cannot listen there ({e.strerror}). "
-                    "Choose another --port or --host."
+                    f"{settings.host}:{settings.port}: cannot listen on this address "
+                    f"({e.strerror}). Choose another `port` or `host`."
                 ) from e
             time.sleep(0.5)
         else:

@@ -21,7 +21,7 @@ import torch
 
 from sharpreel.data import degrade
 from sharpreel.data.store import Clip
-from sharpreel.errors import InputError, MissingExtra, Terminated, TrainingError, UsageError
+from sharpreel.errors import InputError, MissingExtra, TerminatedError, TrainingError, UsageError
 from sharpreel.models.weights import load_model, read_card
 from sharpreel.training import recipes, trainer
 from sharpreel.training.config import TrainConfig, config_text
@@ -398,7 +398,7 @@ def interrupt_in(trial: int, error: type[BaseException] = KeyboardInterrupt) -> 
     return tell
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, Terminated, OSError])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TerminatedError, OSError])
 def test_a_stopped_search_tries_the_same_settings_again_in_the_same_folder(
     error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,12 +430,12 @@ def test_scores_of_an_interrupted_attempt_are_kept(
             step = 10 * (k + 1) + (0 if attempt == "first" else 20)
             tell(TrainProgress(step, config.steps, 0.1, 0.0, 0.0, gain_db=gain))
         if attempt == "first":
-            raise Terminated("terminated at step 20; saved.")
+            raise TerminatedError("terminated at step 20; saved.")
         (run / "m.safetensors").touch()
         return run / "m.safetensors"
 
     monkeypatch.setattr(trainer, "train", half)
-    with pytest.raises(Terminated):
+    with pytest.raises(TerminatedError):
         search(tmp_path / "out", 1, settings=LONG)
     attempt = "second"
     assert search(tmp_path / "out", 1, settings=LONG).value == 0.5

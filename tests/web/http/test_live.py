@@ -1,4 +1,4 @@
-"""The live socket, by real WebSocket clients: pictures, states, limits, and hostile frames."""
+"""The live socket with real WebSocket clients: frames, state, limits, and hostile messages."""
 
 from __future__ import annotations
 
@@ -31,30 +31,37 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 from werkzeug.serving import make_server  # noqa: E402
 
 from sharpreel.web import create_app  # noqa: E402
+from sharpreel.web.context import EXTENSION, SiteContext  # noqa: E402
 from sharpreel.web.http import live  # noqa: E402
+from sharpreel.web.http import live_protocol as protocol  # noqa: E402
 from sharpreel.web.settings import Limits, Settings  # noqa: E402
 
 Pixels = npt.NDArray[np.uint8]
-PATIENCE = 60  # seconds; the machine may be busy
+TIMEOUT = 60  # seconds; the machine may be busy
 
 
 class Site:
-    """A running site, and what its live socket counts."""
+    """A running site, and the counters of its live socket."""
 
     def __init__(self, folder: Path) -> None:
         limits = Limits(streams_per_client=64, requests_per_second=1000, burst=1000)
         self.app = create_app(Settings(data_dir=folder, limits=limits))
         self.server = make_server("127.0.0.1", 0, self.app, threaded=True)
         self.address = f"127.0.0.1:{self.server.server_port}"
-        self.seats: live.Seats = self.app.extensions["sharpreel-live"]
+        context: SiteContext = self.app.extensions[EXTENSION]
+        self.slots = context.live_slots
 
     @contextmanager
     def client(self, **options: Any) -> Iterator[Client]:
         options.setdefault("origin", f"http://{self.address}")
         with clients.connect(
-            f"ws://{self.address}{live.PATH}", max_size=None, open_timeout=PATIENCE,
-            ping_timeout=None, close_timeout=10, **options,
-        ) as socket:  # fmt: skip
+            f"ws://{self.address}{protocol.PATH}",
+            max_size=None,
+            open_timeout=TIMEOUT,
+            ping_timeout=None,
+            close_timeout=10,
+            **options,
+        ) as socket:
             yield Client(socket)
 
 
@@ -65,35 +72,35 @@ class Client:
         self.socket = socket
         self.sequence = 0
 
-    def hello(self) -> dict[str, Any]:
-        message: dict[str, Any] = json.loads(self.socket.recv(PATIENCE))
+    def receive_ready(self) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(self.socket.recv(TIMEOUT))
         return message
 
-    def send(self, picture: bytes) -> int:
-        self.socket.send(struct.pack(">Id", self.sequence, 1000.5 + self.sequence) + picture)
+    def send(self, image: bytes) -> int:
+        self.socket.send(struct.pack(">Id", self.sequence, 1000.5 + self.sequence) + image)
         self.sequence += 1
         return self.sequence - 1
 
-    def answer(self) -> tuple[int, float, float, int, bytes]:
-        message = self.socket.recv(PATIENCE)
+    def receive(self) -> tuple[int, float, float, int, bytes]:
+        message = self.socket.recv(TIMEOUT)
         return *struct.unpack_from(">IdfI", message), message[20:]
 
-    def enlarge(self, picture: bytes) -> Pixels:
-        sent = self.send(picture)
-        sequence, *_, made = self.answer()
+    def upscale(self, image: bytes) -> Pixels:
+        sent = self.send(image)
+        sequence, *_, image = self.receive()
         assert sequence == sent
-        return unpacked(made)
+        return unpacked(image)
 
     def reason(self) -> tuple[int, str]:
-        """Why the server closed; pictures that come before are passed over."""
+        """Code and reason of the close message; earlier messages are skipped."""
         with pytest.raises(ConnectionClosed) as ended:
-            deque((self.socket.recv(PATIENCE) for _ in itertools.count()), maxlen=0)
+            deque((self.socket.recv(TIMEOUT) for _ in itertools.count()), maxlen=0)
         assert ended.value.rcvd is not None
         return ended.value.rcvd.code, ended.value.rcvd.reason
 
 
-def film(count: int, width: int = 64, height: int = 48, seed: int = 0) -> list[Pixels]:
-    """A smooth texture that moves a pixel a frame."""
+def moving_texture(count: int, width: int = 64, height: int = 48, seed: int = 0) -> list[Pixels]:
+    """A smooth texture that moves by one pixel per frame."""
     noise = np.random.default_rng(seed).integers(0, 256, (height // 4, width, 3), np.uint8)
     large = ops.resize(noise, 2 * height, 4 * width)
     return [np.ascontiguousarray(large[k : k + height, k : k + width]) for k in range(count)]
@@ -109,113 +116,110 @@ def unpacked(data: bytes) -> Pixels:
     return np.ascontiguousarray(cv2.imdecode(np.frombuffer(data, np.uint8), 1)[..., ::-1])
 
 
-def expected(pictures: list[bytes]) -> list[Pixels]:
-    return list(upscale_frames([unpacked(p) for p in pictures], live.MODEL, scale=live.SCALE))
+def expected(images: list[bytes]) -> list[Pixels]:
+    return list(upscale_frames([unpacked(p) for p in images], protocol.MODEL, scale=protocol.SCALE))
 
 
-def wait_until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not what():
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = Site(tmp_path_factory.mktemp("site"))
-    thread = threading.Thread(target=made.server.serve_forever)
+    running = Site(tmp_path_factory.mktemp("site"))
+    thread = threading.Thread(target=running.server.serve_forever)
     thread.start()
-    yield made
-    made.seats.close()
-    wait_until(lambda: made.seats.clients == 0)
-    made.server.shutdown()
+    yield running
+    running.slots.close()
+    wait_until(lambda: running.slots.clients == 0)
+    running.server.shutdown()
     thread.join()
-    made.server.server_close()
+    running.server.server_close()
 
 
 @pytest.fixture(autouse=True)
 def empty(site: Site) -> Iterator[None]:
-    """Each test begins and ends without clients."""
+    """Each test starts and ends without clients."""
     yield
-    wait_until(lambda: site.seats.clients == 0)
+    wait_until(lambda: site.slots.clients == 0)
 
 
-# Pictures ------------------------------------------------------------------------------------
-
-
-def test_a_frame_comes_back_enlarged_with_its_number_and_time(site: Site) -> None:
-    [frame] = film(1)
+def test_a_frame_comes_back_upscaled_with_its_number_and_time(site: Site) -> None:
+    [frame] = moving_texture(1)
     with site.client() as client:
-        hello = client.hello()
-        assert (hello["model"], hello["scale"]) == ("reel-live", 2)
+        ready = client.receive_ready()
+        assert (ready["model"], ready["scale"]) == ("reel-live", 2)
         sent = client.send(packed(frame))
-        sequence, captured, milliseconds, dropped, made = client.answer()
+        sequence, captured, milliseconds, dropped, image = client.receive()
         assert (sequence, captured, dropped) == (sent, 1000.5, 0)
         assert milliseconds > 0
-        assert made[:2] == b"\xff\xd8"
-        assert unpacked(made).shape == (96, 128, 3)
+        assert image[:2] == b"\xff\xd8"
+        assert unpacked(image).shape == (96, 128, 3)
 
 
-def test_each_client_has_a_state_of_its_own(site: Site) -> None:
-    """Two films sent turn by turn are enlarged as each alone would be."""
-    films = [[packed(f) for f in film(6, seed=seed)] for seed in (1, 2)]
+def test_each_client_has_its_own_state(site: Site) -> None:
+    """Two videos sent alternately are upscaled as each alone would be."""
+    videos = [[packed(f) for f in moving_texture(6, seed=seed)] for seed in (1, 2)]
     with site.client() as one, site.client() as two:
-        one.hello(), two.hello()
-        made = [
-            [c.enlarge(p) for c, p in zip((one, two), row, strict=True)]
-            for row in zip(*films, strict=True)
+        one.receive_ready(), two.receive_ready()
+        results = [
+            [c.upscale(p) for c, p in zip((one, two), row, strict=True)]
+            for row in zip(*videos, strict=True)
         ]
-    for k, pictures in enumerate(films):
-        for row, truth in zip(made, expected(pictures), strict=True):
-            assert psnr_y(row[k], truth) > 33  # what JPEG takes away
-    # The state counts: without it the last frame is another picture.
-    alone = expected(films[0][-1:])[0]
-    assert psnr_y(made[-1][0], expected(films[0])[-1]) > psnr_y(made[-1][0], alone)
+    for k, images in enumerate(videos):
+        for row, reference in zip(results, expected(images), strict=True):
+            assert psnr_y(row[k], reference) > 33  # JPEG is lossy
+    # The state matters: without it the last frame differs.
+    alone = expected(videos[0][-1:])[0]
+    assert psnr_y(results[-1][0], expected(videos[0])[-1]) > psnr_y(results[-1][0], alone)
 
 
-def test_webp_is_answered_by_webp(site: Site) -> None:
-    [frame] = film(1)
+def test_a_webp_frame_is_returned_as_webp(site: Site) -> None:
+    [frame] = moving_texture(1)
     with site.client() as client:
-        client.hello()
+        client.receive_ready()
         client.send(packed(frame, ".webp", cv2.IMWRITE_WEBP_QUALITY, 90))
-        *_, made = client.answer()
-        assert made[8:12] == b"WEBP"
-        assert unpacked(made).shape == (96, 128, 3)
+        *_, image = client.receive()
+        assert image[8:12] == b"WEBP"
+        assert unpacked(image).shape == (96, 128, 3)
 
 
-def test_of_frames_that_wait_the_newest_is_made(site: Site) -> None:
-    """Thirty at once: what is answered and what gave way are all of them, the last is answered."""
-    pictures = [packed(f) for f in film(30)]
+def test_of_waiting_frames_the_newest_is_upscaled(site: Site) -> None:
+    """Thirty at once: each is returned or counted as dropped, and the last one is returned."""
+    images = [packed(f) for f in moving_texture(30)]
     with site.client() as client:
-        client.hello()
-        client.enlarge(pictures[0])
-        for picture in pictures[1:]:
-            client.send(picture)
+        client.receive_ready()
+        client.upscale(images[0])
+        for image in images[1:]:
+            client.send(image)
         numbers: list[int] = []
         dropped = 0
         while not numbers or numbers[-1] < 29:
-            sequence, *_, dropped, _ = client.answer()
+            sequence, *_, dropped, _ = client.receive()
             numbers.append(sequence)
         assert numbers == sorted(set(numbers))
         assert len(numbers) + dropped == 29
 
 
-def test_the_size_may_change_on_the_way(site: Site) -> None:
+def test_the_frame_size_can_change(site: Site) -> None:
     with site.client() as client:
-        client.hello()
+        client.receive_ready()
         for width, height in ((64, 48), (48, 64), (160, 90)):
-            [frame] = film(1, width, height)
-            assert client.enlarge(packed(frame)).shape == (2 * height, 2 * width, 3)
+            [frame] = moving_texture(1, width, height)
+            assert client.upscale(packed(frame)).shape == (2 * height, 2 * width, 3)
 
 
-def test_ten_clients_are_served_at_once(site: Site) -> None:
-    pictures = [packed(f) for f in film(5, 160, 90)]
+def test_ten_clients_are_served_concurrently(site: Site) -> None:
+    images = [packed(f) for f in moving_texture(5, 160, 90)]
 
     def look(number: int) -> int:
         with site.client() as client:
-            client.hello()
-            together.wait(PATIENCE)
-            shapes = {client.enlarge(p).shape for p in pictures}
+            client.receive_ready()
+            together.wait(TIMEOUT)
+            shapes = {client.upscale(p).shape for p in images}
             assert shapes == {(180, 320, 3)}
         return number
 
@@ -224,75 +228,69 @@ def test_ten_clients_are_served_at_once(site: Site) -> None:
         assert list(pool.map(look, range(10))) == list(range(10))
 
 
-# Limits --------------------------------------------------------------------------------------
-
-
-def test_when_all_places_are_taken_the_next_is_told_to_come_again(
+def test_when_all_slots_are_in_use_the_next_client_is_asked_to_try_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(site.seats, "seats", 1)
-    [frame] = film(1)
+    monkeypatch.setattr(site.slots, "maximum", 1)
+    [frame] = moving_texture(1)
     with site.client() as first:
-        first.hello()
+        first.receive_ready()
         with site.client() as second:
             code, reason = second.reason()
-            assert code == live.BUSY
+            assert code == protocol.TRY_AGAIN_LATER
             assert "try again" in reason
-        assert first.enlarge(packed(frame)).shape == (96, 128, 3)
-    wait_until(lambda: site.seats.clients == 0)
+        assert first.upscale(packed(frame)).shape == (96, 128, 3)
+    wait_until(lambda: site.slots.clients == 0)
     with site.client() as third:
-        assert third.hello()["type"] == "ready"
+        assert third.receive_ready()["type"] == "ready"
 
 
-def test_a_page_of_another_site_opens_no_socket(site: Site) -> None:
+def test_a_page_of_another_site_cannot_open_a_socket(site: Site) -> None:
     with pytest.raises(InvalidStatus, match="403"), site.client(origin="http://evil.example"):
         pass
 
 
-def test_who_sends_nothing_gives_the_place_back(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_idle_client_is_disconnected(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "IDLE_SECONDS", 0)
     with site.client() as client:
-        client.hello()
+        client.receive_ready()
         code, reason = client.reason()
-    assert code == live.NORMAL
+    assert code == protocol.NORMAL
     assert "no frame" in reason
 
 
-def test_who_does_not_read_is_sent_away(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_does_not_read_is_disconnected(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(live, "SEND_SECONDS", 0.2)
     noise = np.random.default_rng(0).integers(0, 256, (180, 320, 3), np.uint8)
-    picture = packed(noise)
-    refused = site.seats.refused
+    image = packed(noise)
+    refused = site.slots.refused
     small = socket.create_connection(("127.0.0.1", site.server.server_port))
     small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    # The client's library stops to read when nobody takes what it read.
+    # The client's library stops reading when its queue is full.
     with site.client(max_queue=1, sock=small) as client:
-        client.hello()
-        end = time.monotonic() + PATIENCE
-        while site.seats.clients and time.monotonic() < end:
+        client.receive_ready()
+        end = time.monotonic() + TIMEOUT
+        while site.slots.clients and time.monotonic() < end:
             with suppress(ConnectionClosed, OSError):
-                client.send(picture)
+                client.send(image)
             time.sleep(1 / 30)  # a camera, not a flood
-        assert site.seats.clients == 0
-        assert site.seats.refused == refused
+        assert site.slots.clients == 0
+        assert site.slots.refused == refused
         small.close()
 
 
-def test_the_server_says_when_it_stops(site: Site) -> None:
+def test_clients_are_notified_when_the_server_stops(site: Site) -> None:
     with site.client() as client:
-        client.hello()
-        site.seats.close()
-        assert client.reason() == (live.GOING_AWAY, "the server is stopping")
+        client.receive_ready()
+        site.slots.close()
+        assert client.reason() == (protocol.GOING_AWAY, "the server is stopping")
 
 
-# Hostile frames ------------------------------------------------------------------------------
-
-
-def jpeg_that_says(width: int, height: int, start: int = 0xC0) -> bytes:
-    """A small JPEG whose head promises another size, or another kind of frame."""
-    data = bytearray(packed(film(1)[0]))
+def jpeg_with_header(width: int, height: int, start: int = 0xC0) -> bytes:
+    """A small JPEG whose header claims another size, or another kind of frame."""
+    data = bytearray(packed(moving_texture(1)[0]))
     at = data.index(b"\xff\xc0")
     data[at + 1] = start
     data[at + 5 : at + 9] = struct.pack(">HH", height, width)
@@ -311,79 +309,83 @@ def webp(kind: bytes, body: bytes) -> bytes:
 
 
 HOSTILE: dict[str, tuple[bytes | str, int]] = {
-    "text": ("hello", live.WRONG_TYPE),
-    "empty": (b"", live.NOT_A_PICTURE),
-    "a head alone": (bytes(12), live.NOT_A_PICTURE),
-    "no picture": (bytes(12) + b"GIF89a" + bytes(100), live.NOT_A_PICTURE),
-    "script": (bytes(12) + b"<svg onload='x'>" * 20, live.NOT_A_PICTURE),
-    "jpeg without a size": (bytes(12) + b"\xff\xd8" + b"\xff\xe0\x00\x02" * 50, live.NOT_A_PICTURE),
-    "jpeg of fill bytes": (bytes(12) + b"\xff\xd8" + b"\xff" * 9000, live.NOT_A_PICTURE),
-    "jpeg bomb": (bytes(12) + jpeg_that_says(65000, 65000), live.TOO_BIG),
-    "progressive jpeg": (bytes(12) + jpeg_that_says(64, 48, 0xC2), live.NOT_A_PICTURE),
-    "jpeg of no pixels": (bytes(12) + jpeg_that_says(0, 48), live.NOT_A_PICTURE),
-    "thin jpeg": (bytes(12) + jpeg_that_says(2000, 2), live.NOT_A_PICTURE),
-    "jpeg cut off": (bytes(12) + packed(film(1)[0])[:300], live.NOT_A_PICTURE),
+    "text": ("hello", protocol.WRONG_TYPE),
+    "empty": (b"", protocol.INVALID_IMAGE),
+    "header only": (bytes(12), protocol.INVALID_IMAGE),
+    "not an image": (bytes(12) + b"GIF89a" + bytes(100), protocol.INVALID_IMAGE),
+    "script": (bytes(12) + b"<svg onload='x'>" * 20, protocol.INVALID_IMAGE),
+    "jpeg without a size": (
+        bytes(12) + b"\xff\xd8" + b"\xff\xe0\x00\x02" * 50,
+        protocol.INVALID_IMAGE,
+    ),
+    "jpeg of fill bytes": (bytes(12) + b"\xff\xd8" + b"\xff" * 9000, protocol.INVALID_IMAGE),
+    "jpeg bomb": (bytes(12) + jpeg_with_header(65000, 65000), protocol.TOO_BIG),
+    "progressive jpeg": (bytes(12) + jpeg_with_header(64, 48, 0xC2), protocol.INVALID_IMAGE),
+    "jpeg of no pixels": (bytes(12) + jpeg_with_header(0, 48), protocol.INVALID_IMAGE),
+    "thin jpeg": (bytes(12) + jpeg_with_header(2000, 2), protocol.INVALID_IMAGE),
+    "truncated jpeg": (bytes(12) + packed(moving_texture(1)[0])[:300], protocol.INVALID_IMAGE),
     "webp bomb": (
         bytes(12) + webp(b"VP8L", b"\x2f" + struct.pack("<I", 16383 | 16383 << 14) + bytes(99)),
-        live.TOO_BIG,
+        protocol.TOO_BIG,
     ),
-    "moving webp": (bytes(12) + webp(b"VP8X", b"\x02" + bytes(99)), live.NOT_A_PICTURE),
-    "damaged webp": (bytes(12) + webp(b"VP8 ", bytes(99)), live.NOT_A_PICTURE),
-    "too many bytes": (bytes(12) + b"\xff\xd8" + bytes(live.MOST_BYTES), live.TOO_BIG),
+    "animated webp": (bytes(12) + webp(b"VP8X", b"\x02" + bytes(99)), protocol.INVALID_IMAGE),
+    "damaged webp": (bytes(12) + webp(b"VP8 ", bytes(99)), protocol.INVALID_IMAGE),
+    "too many bytes": (
+        bytes(12) + b"\xff\xd8" + bytes(protocol.MAX_MESSAGE_BYTES),
+        protocol.TOO_BIG,
+    ),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_frame_closes_its_own_socket_with_a_reason(site: Site, name: str) -> None:
+def test_a_hostile_message_closes_only_its_own_socket_with_a_reason(site: Site, name: str) -> None:
     message, code = HOSTILE[name]
-    picture = packed(film(1)[0])
+    image = packed(moving_texture(1)[0])
     with site.client() as neighbour, site.client() as client:
-        neighbour.hello(), client.hello()
-        neighbour.enlarge(picture)
+        neighbour.receive_ready(), client.receive_ready()
+        neighbour.upscale(image)
         client.socket.send(message)
         found, reason = client.reason()
         assert found == code, reason
         assert reason
-        assert neighbour.enlarge(picture).shape == (96, 128, 3)
+        assert neighbour.upscale(image).shape == (96, 128, 3)
 
 
-def test_a_flood_is_ended(site: Site) -> None:
-    picture = packed(film(1)[0])
+def test_a_flood_of_frames_is_ended(site: Site) -> None:
+    image = packed(moving_texture(1)[0])
     with site.client() as neighbour, site.client() as client:
-        neighbour.hello(), client.hello()
-        deadline = time.monotonic() + 60  # on a busy machine a flood is slow to rise
-        flood = itertools.takewhile(
-            lambda _: time.monotonic() < deadline, itertools.repeat(picture)
-        )
+        neighbour.receive_ready(), client.receive_ready()
+        deadline = time.monotonic() + 60  # slow on a busy machine
+        flood = itertools.takewhile(lambda _: time.monotonic() < deadline, itertools.repeat(image))
         with pytest.raises(ConnectionClosed) as ended:
             deque(map(client.send, flood), maxlen=0)
         if ended.value.rcvd is not None:
-            assert ended.value.rcvd.code == live.POLICY
-        assert neighbour.enlarge(picture).shape == (96, 128, 3)
+            assert ended.value.rcvd.code == protocol.POLICY
+        assert neighbour.upscale(image).shape == (96, 128, 3)
 
 
-def test_ever_new_sizes_are_ended(site: Site) -> None:
-    """Each costs a compilation."""
+def test_the_number_of_frame_sizes_is_limited(site: Site) -> None:
+    """Each one needs a compilation."""
     with site.client() as client:
-        client.hello()
-        for k in range(live.MOST_SIZES):
-            [frame] = film(1, 34 + 2 * k, 34)  # which no client before had
-            client.enlarge(packed(frame))
-        client.send(packed(film(1, 96, 32)[0]))
-        assert client.reason() == (live.POLICY, "too many frame sizes in one connection")
+        client.receive_ready()
+        for k in range(live.MAX_SIZES):
+            [frame] = moving_texture(1, 34 + 2 * k, 34)  # new to every engine
+            client.upscale(packed(frame))
+        client.send(packed(moving_texture(1, 96, 32)[0]))
+        assert client.reason() == (protocol.POLICY, "too many frame sizes in one connection")
 
 
-def test_a_client_may_go_back_and_forth_between_its_sizes(site: Site) -> None:
-    pictures = [packed(film(1, *size)[0]) for size in ((64, 48), (48, 64))]
+def test_a_client_can_switch_back_and_forth_between_its_sizes(site: Site) -> None:
+    images = [packed(moving_texture(1, *size)[0]) for size in ((64, 48), (48, 64))]
     with site.client() as client:
-        client.hello()
-        first = [client.enlarge(picture) for picture in pictures]
-        for _ in range(live.MOST_SIZES):
-            for picture, before in zip(pictures, first, strict=True):
-                assert (client.enlarge(picture) == before).all()
+        client.receive_ready()
+        first = [client.upscale(image) for image in images]
+        for _ in range(live.MAX_SIZES):
+            for image, before in zip(images, first, strict=True):
+                assert (client.upscale(image) == before).all()
 
 
 def test_compression_is_not_negotiated(site: Site) -> None:
     with site.client(compression="deflate") as client:
-        client.hello()
+        client.receive_ready()
         assert "Sec-WebSocket-Extensions" not in client.socket.response.headers

@@ -1,7 +1,7 @@
-"""The pages in a real browser, on a site as it is run: a film up and down again, and the camera.
+"""The pages in a real browser on a running site: from upload to download, and the camera.
 
 Needs Chromium with its driver (Debian: chromium and chromium-driver) and selenium. Screenshots are
-kept where $SHARPREEL_SCREENSHOTS says, else in pytest's folder.
+saved to $SHARPREEL_SCREENSHOTS, or to pytest's folder.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ import numpy.typing as npt
 import pytest
 
 from sharpreel import ops
+from sharpreel.media.encoders import CODECS
 from sharpreel.media.probe import probe
+from sharpreel.web.http.pages import CODEC_LABELS
 from tests.support.chromium import chromium, needs_chromium, webdriver
-from tests.support.site_process import API, PLENTY, Running, site, wait_until
+from tests.support.site_process import API, NO_RATE_LIMITS, RunningSite, running_site, wait_until
 from tests.support.terminal import DEADLINE
 from tests.support.videos import count_frames, make_clip
 
@@ -40,19 +42,19 @@ pytestmark = needs_chromium
 AUTOPLAY = "--autoplay-policy=no-user-gesture-required"
 PAGES = ("/", "/jobs", "/live", "/learn")
 PHONE = (375, 812)
-STREAMS = 32  # of events at a time, of the site that most tests use
+STREAMS = 32  # event streams at a time on the site of most tests
 SIZE = "{}\N{MULTIPLICATION SIGN}{}"
 
 
 class Page:
-    """One tab, and the site it looks at."""
+    """One browser tab, and the site that it shows."""
 
-    def __init__(self, driver: Any, running: Running, folder: Path) -> None:
+    def __init__(self, driver: Any, running: RunningSite, folder: Path) -> None:
         self.driver, self.running, self.client = driver, running, running.client
         self.folder = folder
         self.downloads = folder / "downloads"
-        self.shots = Path(os.environ.get("SHARPREEL_SCREENSHOTS") or folder / "screenshots")
-        self.shots.mkdir(parents=True, exist_ok=True)
+        self.screenshots = Path(os.environ.get("SHARPREEL_SCREENSHOTS") or folder / "screenshots")
+        self.screenshots.mkdir(parents=True, exist_ok=True)
         driver.execute_cdp_cmd(
             "Browser.setDownloadBehavior",
             {"behavior": "allow", "downloadPath": str(self.downloads)},
@@ -73,17 +75,17 @@ class Page:
     def text(self, selector: str) -> str:
         return str(self("return document.querySelector(arguments[0])?.textContent ?? ''", selector))
 
-    def until(self, true: Callable[[], Any], seconds: float = DEADLINE) -> Any:
+    def until(self, condition: Callable[[], Any], seconds: float = DEADLINE) -> Any:
         def safe() -> Any:
             try:
-                return true()
-            except WebDriverException:  # the page is on its way to another
+                return condition()
+            except WebDriverException:  # the page is being replaced
                 return None
 
         return wait_until(safe, seconds)
 
-    def shot(self, name: str) -> None:
-        self.driver.save_screenshot(str(self.shots / f"{name}.png"))
+    def screenshot(self, name: str) -> None:
+        self.driver.save_screenshot(str(self.screenshots / f"{name}.png"))
 
     def size(self, width: int, height: int) -> None:
         self.driver.execute_cdp_cmd(
@@ -95,24 +97,24 @@ class Page:
         features = [{"name": "prefers-color-scheme", "value": "dark" if on else "light"}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
-    def complaints(self) -> list[str]:
-        """What the browser logged as an error since the last time."""
+    def logged_errors(self) -> list[str]:
+        """Errors that the browser logged since the last call."""
         log = self.driver.get_log("browser")
         return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
 
     def upload(self, path: Path) -> None:
-        """Choose a film on the first page, and wait for its plan."""
+        """Choose a video on the start page, and wait for its plan."""
         self.open("/")
-        self.find("#film").send_keys(str(path))
-        self.planned()
+        self.find("#file").send_keys(str(path))
+        self.wait_for_plan()
 
-    def planned(self) -> None:
+    def wait_for_plan(self) -> None:
         self.until(
             lambda: self.find("#begin").is_enabled() and self.find("#planned").is_displayed()
         )
 
     def start(self) -> str:
-        """Begin the job of the plan; its id."""
+        """Start the planned job; returns its id."""
         self.find("#begin").click()
         self.until(lambda: "/jobs/" in self.driver.current_url and self.text("#name") != "Job")
         return str(self.driver.current_url.rsplit("/", 1)[-1])
@@ -122,7 +124,7 @@ class Page:
 
     @contextmanager
     def with_script(self, source: str) -> Iterator[None]:
-        """Every page that is opened in the block runs this first."""
+        """Run a script first in every page that is opened during the block."""
         command = "Page.addScriptToEvaluateOnNewDocument"
         script = self.driver.execute_cdp_cmd(command, {"source": source})
         try:
@@ -132,7 +134,7 @@ class Page:
 
     @contextmanager
     def slow(self) -> Iterator[None]:
-        """Uploads take their time in the block."""
+        """Slow uploads during the block."""
         slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 2e5}
         self.driver.execute_cdp_cmd("Network.enable", {})
         self.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
@@ -145,7 +147,7 @@ class Page:
 
 
 def write_y4m(path: Path, width: int = 640, height: int = 360, frames: int = 60) -> Path:
-    """What Chromium's camera shows: a smooth texture that moves, at 30 frames a second."""
+    """The video of Chromium's fake camera: a smooth moving texture at 30 fps."""
     noise = np.random.default_rng(0).integers(30, 226, (height // 12, width // 8), np.uint8)
     large = ops.resize(noise[..., None], height, width + 2 * frames)[..., 0]
     blue, red = (np.full((height // 2, width // 2), level, np.uint8) for level in (110, 150))
@@ -161,40 +163,47 @@ def write_y4m(path: Path, width: int = 640, height: int = 360, frames: int = 60)
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     folder = tmp_path_factory.mktemp("pages")
     camera = write_y4m(folder / "camera.y4m")
-    words = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
-             f"--use-file-for-fake-video-capture={camera}")  # fmt: skip
-    limits = (*PLENTY, "--limit", f"streams_per_client={STREAMS}", "--limit", "chunk_bytes=65536")
+    flags = (
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-video-capture={camera}",
+    )
+    limits = (
+        *NO_RATE_LIMITS,
+        "--limit",
+        f"streams_per_client={STREAMS}",
+        "--limit",
+        "chunk_bytes=65536",
+    )
     with (
-        site(folder / "site", *limits, "--segment-seconds", "1") as running,
-        chromium(AUTOPLAY, *words) as one,
+        running_site(folder / "site", *limits, "--segment-seconds", "1") as running,
+        chromium(AUTOPLAY, *flags) as driver,
     ):
-        yield Page(one, running, folder)
+        yield Page(driver, running, folder)
 
 
 @pytest.fixture(autouse=True)
-def as_it_was(page: Page) -> Iterator[None]:
+def reset(page: Page) -> Iterator[None]:
     page.size(1200, 900)
     page.dark(False)
-    page.complaints()
+    page.logged_errors()
     yield
-    page.driver.get("about:blank")  # lets go of streams and sockets
+    page.driver.get("about:blank")  # closes streams and sockets
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six seconds of 160x90 with sound."""
-    folder = tmp_path_factory.mktemp("film")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six seconds of 160x90 with audio."""
+    folder = tmp_path_factory.mktemp("video")
     return make_clip(folder / "holiday film.mp4", size=(160, 90), frames=150)
 
 
 @pytest.fixture(scope="module")
-def long_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Too much for a test: it is cancelled."""
+def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Too long for a test: its jobs are cancelled."""
     folder = tmp_path_factory.mktemp("long")
     return make_clip(folder / "long.mp4", size=(640, 360), frames=400, audio=False)
 
-
-# Every page ----------------------------------------------------------------------------------
 
 CONTRAST = """
 const number = (text) => text.match(/[\\d.]+/g).map(Number);
@@ -222,12 +231,26 @@ while (walk.nextNode()) {
 }
 return weak;
 """
-CONTROLS = {"button", "link", "textbox", "combobox", "slider", "checkbox", "spinbutton", "listbox",
-            "progressbar", "radio", "DisclosureTriangle", "image", "Video", "table"}  # fmt: skip
+CONTROLS = {
+    "button",
+    "link",
+    "textbox",
+    "combobox",
+    "slider",
+    "checkbox",
+    "spinbutton",
+    "listbox",
+    "progressbar",
+    "radio",
+    "DisclosureTriangle",
+    "image",
+    "Video",
+    "table",
+}
 
 
 def nameless(page: Page) -> list[str]:
-    """Controls and pictures that the browser has no name of for a screen reader."""
+    """Controls and images without an accessible name."""
     page.driver.execute_cdp_cmd("Accessibility.enable", {})
     nodes = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     page.driver.execute_cdp_cmd("Accessibility.disable", {})
@@ -241,32 +264,32 @@ def nameless(page: Page) -> list[str]:
 
 
 def check_page(page: Page, name: str) -> None:
-    """Of the page that is open: names, contrast in light and dark, and the width of a telephone."""
-    assert page.complaints() == []
+    """Check the open page: names, contrast in light and dark, and the width of a phone."""
+    assert page.logged_errors() == []
     assert nameless(page) == []
     assert len(page.all("h1")) == 1
     assert page("return document.documentElement.lang") == "en"
     assert page(CONTRAST) == []
-    page.shot(name)
+    page.screenshot(name)
     page.dark(True)
     assert page(CONTRAST) == []
-    page.shot(f"{name}-dark")
+    page.screenshot(f"{name}-dark")
     page.size(*PHONE)
     beyond = page("return document.documentElement.scrollWidth - innerWidth")
     page.dark(False)
-    page.shot(f"{name}-phone")
+    page.screenshot(f"{name}-phone")
     assert beyond <= 0
     page.size(1200, 900)
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_page_loads_is_named_and_fits_a_telephone(page: Page, path: str) -> None:
+def test_a_page_loads_is_accessible_and_fits_a_phone(page: Page, path: str) -> None:
     page.open(path)
     page.until(lambda: page("return document.readyState") == "complete")
     check_page(page, path.strip("/") or "home")
 
 
-def test_every_picture_of_the_learn_page_is_there_in_its_size(page: Page) -> None:
+def test_every_image_of_the_learn_page_has_its_size(page: Page) -> None:
     page.open("/learn")
     page("for (const i of document.images) i.loading = 'eager'")
     page.until(lambda: page("return [...document.images].every((i) => i.complete)"))
@@ -278,31 +301,31 @@ def test_every_picture_of_the_learn_page_is_there_in_its_size(page: Page) -> Non
     assert wrong == []
     page("document.documentElement.scrollTop = 0")
     page.size(1200, 5200)
-    page.shot("learn-whole")
-    # A telephone shows them in their size, too, in boxes that scroll.
+    page.screenshot("learn-whole")
+    # A phone shows them in full size, too, in boxes that scroll.
     page.size(*PHONE)
     small = page("return [...document.querySelectorAll('.learn img')].map((i) => i.width)")
     assert min(small) > PHONE[0]
-    page.shot("learn-phone-picture")
+    page.screenshot("learn-phone-image")
 
 
-def test_the_first_key_leads_past_the_menu(page: Page) -> None:
+def test_the_first_key_skips_the_menu(page: Page) -> None:
     page.open("/jobs")
     page.find("body").send_keys(Keys.TAB)
-    assert page("return document.activeElement.textContent") == "Skip to the content"
+    assert page("return document.activeElement.textContent") == "Skip to content"
     page.driver.switch_to.active_element.send_keys(Keys.ENTER)
     assert page("return document.activeElement.id") == "main"
 
 
-def test_a_job_that_is_not_there_is_said_to_be_gone(page: Page) -> None:
+def test_an_unknown_job_is_reported(page: Page) -> None:
     page.open("/jobs/" + "0" * 32)
-    page.until(lambda: "no such job" in page.text("#trouble"))
+    page.until(lambda: "no such job" in page.text("#error"))
     assert not page.find("#details").is_displayed()
 
 
-def test_a_refused_stream_of_events_is_asked_for_again(page: Page, film: Path) -> None:
+def test_a_rejected_event_stream_is_opened_again(page: Page, video: Path) -> None:
     client = page.client
-    upload = client.upload(film)
+    upload = client.upload(video)
     with ExitStack() as others:
         for _ in range(STREAMS):
             other = http.client.HTTPConnection("127.0.0.1", client.port, timeout=DEADLINE)
@@ -311,59 +334,59 @@ def test_a_refused_stream_of_events_is_asked_for_again(page: Page, film: Path) -
             if other.getresponse().status == 429:
                 break
         page.open("/jobs")
-        page.until(lambda: "no news" in page.text("#line"))
-        # Meanwhile the page asks by itself.
+        page.until(lambda: "interrupted" in page.text("#connection"))
+        # Meanwhile the page polls.
         job = client.job(upload)
-        client.done(job)
+        client.wait_until_done(job)
         page.until(lambda: page.text(f"tr[data-id='{job['id']}'] .state") == "done")
-        page.shot("jobs-without-events")
-    page.until(lambda: page.text("#line") == "")
-    client.good("DELETE", f"/jobs/{job['id']}")
+        page.screenshot("jobs-without-events")
+    page.until(lambda: page.text("#connection") == "")
+    client.call("DELETE", f"/jobs/{job['id']}")
     page.until(lambda: not page.all(f"tr[data-id='{job['id']}']"))
 
 
-def test_a_job_that_is_deleted_elsewhere_goes_from_the_pages(
-    page: Page, film: Path, long_film: Path
+def test_a_job_that_is_deleted_elsewhere_disappears_from_the_pages(
+    page: Page, video: Path, long_video: Path
 ) -> None:
     client = page.client
-    upload = client.upload(long_film)
+    upload = client.upload(long_video)
     jobs = [client.job(upload, model="reel", scale=4) for _ in range(2)]
     page.open("/jobs")
     rows = [f"tr[data-id='{job['id']}']" for job in jobs]
     page.until(lambda: all(page.all(row) for row in rows))
-    assert page.text(f"{rows[1]} [data-label=Begun]") == "waits"
-    client.good("DELETE", f"/jobs/{jobs[1]['id']}")
+    assert page.text(f"{rows[1]} [data-label=Started]") == "queued"
+    client.call("DELETE", f"/jobs/{jobs[1]['id']}")
     page.until(lambda: not page.all(rows[1]))
     assert page.all(rows[0])
     page.open(f"/jobs/{jobs[0]['id']}")
     page.until(lambda: page.state() == "running")
     before = page.text("#done")
-    page.until(lambda: page.text("#done") != before)  # the stream of events is there
-    client.good("DELETE", f"/jobs/{jobs[0]['id']}")
-    page.until(lambda: page.text("#trouble") == "This job was deleted.")
+    page.until(lambda: page.text("#done") != before)  # the event stream is open
+    client.call("DELETE", f"/jobs/{jobs[0]['id']}")
+    page.until(lambda: page.text("#error") == "This job was deleted.")
     assert page.text("#state") == "deleted"
     assert not page.all("#actions *")
-    page.shot("job-deleted")
-    # No events tell of one that had ended; what is done with it does.
-    upload = client.upload(film)
+    page.screenshot("job-deleted")
+    # There are no events of a job that had ended; the next action reveals it.
+    upload = client.upload(video)
     for selector in ("#download", "[data-action=delete]"):
-        job = client.done(client.job(upload))
+        job = client.wait_until_done(client.job(upload))
         page.open(f"/jobs/{job['id']}")
         page.until(partial(page.all, selector))
-        client.good("DELETE", f"/jobs/{job['id']}")
+        client.call("DELETE", f"/jobs/{job['id']}")
         page.find(selector).click()
         if selector != "#download":
             page.driver.switch_to.alert.accept()
-        page.until(lambda: page.text("#trouble") == "This job was deleted.")
+        page.until(lambda: page.text("#error") == "This job was deleted.")
         assert page.driver.current_url.endswith(job["id"])
 
 
 @pytest.mark.parametrize("size", [(90, 160), (320, 90)])
-def test_the_pictures_have_a_box_of_their_shape(
+def test_the_comparison_has_the_aspect_ratio_of_the_video(
     page: Page, tmp_path: Path, size: tuple[int, int]
 ) -> None:
-    film = make_clip(tmp_path / "film.mp4", size=size)
-    job = page.client.done(page.client.job(page.client.upload(film)))
+    video = make_clip(tmp_path / "video.mp4", size=size)
+    job = page.client.wait_until_done(page.client.job(page.client.upload(video)))
     page.open(f"/jobs/{job['id']}")
     page.until(lambda: page.find("#player").is_displayed())
     for window in ((1200, 800), PHONE):
@@ -372,20 +395,20 @@ def test_the_pictures_have_a_box_of_their_shape(
         assert stack["width"] / stack["height"] == pytest.approx(size[0] / size[1], rel=0.02)
         assert stack["height"] < window[1]
         assert line["width"] == pytest.approx(stack["width"], abs=1)
-        page.shot(f"job-{size[0]}x{size[1]}-{window[0]}")
+        page.screenshot(f"job-{size[0]}x{size[1]}-{window[0]}")
 
 
-# A film --------------------------------------------------------------------------------------
-
-
-def test_a_film_goes_from_upload_to_download(page: Page, film: Path) -> None:
-    page.upload(film)
+def test_a_video_goes_from_upload_to_download(page: Page, video: Path) -> None:
+    page.upload(video)
     assert "holiday film.mp4" in page.text("#input-facts")
     assert SIZE.format(160, 90) in page.text("#input-facts")
     assert SIZE.format(320, 180) in page.text("#plan-figures")
     assert "audio" in page.text("#streams")
+    values = "return [...document.getElementsByName(arguments[0])[0].options].map((o) => o.value)"
+    assert set(page(values, "codec")) == {"", *CODEC_LABELS} <= {"", *CODECS}
+    assert {"", "mkv", "mp4", "webm"} <= set(page(values, "container"))
     check_page(page, "plan")
-    # The size is planned anew when another is chosen.
+    # Another size is planned again.
     Select(page.find("[name=size]")).select_by_value("x4")
     page.until(lambda: SIZE.format(640, 360) in page.text("#plan-figures"))
     Select(page.find("[name=size]")).select_by_value("x2")
@@ -397,28 +420,28 @@ def test_a_film_goes_from_upload_to_download(page: Page, film: Path) -> None:
         seen.add(page.text("#done"))
         if page("return !document.getElementById('frame-after').hidden") and "shot" not in seen:
             seen.add("shot")
-            page.shot("job-running")
+            page.screenshot("job-running")
         return page.state() == "done"
 
     page.until(done)
-    assert any("of 150" in words for words in seen)
+    assert any("of 150" in text for text in seen)
     page.until(lambda: page.find("#player").is_displayed())
 
-    job = page.client.good("GET", f"/jobs/{job_id}")
+    job = page.client.call("GET", f"/jobs/{job_id}")
     page.find("#download").click()
     target = page.downloads / job["result"]["name"]
     page.until(lambda: target.exists() and target.stat().st_size == job["result"]["bytes"])
     assert hashlib.sha256(target.read_bytes()).hexdigest() == job["result"]["sha256"]
-    made = probe(target)
-    assert (made.width, made.height) == (320, 180)
-    assert count_frames(target) == count_frames(film) == 150
+    result = probe(target)
+    assert (result.width, result.height) == (320, 180)
+    assert count_frames(target) == count_frames(video) == 150
     check_slider(page)
     check_playing(page)
     check_page(page, "job")
 
 
 def check_slider(page: Page) -> None:
-    """Keys and the pointer move the line; left of it is the film before, right of it after."""
+    """Keys and the pointer move the line; the input is left of it, the result right of it."""
 
     def top_at(share: float) -> str:
         found = page(
@@ -445,7 +468,7 @@ def check_slider(page: Page) -> None:
 
 
 def check_playing(page: Page) -> None:
-    """Both films play from one button, are moved by one line, and stay together."""
+    """Both videos play from one button, seek by one slider, and stay in sync."""
     times = "return ['after', 'before'].map((id) => document.getElementById(id).currentTime)"
     page.find("#play").click()
     page.until(lambda: min(page(times)) > 0.5)
@@ -457,8 +480,10 @@ def check_playing(page: Page) -> None:
     page.until(lambda: page(times) == [2, 2])
 
 
-def test_a_job_is_cancelled_paused_tried_again_and_deleted(page: Page, long_film: Path) -> None:
-    page.upload(long_film)
+def test_a_job_is_paused_resumed_cancelled_retried_and_deleted(
+    page: Page, long_video: Path
+) -> None:
+    page.upload(long_video)
     Select(page.find("[name=model]")).select_by_value("reel")
     Select(page.find("[name=size]")).select_by_value("x4")
     page.until(lambda: page.find("#begin").is_enabled() and "2560" in page.text("#plan-figures"))
@@ -481,7 +506,7 @@ def test_a_job_is_cancelled_paused_tried_again_and_deleted(page: Page, long_film
     page.until(lambda: page.text(f"{row} .state") == "cancelled")
     page.until(lambda: page.all(f"{row} [data-action=retry]"))
     page.find(f"{row} [data-action=retry]").click()
-    page.until(lambda: page.text(f"{row} .state") in ("waits", "running"))
+    page.until(lambda: page.text(f"{row} .state") in ("queued", "running"))
     page.until(lambda: page.all(f"{row} [data-action=cancel]"))
     page.find(f"{row} [data-action=cancel]").click()
     page.until(lambda: page.all(f"{row} [data-action=delete]"))
@@ -492,109 +517,110 @@ def test_a_job_is_cancelled_paused_tried_again_and_deleted(page: Page, long_film
 
 
 def large(folder: Path) -> Path:
-    """A film of thirteen pieces."""
+    """A video of thirteen chunks."""
     big = make_clip(folder / "big.mp4")
-    room = os.urandom(800_000)
-    with big.open("ab") as file:  # a box of MP4 that readers pass over
-        file.write(struct.pack(">I4s", len(room) + 8, b"free") + room)
+    padding = os.urandom(800_000)
+    with big.open("ab") as file:  # a box of MP4 that readers skip
+        file.write(struct.pack(">I4s", len(padding) + 8, b"free") + padding)
     return big
 
 
-def test_an_upload_goes_on_after_a_pause_and_a_reload(page: Page, tmp_path: Path) -> None:
+def test_an_upload_resumes_after_a_pause_and_a_reload(page: Page, tmp_path: Path) -> None:
     big = large(tmp_path)
     sent = "return Number(JSON.parse(Object.values(localStorage)[0] ?? '{}').sent ?? 0)"
     with page.slow():
         page.open("/")
         page("localStorage.clear()")
-        page.find("#film").send_keys(str(big))
+        page.find("#file").send_keys(str(big))
         page.until(lambda: page(sent) >= 2 * 65536)
         page.find("#hold").click()
         assert "Paused" in page.text("#sending-numbers")
-        page.shot("upload-paused")
+        page.screenshot("upload-paused")
         before = page(sent)
         page.driver.refresh()
         page.until(lambda: "big.mp4" in page.text("#unfinished-list"))
-        page.shot("upload-begun-before")
-        page.complaints()
+        page.screenshot("upload-unfinished")
+        page.logged_errors()
     known = page("return JSON.parse(Object.values(localStorage)[0]).id")
-    assert page.client.good("GET", f"/uploads/{known}")["offset"] >= before > 0
-    page.find("#film").send_keys(str(big))
+    assert page.client.call("GET", f"/uploads/{known}")["offset"] >= before > 0
+    page.find("#file").send_keys(str(big))
     page.until(lambda: "upload=" in page.driver.current_url)
     assert page.driver.current_url.endswith(known)
-    upload = page.client.good("GET", f"/uploads/{known}")
+    upload = page.client.call("GET", f"/uploads/{known}")
     assert upload["state"] == "ready"
     assert upload["sha256"] == hashlib.sha256(big.read_bytes()).hexdigest()
     assert page("return localStorage.length") == 0
-    # The plan, too, is there after a reload.
+    # The plan is shown after a reload, too.
     page.until(lambda: page.find("#begin").is_enabled())
     page.driver.refresh()
     page.until(lambda: "big.mp4" in page.text("#input-facts"))
 
 
-# Requests as the page sends them. What `window.instead` gives for a method and path is the answer;
-# the answer to a POST whose path ends in `window.holds` comes when `letGo` is called.
-WIRE = """
-window.asked = [];
-const ask = window.fetch, send = XMLHttpRequest.prototype.send;
+# Intercepts the requests of the page. The value of `window.instead(method, path)` is the response;
+# the response to a POST whose path ends in `window.holds` is delayed until `letGo` is called.
+INTERCEPT = """
+window.requests = [];
+const originalFetch = window.fetch, send = XMLHttpRequest.prototype.send;
 const held = new Promise((done) => { window.letGo = done; });
 window.fetch = async (path, options) => {
-  window.asked.push(`${options.method} ${path}`);
-  const made = window.instead?.(options.method, path);
-  if (made) return made;
+  window.requests.push(`${options.method} ${path}`);
+  const replacement = window.instead?.(options.method, path);
+  if (replacement) return replacement;
   const holds = window.holds && options.method === 'POST' && path.endsWith(window.holds);
-  if (!holds) return ask(path, options);
-  const answer = await ask(path, { ...options, signal: undefined });
+  if (!holds) return originalFetch(path, options);
+  const response = await originalFetch(path, { ...options, signal: undefined });
   await held;
-  return answer;
+  return response;
 };
 XMLHttpRequest.prototype.send = function (data) {
-  window.asked.push('PATCH');
+  window.requests.push('PATCH');
   send.call(this, data);
 };
-window.refused = (status, code) => new Response(
+window.errorResponse = (status, code) => new Response(
   JSON.stringify({ error: { code, message: code, request_id: 'r' } }), { status });
 """
 
 
-def with_wire(page: Page, script: str) -> None:
+def with_intercepted_requests(page: Page, script: str) -> None:
     page.open("/")
     page("localStorage.clear()")
-    page(WIRE + script)
+    page(INTERCEPT + script)
 
 
-def asked(page: Page, words: str) -> int:
-    """How often the page has asked for this."""
-    return int(page(f"return window.asked.filter((one) => one.startsWith('{words}')).length"))
+def request_count(page: Page, prefix: str) -> int:
+    """Number of requests of the page with this prefix."""
+    return int(page(f"return window.requests.filter((one) => one.startsWith('{prefix}')).length"))
 
 
-def test_a_lost_answer_to_the_last_request_loses_nothing(page: Page, film: Path) -> None:
+def test_a_lost_response_to_the_last_request_loses_nothing(page: Page, video: Path) -> None:
     lost_then_busy = """
     let count = 0;
     window.instead = (method, path) => {
       if (!path.endsWith('/finish') || ++count > 2) return null;
       if (count === 1) throw new TypeError('Failed to fetch');
-      return window.refused(409, 'busy');
+      return window.errorResponse(409, 'busy');
     };
     """
-    with_wire(page, lost_then_busy)
-    page.find("#film").send_keys(str(film))
+    with_intercepted_requests(page, lost_then_busy)
+    page.find("#file").send_keys(str(video))
     page.until(lambda: page.find("#plan").is_displayed())
-    assert page.text("#trouble") == ""
-    assert asked(page, f"POST {API}/uploads/") == 3
-    page.planned()
+    assert page.text("#error") == ""
+    assert request_count(page, f"POST {API}/uploads/") == 3
+    page.wait_for_plan()
 
 
-def test_pause_and_cancel_hold_while_the_server_checks(page: Page, film: Path) -> None:
+def test_pause_and_cancel_work_while_the_server_checks(page: Page, video: Path) -> None:
     busy_once = """
     let count = 0;
     window.holds = '/finish';
-    window.instead = (method) => method === 'DELETE' && !count++ && window.refused(409, 'busy');
+    window.instead = (method) =>
+      method === 'DELETE' && !count++ && window.errorResponse(409, 'busy');
     """
 
     def checking(button: str) -> str:
-        with_wire(page, busy_once)
-        page.find("#film").send_keys(str(film))
-        page.until(lambda: asked(page, f"POST {API}/uploads/") == 1)
+        with_intercepted_requests(page, busy_once)
+        page.find("#file").send_keys(str(video))
+        page.until(lambda: request_count(page, f"POST {API}/uploads/") == 1)
         known = page("return JSON.parse(Object.values(localStorage)[0]).id")
         page.find(button).click()
         page("window.letGo()")
@@ -605,73 +631,73 @@ def test_pause_and_cancel_hold_while_the_server_checks(page: Page, film: Path) -
     assert "Paused" in page.text("#sending-numbers")
     page("window.holds = ''")
     page.find("#hold").click()
-    page.planned()
+    page.wait_for_plan()
     assert page.driver.current_url.endswith(known)
 
     known = checking("#drop-upload")
     page.until(lambda: page.client.api("GET", f"/uploads/{known}").status == 404)
     assert page.find("#choose").is_displayed()
     assert not page.find("#unfinished").is_displayed()
-    assert page.text("#trouble") == ""
+    assert page.text("#error") == ""
 
 
-def test_a_pause_before_the_first_piece_holds(page: Page, film: Path) -> None:
-    with_wire(page, "window.holds = '/uploads'")
-    page.find("#film").send_keys(str(film))
-    page.until(lambda: asked(page, "POST") == 1)
+def test_a_pause_before_the_first_chunk_works(page: Page, video: Path) -> None:
+    with_intercepted_requests(page, "window.holds = '/uploads'")
+    page.find("#file").send_keys(str(video))
+    page.until(lambda: request_count(page, "POST") == 1)
     page.find("#hold").click()
     page("window.letGo()")
     time.sleep(0.5)
-    assert asked(page, "PATCH") == 0
+    assert request_count(page, "PATCH") == 0
     page.find("#hold").click()
-    page.planned()
-    assert asked(page, f"POST {API}/uploads") == 2  # one to begin, one to finish
-    assert page.complaints() == []
+    page.wait_for_plan()
+    assert request_count(page, f"POST {API}/uploads") == 2  # one to begin, one to finish
+    assert page.logged_errors() == []
 
 
-def test_too_many_unfinished_uploads_are_said_to_be(page: Page, film: Path) -> None:
-    made = []
+def test_too_many_unfinished_uploads_are_reported(page: Page, video: Path) -> None:
+    begun = []
     while (
-        answer := page.client.api("POST", "/uploads", {"name": "a.mp4", "size": 9})
+        response := page.client.api("POST", "/uploads", {"name": "a.mp4", "size": 9})
     ).status == 201:
-        made.append(answer.json["id"])
+        begun.append(response.json["id"])
     page.open("/")
     page("localStorage.clear()")
-    page.find("#film").send_keys(str(film))
+    page.find("#file").send_keys(str(video))
     try:
-        page.until(lambda: "unfinished uploads" in page.text("#trouble"))
-        assert page.find("#film").is_displayed()
+        page.until(lambda: "unfinished uploads" in page.text("#error"))
+        assert page.find("#file").is_displayed()
     finally:
-        for one in made:
-            page.client.good("DELETE", f"/uploads/{one}")
+        for one in begun:
+            page.client.call("DELETE", f"/uploads/{one}")
 
 
-def test_a_file_that_goes_while_it_is_sent_is_said_to_be_gone(page: Page, tmp_path: Path) -> None:
+def test_a_file_that_is_deleted_during_its_upload_is_reported(page: Page, tmp_path: Path) -> None:
     big = large(tmp_path)
     page.open("/")
     page("localStorage.clear()")
     with page.slow():
-        page.find("#film").send_keys(str(big))
+        page.find("#file").send_keys(str(big))
         page.until(lambda: " of " in page.text("#sending-numbers"))
         big.unlink()
-        page.until(lambda: "cannot be read" in page.text("#trouble"))
-    assert page.find("#film").is_displayed()
+        page.until(lambda: "cannot be read" in page.text("#error"))
+    assert page.find("#file").is_displayed()
     page("localStorage.clear()")
-    page.complaints()
+    page.logged_errors()
 
 
-def test_what_is_no_video_is_refused_in_words(page: Page, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_video_is_refused_with_a_message(page: Page, tmp_path: Path) -> None:
     text = tmp_path / "notes.mp4"
-    text.write_text("not a film\n" * 500)
+    text.write_text("not a video\n" * 500)
     page.open("/")
-    page.find("#film").send_keys(str(text))
-    page.until(lambda: page.text("#trouble"))
-    assert page.find("#film").is_displayed()
+    page.find("#file").send_keys(str(text))
+    page.until(lambda: page.text("#error"))
+    assert page.find("#file").is_displayed()
 
 
 DROP = """
 const data = new DataTransfer();
-data.items.add(new File(['not a film'], 'dropped.txt'));
+data.items.add(new File(['not a video'], 'dropped.txt'));
 for (const name of ['dragover', 'drop']) {
   document.getElementById('drop').dispatchEvent(
     new DragEvent(name, { dataTransfer: data, bubbles: true, cancelable: true }));
@@ -679,14 +705,14 @@ for (const name of ['dragover', 'drop']) {
 """
 
 
-def test_a_file_is_dropped(page: Page) -> None:
+def test_a_file_can_be_dropped_on_the_page(page: Page) -> None:
     page.open("/")
     page(DROP)
-    page.until(lambda: page.text("#sending-name") == "dropped.txt" and page.text("#trouble"))
+    page.until(lambda: page.text("#sending-name") == "dropped.txt" and page.text("#error"))
 
 
-def test_a_sample_shows_several_networks_at_once(page: Page, film: Path) -> None:
-    page.upload(film)
+def test_a_sample_shows_several_models_at_once(page: Page, video: Path) -> None:
+    page.upload(video)
     page.find("#sample [value=reel-live]").click()
     page.find("#make-sample").click()
     page.until(lambda: page.text("#sample-state") == "The sample is ready.")
@@ -700,25 +726,25 @@ def test_a_sample_shows_several_networks_at_once(page: Page, film: Path) -> None
         "return [...document.querySelectorAll('#sample-videos video')].map((v) => v.currentTime)"
     )
     page.until(lambda: min(page(times)) > 0)
-    page.shot("sample")
-    # They are not shown below another film.
+    page.screenshot("sample")
+    # They are not shown for another video.
     page.find("#another").click()
-    page.find("#film").send_keys(str(film))
-    page.planned()
+    page.find("#file").send_keys(str(video))
+    page.wait_for_plan()
     assert not page.all("#sample-videos video")
     assert not page.find("#sample-results").is_displayed()
     assert page.text("#sample-state") == ""
 
 
-def test_samples_are_offered_of_networks_that_have_the_factor(page: Page, long_film: Path) -> None:
-    page.upload(long_film)
+def test_samples_are_offered_for_models_with_the_scale(page: Page, long_video: Path) -> None:
+    page.upload(long_video)
     ticked = "return [...document.querySelectorAll('#sample input:checked')].map((b) => b.value)"
     assert page(ticked) == ["bicubic", "reel"]
     assert not page.find("#sample [value=reel-gan]").is_enabled()
-    assert "has 4" in page(
+    assert "only 4" in page(
         "return document.querySelector('#sample [value=reel-gan]').parentElement.textContent"
     )
-    page.shot("plan-samples")
+    page.screenshot("plan-samples")
     Select(page.find("[name=model]")).select_by_value("reel-gan")
     Select(page.find("[name=size]")).select_by_value("480")
     assert page.text("#try-scale") == "4"
@@ -727,7 +753,7 @@ def test_samples_are_offered_of_networks_that_have_the_factor(page: Page, long_f
     page.find("#sample [value=reel]").click()
     Select(page.find("[name=model]")).select_by_value("reel")
     assert page.text("#try-scale") == "2"
-    assert page(ticked) == ["bicubic", "reel"]  # as ticked by hand, where it can be
+    assert page(ticked) == ["bicubic", "reel"]  # as ticked by hand, if possible
 
 
 SHA256 = """
@@ -743,15 +769,12 @@ import('/static/sha256.js').then(({ Sha256 }) => {
 """
 
 
-def test_the_pages_sha256_is_sha256(page: Page) -> None:
+def test_the_sha256_of_the_page_is_correct(page: Page) -> None:
     page.open("/")
     found = page.driver.execute_async_script(SHA256)
     data = bytes(((k * 31) ^ (k >> 8)) & 255 for k in range(70000))
     sizes = (0, 1, 55, 56, 63, 64, 65, 127, 70000)
     assert found == [hashlib.sha256(data[:size]).hexdigest() for size in sizes]
-
-
-# The camera ----------------------------------------------------------------------------------
 
 
 def live_state(page: Page) -> str:
@@ -769,7 +792,7 @@ WebSocket.prototype.send = function (data) {
   if (!this.flying) {
     this.count = 0;
     this.flying = [];
-    this.addEventListener('message', ({ data }) => { // an answer is also for those that gave way
+    this.addEventListener('message', ({ data }) => { // a response also accounts for dropped frames
       const answered = new DataView(data).getUint32(0);
       this.flying = this.flying.filter((number) => number > answered);
     });
@@ -794,7 +817,7 @@ def canvas(page: Page, name: str, url: str) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(cv2.imdecode(data, 1)[..., ::-1])
 
 
-def test_the_camera_comes_back_enlarged(page: Page) -> None:
+def test_the_camera_comes_back_upscaled(page: Page) -> None:
     with page.with_script(FLYING):
         start_live(page)
     names = ("low", "bicubic", "ours")
@@ -802,24 +825,24 @@ def test_the_camera_comes_back_enlarged(page: Page) -> None:
     low, bicubic, ours = (canvas(page, n, u) for n, u in zip(names, urls, strict=True))
     assert low.shape == (180, 320, 3)
     assert bicubic.shape == ours.shape == (360, 640, 3)
-    # The browser's bicubic is the one that papers mean; one level for its rounding.
+    # The browser's bicubic is the one of papers; one level of tolerance for rounding.
     exact = ops.resize(low, 360, 640)
     assert np.abs(bicubic.astype(int) - exact).max() <= 1
-    # Ours is the same picture, and another one than bicubic.
+    # The result shows the same scene, and differs from bicubic.
     assert 0.2 < np.abs(ours.astype(int) - exact).mean() < 8
     before = drawn(page)
     page.until(lambda: drawn(page) >= before + 10)
     page.until(lambda: page.text("#p95").endswith(" ms") and float(page.text("#fps")) > 0)
     assert page.text("#median").endswith(" ms")
     assert int(page.text("#dropped")) >= 0
-    assert 1 <= page("return window.mostFlying") <= 2  # one in the network, one that waits
+    assert 1 <= page("return window.mostFlying") <= 2  # one in the network, one waiting
     check_page(page, "live-running")
     page.find("#stop").click()
     assert live_state(page) == "idle"
     page.until(lambda: live_clients(page) == 0)
 
 
-def test_a_picture_that_cannot_be_read_does_not_stop_the_others(page: Page) -> None:
+def test_an_unreadable_frame_does_not_stop_the_others(page: Page) -> None:
     broken = """
     let count = 0;
     const read = window.createImageBitmap;
@@ -832,7 +855,7 @@ def test_a_picture_that_cannot_be_read_does_not_stop_the_others(page: Page) -> N
     page.find("#stop").click()
 
 
-def test_a_camera_that_does_not_play_is_let_go(page: Page) -> None:
+def test_a_camera_that_does_not_play_is_released(page: Page) -> None:
     deaf = """
     const take = MediaDevices.prototype.getUserMedia;
     MediaDevices.prototype.getUserMedia = async function (wanted) {
@@ -848,17 +871,17 @@ def test_a_camera_that_does_not_play_is_let_go(page: Page) -> None:
 
 
 def live_clients(page: Page) -> int:
-    """Open live sockets as the server counts them."""
-    metrics = page.client.ask("GET", "/metrics").body.decode()
+    """Open live sockets, as counted by the server."""
+    metrics = page.client.request("GET", "/metrics").body.decode()
     [line] = [x for x in metrics.splitlines() if x.startswith("sharpreel_live_clients ")]
     return int(float(line.split()[1]))
 
 
 @pytest.mark.slow
-def test_the_camera_is_shown_at_fifteen_frames_a_second(
+def test_the_camera_keeps_its_frame_rate(
     page: Page, record_property: Callable[[str, object], None]
 ) -> None:
-    """How many it is, is reported; that frames keep coming is what is asserted."""
+    """The rate is reported; only that frames keep coming is asserted."""
     for size in ("160x90", "320x180"):
         start_live(page, size)
         before, began = drawn(page), time.monotonic()
@@ -873,12 +896,12 @@ def test_the_camera_is_shown_at_fifteen_frames_a_second(
         assert rate > 1
 
 
-def test_other_sizes_webp_and_a_file_instead_of_the_camera(page: Page, film: Path) -> None:
+def test_other_sizes_webp_and_a_file_work_instead_of_the_camera(page: Page, video: Path) -> None:
     page.open("/live")
     Select(page.find("[name=from]")).select_by_value("file")
     page.find("#start").click()
     page.until(lambda: live_state(page) == "no-file")
-    page.find("[name=file]").send_keys(str(film))
+    page.find("[name=file]").send_keys(str(video))
     Select(page.find("[name=size]")).select_by_value("160")
     Select(page.find("[name=format]")).select_by_value("image/webp")
     page.find("#start").click()
@@ -887,21 +910,21 @@ def test_other_sizes_webp_and_a_file_instead_of_the_camera(page: Page, film: Pat
     assert page(size) == [320, 180, 160, 90]
     Select(page.find("[name=size]")).select_by_value("320x180")
     page.until(lambda: page(size) == [640, 360, 320, 180])
-    assert page.complaints() == []
+    assert page.logged_errors() == []
 
 
-def test_a_lost_server_is_said_and_found_again(page: Page) -> None:
+def test_a_lost_server_is_reported_and_reconnected(page: Page) -> None:
     start_live(page, "160x90")
-    for process in page.running.parts("sharpreel.web.server"):
+    for process in page.running.processes("sharpreel.web.server"):
         process.kill()
     page.until(lambda: live_state(page) == "lost")
     before = drawn(page)
     page.until(lambda: live_state(page) == "running" and drawn(page) > before)
     page.find("#stop").click()
-    page.complaints()  # of the lost connection
+    page.logged_errors()  # of the lost connection
 
 
-def test_without_a_camera_the_page_says_so(page: Page) -> None:
+def test_a_missing_camera_is_reported(page: Page) -> None:
     with chromium(AUTOPLAY, "--use-fake-ui-for-media-stream") as other:
         alone = Page(other, page.running, page.folder)
         alone.open("/live")
@@ -911,7 +934,7 @@ def test_without_a_camera_the_page_says_so(page: Page) -> None:
         assert alone.find("#start").is_displayed()
 
 
-def test_a_camera_that_is_not_allowed_is_said_to_be(page: Page) -> None:
+def test_a_denied_camera_is_reported(page: Page) -> None:
     with chromium(
         AUTOPLAY, "--use-fake-device-for-media-stream", "--deny-permission-prompts"
     ) as other:
@@ -922,12 +945,9 @@ def test_a_camera_that_is_not_allowed_is_said_to_be(page: Page) -> None:
         assert "not allowed" in alone.text("#state")
 
 
-# The token -----------------------------------------------------------------------------------
-
-
 def test_a_site_with_a_token_asks_for_it_once(page: Page, tmp_path: Path) -> None:
-    options = (*PLENTY, "--token", "open sesame", "--limit", "streams_per_client=1")
-    with site(tmp_path / "site", *options) as running:
+    options = (*NO_RATE_LIMITS, "--token", "open sesame", "--limit", "streams_per_client=1")
+    with running_site(tmp_path / "site", *options) as running:
         private = Page(page.driver, running, page.folder)
         private.open("/jobs")
         private.until(lambda: private.all("#token"))
@@ -938,11 +958,11 @@ def test_a_site_with_a_token_asks_for_it_once(page: Page, tmp_path: Path) -> Non
         private.find("#token").send_keys("open sesame", Keys.ENTER)
         private.until(lambda: private.driver.current_url.endswith("/jobs"))
         private.until(lambda: private.find("#none").is_displayed())
-        check_busy(private)
+        check_busy_page(private)
 
 
-def check_busy(page: Page) -> None:
-    """While another has this address's only place, the page says so, and begins when it is free."""
+def check_busy_page(page: Page) -> None:
+    """While another client has the only slot, the page says so, and it starts afterwards."""
     address = f"ws://127.0.0.1:{page.client.port}/live/socket"
     known = {"Authorization": "Bearer open sesame"}
     with clients.connect(address, additional_headers=known, open_timeout=DEADLINE) as other:
@@ -950,5 +970,5 @@ def check_busy(page: Page) -> None:
         page.open("/live")
         page.find("#start").click()
         page.until(lambda: live_state(page) == "busy")
-        page.shot("live-busy")
+        page.screenshot("live-busy")
     page.until(lambda: drawn(page) >= 1)

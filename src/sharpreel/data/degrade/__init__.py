@@ -11,6 +11,9 @@
     call           MATLAB bicubic                       light noise, H.264 or VP8
     real           random blurs and resizes, twice      noise, JPEG and a video codec
     afm            MATLAB bicubic, or none at scale 1   streaks along the scan lines
+    realistic      area, bicubic or lanczos             noise, one or two codecs; 15 % clean
+    h264-20, h264-25, h264-30, h264-35, vp9-44, mpeg2-5, mpeg4-6, twice, camera
+                   lanczos or area                      the codec; see realworld.py
 
 `degrade` runs one of them by its name in DEGRADATIONS. A clip is (T, H, W, 3), RGB, integers of
 full range. Random degradations use a NumPy generator, created for each clip: the same seed gives
@@ -34,6 +37,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sharpreel.data.degrade import realworld
 from sharpreel.data.degrade.realistic import afm, bi_h264, call, second_order
 from sharpreel.data.degrade.resample import (
     Clip,
@@ -51,6 +55,15 @@ from sharpreel.errors import UsageError, did_you_mean
 def _plain(function: Callable[[Clip, int], Clip]) -> Callable[..., Clip]:
     """A deterministic degradation with the signature that the table needs."""
     return lambda hr, scale, _rng: function(hr, scale)
+
+
+def _condition(condition: realworld.Condition) -> Callable[..., Clip]:
+    """A fixed condition, in which only the noise is random, in the form that the table needs."""
+
+    def function(hr: Clip, scale: int, rng: np.random.Generator) -> Clip:
+        return realworld.apply(hr, scale, condition, int(rng.integers(1 << 30)))
+
+    return function
 
 
 @dataclass(frozen=True)
@@ -97,6 +110,15 @@ DEGRADATIONS: dict[str, Degradation] = {
         Degradation("call", "bicubic, light noise and H.264 or VP8, as in a video call", call),
         Degradation("real", "blur, resize, noise, JPEG, twice, and a video codec", second_order),
         Degradation("afm", "scan-line streaks of a microscope, after bicubic", afm),
+        Degradation(
+            "realistic",
+            "a random scaler, noise and codecs, as in the video that people have",
+            realworld.realistic,
+        ),
+        *(
+            Degradation(name, summary, _condition(condition))
+            for name, (summary, condition) in realworld.CONDITIONS.items()
+        ),
     )
 }
 

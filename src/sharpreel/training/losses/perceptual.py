@@ -1,4 +1,4 @@
-"""Perceptual loss on VGG features."""
+"""Perceptual loss: the distance between VGG features of sr and of hr."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from sharpreel.models.vgg import (
     read_vgg,
     vgg_features,
 )
-from sharpreel.training.losses.pixel import PixelLoss, find, frames_of, pair
+from sharpreel.training.losses.arguments import as_frames, find, frame_pair
+from sharpreel.training.losses.pixel import PixelLoss
 
 DISTANCES: dict[str, PixelLoss] = {"mse": F.mse_loss, "smooth_l1": F.smooth_l1_loss}
 
 
 class Perceptual(nn.Module):
-    """How far apart what a VGG sees in sr and in hr is (Johnson et al., 2016; Ledig et al., 2017).
+    """Distance between a VGG's features of sr and hr (Johnson et al., 2016; Ledig et al., 2017).
 
-    The network is frozen; gradients reach sr alone. As published:
+    The VGG is frozen; gradients reach sr alone. As published:
 
         iSeeBetter             vgg16_pool5, mse
         RBPN-VSR-P             vgg19_43, mse
@@ -35,18 +36,18 @@ class Perceptual(nn.Module):
         Fast-SRGAN, PyTorch    vgg19_53, smooth_l1, normalise=True
 
     The third was trained with Keras's weights, which take BGR in 0-255 less a mean. torchvision's
-    take RGB normalised; its features are on another scale, so the value differs by a factor.
+    take RGB normalised; its features have another scale, so the value differs by a constant.
 
     Args:
         layer: One of `LAYERS`.
-        weights: torchvision's state dict of that VGG, as .pth or .safetensors. `classifier.*` in
-            it is not used and may be missing.
-        normalise: Give the network what it was trained with, (picture - mean) / std of ImageNet.
-        distance: One of `DISTANCES`, between the features; a mean.
-        divisor: Features are divided by it first.
+        weights: torchvision's state dict of that VGG, as .pth or .safetensors. `classifier.*`
+            is not used and may be missing.
+        normalise: Normalise inputs as the VGG was trained, (frame - mean) / std of ImageNet.
+        distance: One of `DISTANCES`, a mean over the features.
+        divisor: Features are divided by this first.
 
     Raises:
-        UsageError: No such layer, or no file given; the message says which to get.
+        UsageError: No such layer, or no file given; the message names the file to download.
         WeightsError: The file is missing, unreadable, or not that VGG.
     """
 
@@ -72,7 +73,7 @@ class Perceptual(nn.Module):
             file = VGG_FILES[network]
             raise UsageError(
                 f"The perceptual loss {layer} needs torchvision's {file}. "
-                f"Get {VGG_URL}{file} and give its path as `weights`."
+                f"Download {VGG_URL}{file} and pass its path as `weights`."
             )
         self.layer = layer
         self.normalise = normalise
@@ -88,27 +89,27 @@ class Perceptual(nn.Module):
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Nothing: the network stays as it is when the loss around it is set to training."""
+        """Stay in inference mode, also when the loss around this module is set to training."""
         return super().train(False)
 
-    def seen(self, pictures: Tensor) -> Tensor:
-        """Features of pictures, (N, 3, H, W) -> (N, C, H', W')."""
-        pictures = pictures.to(self.mean.dtype)
+    def compute_features(self, frames: Tensor) -> Tensor:
+        """Return the VGG's features of frames, (N, 3, H, W) -> (N, C, H', W')."""
+        frames = frames.to(self.mean.dtype)
         if self.normalise:
-            pictures = (pictures - self.mean) / self.std
-        features: Tensor = self.features(pictures)
-        return frames_of(features) / self.divisor
+            frames = (frames - self.mean) / self.std
+        features: Tensor = self.features(frames)
+        return as_frames(features) / self.divisor
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Clips or pictures of one shape, 3 channels, at least 16 x 16 or 32 x 32 -> a scalar."""
-        sr, hr = pair(sr, hr)
+        """Return the distance, a scalar; clips or RGB frames of one shape, at least 16 or 32 px."""
+        sr, hr = frame_pair(sr, hr)
         c, h, w = sr.shape[-3:]
         if c != 3 or min(h, w) < self.smallest:
             least = f"{self.smallest} x {self.smallest}"
             raise ValueError(
-                f"{self.layer} needs RGB pictures of at least {least} pixels, "
+                f"{self.layer} needs RGB frames of at least {least} pixels, "
                 f"got {c} channels of {h} x {w}."
             )
         with torch.no_grad():
-            wanted = self.seen(hr)
-        return self.distance(self.seen(sr), wanted)
+            target = self.compute_features(hr)
+        return self.distance(self.compute_features(sr), target)

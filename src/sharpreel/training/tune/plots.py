@@ -1,4 +1,4 @@
-"""Plots of a search."""
+"""Plots of a search: PNG files, and a page that needs no network."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 
-# Plots -----------------------------------------------------------------------------------------
-
 GAIN = "Gain over bicubic (dB)"
 PLOTS = {
     "history": "plot_optimization_history",
@@ -27,62 +25,62 @@ PLOTS = {
 
 
 def draw(study: Study, out: Path) -> list[Path]:
-    """Draw a study: out/plots/*.png, and out/plots.html, which needs no network.
+    """Draw a study to out/plots/*.png, and to out/plots.html, which needs no network.
 
-    What cannot be drawn is said in a warning: it is not worth losing a search for.
+    A plot that cannot be drawn causes a warning: a search must not fail for it.
 
     Returns:
         The files.
     """
     names = _drawable(study)
-    made = []
-    for draw_them in (_draw_png, _draw_html):
+    files = []
+    for draw_format in (_draw_png, _draw_html):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of Matplotlib and Optuna about their own plots
-                made += draw_them(study, out, names)
+                warnings.simplefilter("ignore")  # Matplotlib and Optuna, about their own plots
+                files += draw_format(study, out, names)
         except Exception as e:
             warnings.warn(
                 f"Not drawn: {type(e).__name__}: {first_line(e)}",
                 RuntimeWarning,
                 stacklevel=2,
             )
-    return made
+    return files
 
 
 def _draw_png(study: Study, out: Path, names: Mapping[str, str]) -> list[Path]:
     import matplotlib
 
-    before = matplotlib.get_backend()
+    backend = matplotlib.get_backend()
     matplotlib.use("Agg")
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as plots
 
-    made = []
+    files = []
     (out / "plots").mkdir(exist_ok=True)
     open_before = pyplot.get_fignums()
     try:
         for name, function in names.items():
-            with pyplot.rc_context():  # Optuna sets a style for all plots to come
+            with pyplot.rc_context():  # Optuna sets a style for all later plots
                 getattr(plots, function)(study, target_name=GAIN)
                 path = out / "plots" / f"{name}.png"
                 part = path.with_suffix(".part")
                 pyplot.gcf().savefig(part, format="png", dpi=120, bbox_inches="tight")
                 os.replace(part, path)
-                made.append(path)
+                files.append(path)
     finally:
         for number in pyplot.get_fignums():
             if number not in open_before:
                 pyplot.close(number)
-        matplotlib.use(before)
-    return made
+        matplotlib.use(backend)
+    return files
 
 
 def figures(study: Study, names: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What Optuna draws of a study, as Plotly figures by the names of `PLOTS`.
+    """Return Optuna's plots of a study as Plotly figures, by the names of `PLOTS`.
 
     Args:
-        names: Which; by default all that can be drawn of what is finished.
+        names: Which plots; by default all that the finished trials allow.
     """
     from optuna import visualization
 
@@ -91,10 +89,10 @@ def figures(study: Study, names: Mapping[str, str] | None = None) -> dict[str, A
 
 
 def _drawable(study: Study) -> dict[str, str]:
-    """Importances need four complete trials whose values differ."""
+    """Return the plots that can be drawn; importances need four trials whose values differ."""
     values = [t.value for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
-    telling = len(values) >= 4 and len(set(values)) > 1
-    return {n: f for n, f in PLOTS.items() if n != "importances" or telling}
+    informative = len(values) >= 4 and len(set(values)) > 1
+    return {n: f for n, f in PLOTS.items() if n != "importances" or informative}
 
 
 def _draw_html(study: Study, out: Path, names: Mapping[str, str]) -> list[Path]:

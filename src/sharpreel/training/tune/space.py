@@ -1,4 +1,8 @@
-"""Search spaces."""
+"""Search spaces: which settings of a recipe are searched, and which values each may have.
+
+A space is read from JSON or TOML (`Space`), checked on its recipe, and turned into Optuna's
+distributions.
+"""
 
 from __future__ import annotations
 
@@ -25,25 +29,22 @@ if TYPE_CHECKING:
 
 
 NOT_SEARCHED = {
-    **dict.fromkeys(("scale", "arguments.scale", "degradation", "task"), "what the clips are"),
+    **dict.fromkeys(("scale", "arguments.scale", "degradation", "task"), "which clips are used"),
     **dict.fromkeys(
         ("validate_frames", "validate_patch", "validate_every", "save_every"),
         "how and when a trial is scored",
     ),
-    "name": "what the model file is called",
+    "name": "the name of the model file",
 }
-
-
-# The space -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """What one setting may be: a number between two, both included, or one of some values.
+    """The values of one setting: a range of numbers, both ends included, or a list of choices.
 
     Attributes:
-        choices: Words, numbers, true, false or None; lists and tables as their JSON, which
-            `recipes.configure` reads.
+        choices: Text, numbers, true, false or None; lists and tables as JSON text, which
+            `recipes.configure` parses.
     """
 
     kind: Literal["float", "int", "choice"]
@@ -54,6 +55,7 @@ class Dimension:
     choices: tuple[str | int | float | bool | None, ...] = ()
 
     def distribution(self) -> BaseDistribution:
+        """Return Optuna's distribution of these values."""
         from optuna import distributions
 
         if self.kind == "choice":
@@ -64,7 +66,7 @@ class Dimension:
         return distributions.FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
     def samples(self) -> list[Any]:
-        """Values to check a setting with: every choice, or the ends and one between."""
+        """Return values to check a setting with: all choices, or the ends and one between."""
         if self.kind == "choice":
             return list(self.choices)
         if self.kind == "int":
@@ -74,7 +76,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """Which settings of a recipe are searched, and where.
+    """The settings of a recipe that are searched, and the values of each.
 
         {"learning_rate":      {"type": "float", "low": 1e-4, "high": 3e-3, "log": true},
          "arguments.channels": {"type": "int", "low": 16, "high": 48, "step": 8},
@@ -89,11 +91,11 @@ class Space:
 
     @classmethod
     def read(cls, path: Path) -> Space:
-        """A space from a .json or .toml file.
+        """Read a space from a .json or .toml file.
 
         Raises:
-            InputError: It cannot be read, or is not JSON or TOML.
-            UsageError: It says something else; see `of`.
+            InputError: The file cannot be read, or is not JSON or TOML.
+            UsageError: The content is not a space; see `of`.
         """
         try:
             text = path.read_text(encoding="utf-8")
@@ -101,7 +103,7 @@ class Space:
             why = e.strerror if isinstance(e, OSError) else "not text"
             raise InputError(f"{path}: cannot be read ({why}).") from e
         kinds: dict[str, Callable[[str], Any]] = {
-            ".json": lambda text: json.loads(text, object_pairs_hook=_each_once),
+            ".json": lambda text: json.loads(text, object_pairs_hook=_unique_keys),
             ".toml": tomllib.loads,
         }
         kind = path.suffix.lower()
@@ -115,13 +117,13 @@ class Space:
 
     @classmethod
     def of(cls, content: Any, source: str = "space") -> Space:
-        """A space from what such a file holds.
+        """Convert the content of such a file to a space.
 
         Raises:
             UsageError: One line: the file, the setting, and what was expected.
         """
         if not isinstance(content, Mapping) or not content:
-            raise UsageError(f"{source}: expected settings by name, each with what it may be.")
+            raise UsageError(f"{source}: expected settings by name, each with its values.")
         dimensions: dict[str, Dimension] = {}
         for name, spec in _flat(content):
             if name in dimensions:
@@ -136,15 +138,15 @@ class Space:
         for name in dimensions:
             whole = name.split(".")[0]
             if whole != name and whole in dimensions:
-                raise UsageError(f"{source}: {name}: {whole} is searched as a whole already.")
+                raise UsageError(f"{source}: {name}: {whole} is already part of the search space.")
         return cls(dimensions, source)
 
-    def check(
+    def validate(
         self, recipe: str, settings: Mapping[str, Any] | None = None, scale: int | None = None
     ) -> None:
         """Try each end and each choice on the recipe, before anything is trained.
 
-        A value that does not go with the recipe's other settings is tried with others of the space.
+        A value that does not fit the recipe's other settings is tried with others of the space.
 
         Raises:
             UsageError: No such setting, or a value that it cannot have.
@@ -154,7 +156,7 @@ class Space:
         for name, dimension in self.dimensions.items():
             if name in fixed:
                 raise UsageError(
-                    f"{self.source}: {name}: is set to {fixed[name]} and searched; choose one."
+                    f"{self.source}: {name}: is both set to {fixed[name]} and searched; choose one."
                 )
             for value in dimension.samples():
                 try:
@@ -163,9 +165,8 @@ class Space:
                     raise
                 except UsageError as e:
                     if not self._fits(recipe, fixed, scale, {name: value}, draw):
-                        why = str(e).removeprefix("--set ").removeprefix(f"{name}: ")
-                        told = json.dumps(value)
-                        where = name if "no such setting" in why else f"{name}: {told}"
+                        why = str(e).removeprefix(f"{name}: ")
+                        where = name if "no such setting" in why else f"{name}: {json.dumps(value)}"
                         raise UsageError(f"{self.source}: {where}: {why}") from e
 
     def _fits(
@@ -176,7 +177,7 @@ class Space:
         one: dict[str, Any],
         draw: random.Random,
     ) -> bool:
-        """Does the value go with any of some settings of this space?"""
+        """Return whether the value fits any of 20 random settings of this space."""
         for _ in range(20 if len(self.dimensions) > 1 else 0):
             others = {n: draw.choice(d.samples()) for n, d in self.dimensions.items()}
             with contextlib.suppress(UsageError):
@@ -185,17 +186,18 @@ class Space:
         return False
 
 
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Convert the pairs of a JSON object to a dict; ValueError when a name occurs twice."""
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{twice} is given twice")
-    return made
+    return unique
 
 
 def _flat(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(dotted name, what it may be): [arguments] and [gan] may be tables of their own."""
+    """Yield (dotted name, values); [arguments] and [gan] may be tables of their own."""
     for name, spec in content.items():
         nested = name in ("arguments", "gan") and isinstance(spec, Mapping)
         if nested and spec and all(isinstance(inner, Mapping) for inner in spec.values()):
@@ -206,7 +208,7 @@ def _flat(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _dimension(spec: Any) -> Dimension:
-    """One entry of a space; ValueError says what was expected."""
+    """Convert one entry of a space; ValueError states what was expected."""
     if not isinstance(spec, Mapping) or not spec.keys() & {"type", "choices"}:
         raise ValueError(
             'expected {"type": "float" or "int", "low": .., "high": ..} or {"choices": [..]}, '
@@ -217,8 +219,8 @@ def _dimension(spec: Any) -> Dimension:
     kind = spec["type"]
     if kind not in ("float", "int"):
         raise ValueError(f'type: expected "float" or "int", got {_short(kind)}.')
-    _only(spec, ("type", "low", "high", "log", "step"))
-    low, high = (_number(spec, word) for word in ("low", "high"))
+    _require_known(spec, ("type", "low", "high", "log", "step"))
+    low, high = (_number(spec, key) for key in ("low", "high"))
     step = _number(spec, "step") if "step" in spec else None
     log = spec.get("log", False)
     if log is not True and log is not False:
@@ -227,20 +229,24 @@ def _dimension(spec: Any) -> Dimension:
         raise ValueError(f"low: expected less than high, got {low:g} and {high:g}.")
     if log and low <= 0:
         raise ValueError(f"low: expected more than 0 where log is true, got {low:g}.")
+    _validate_step(low, high, log, step)
+    return Dimension(kind, low, high, log, step)
+
+
+def _validate_step(low: float, high: float, log: bool, step: float | None) -> None:
     if step is not None:
         if log or step <= 0:
             raise ValueError("step: expected more than 0, and none where log is true.")
         if (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)):
             raise ValueError(f"high: expected low plus some steps of {step:g}, got {high:g}.")
-    return Dimension(kind, low, high, log, step)
 
 
-def _number(spec: Mapping[str, Any], word: str) -> float:
+def _number(spec: Mapping[str, Any], key: str) -> float:
     whole = spec["type"] == "int"
-    expected = f"{word}: expected {'a whole number' if whole else 'a number'}"
-    if word not in spec:
+    expected = f"{key}: expected {'a whole number' if whole else 'a number'}"
+    if key not in spec:
         raise ValueError(f"{expected}, and it is missing.")
-    value = spec[word]
+    value = spec[key]
     fitting = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
     if not fitting or not math.isfinite(value):
         raise ValueError(f"{expected}, got {_short(value)}.")
@@ -248,7 +254,7 @@ def _number(spec: Mapping[str, Any], word: str) -> float:
 
 
 def _choices(spec: Mapping[str, Any]) -> Dimension:
-    _only(spec, ("choices",))
+    _require_known(spec, ("choices",))
     given = spec["choices"]
     if not isinstance(given, list | tuple) or len(given) < 2:
         raise ValueError(f"choices: expected a list of two or more, got {_short(given)}.")
@@ -259,18 +265,18 @@ def _choices(spec: Mapping[str, Any]) -> Dimension:
         try:
             plain = value is None or isinstance(value, str | int | float)
             choice = value if plain else json.dumps(value)
-        except TypeError as e:  # TOML knows dates
-            raise ValueError(f"choices: expected values that JSON has, got {value}.") from e
-        if choice in choices:  # 1 and true are one to Optuna, too
+        except TypeError as e:  # TOML has dates
+            raise ValueError(f"choices: expected JSON values, got {value}.") from e
+        if choice in choices:  # to Optuna 1 and true are equal as well
             raise ValueError(f"choices: expected different values, got {_short(value)} twice.")
         choices.append(choice)
     return Dimension("choice", choices=tuple(choices))
 
 
-def _only(spec: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    for word in spec:
-        if word not in known:
-            raise ValueError(f"{word}: not known here; expected {', '.join(known)}.")
+def _require_known(spec: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for key in spec:
+        if key not in known:
+            raise ValueError(f"{key}: not known here; expected {', '.join(known)}.")
 
 
 def _short(value: Any) -> str:
@@ -279,10 +285,10 @@ def _short(value: Any) -> str:
 
 
 def build(recipe: str, settings: Mapping[str, Any], scale: int | None) -> TrainConfig:
-    """The config of these settings, and a look at whether its network can be built of them.
+    """Return the config of these settings, after checking that its network can be built.
 
     Raises:
-        UsageError: It cannot, or see `recipes.configure`.
+        UsageError: It cannot be built, or see `recipes.configure`.
     """
     ordered = dict(sorted(settings.items(), key=lambda item: item[0].count(".")))
     config = recipes.configure(recipe, ordered, scale)

@@ -1,7 +1,7 @@
-"""Every "no" of the site, and its one shape: {"error": {"code", "message", "request_id"}}.
+"""Error responses of the site, in one form: {"error": {"code", "message", "request_id"}}.
 
-A program gets JSON, a person a page. What only we could break is told in one sentence; the
-traceback goes to the log, with the request's id.
+A program gets JSON, a person gets a page. Unexpected errors are reported in one sentence; the
+traceback goes to the log, with the id of the request.
 """
 
 from __future__ import annotations
@@ -13,72 +13,72 @@ from typing import Any
 from flask import Flask, Response, g, jsonify, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
-log = logging.getLogger("sharpreel.web")
+log = logging.getLogger(__name__)
 API = "/api/"
 
 
-class Problem(HTTPException):
-    """A request that is refused; raised anywhere below a view.
+class ApiError(HTTPException):
+    """A rejected request; can be raised anywhere in or below a view.
 
     Args:
-        status: Of HTTP.
-        name: The error's `code`: a word that programs can rely on.
+        status: HTTP status.
+        error_code: Machine-readable `code` of the error, which is stable.
         message: What is wrong and what to do, for people.
-        headers: To add to the answer.
-        details: To add to the error object.
+        headers: Added to the response.
+        details: Added to the error object.
     """
 
     def __init__(
         self,
         status: int,
-        name: str,
+        error_code: str,
         message: str,
         headers: dict[str, str] | None = None,
         **details: Any,
     ) -> None:
         super().__init__(message)
-        self.code, self.name_of_error = status, name
-        self.more_headers, self.details = headers or {}, details
+        self.code, self.error_code = status, error_code
+        self.extra_headers, self.details = headers or {}, details
 
 
-def not_found(what: str) -> Problem:
-    return Problem(404, "not_found", f"There is no such {what}. It may have expired.")
+def not_found(what: str) -> ApiError:
+    return ApiError(404, "not_found", f"There is no such {what}. It may have expired.")
 
 
-def explain(app: Flask) -> None:
-    """Answer every error of the site in its shape."""
-    app.register_error_handler(HTTPException, _answer)
-    app.register_error_handler(Exception, _unexpected)
+def register(app: Flask) -> None:
+    """Answer every error of the site in this form."""
+    app.register_error_handler(HTTPException, _on_http_error)
+    app.register_error_handler(Exception, _on_unexpected_error)
 
 
 def request_id() -> str:
     return str(g.get("request_id", ""))
 
 
-def _answer(error: Exception) -> Response:
+def _on_http_error(error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if isinstance(error, Problem):
-        name, headers, details = error.name_of_error, error.more_headers, error.details
+    if isinstance(error, ApiError):
+        code, headers, details = error.error_code, error.extra_headers, error.details
     else:
         if error.response is not None:  # a redirect
             return make_response(error.get_response())
-        name = HTTPStatus(error.code or 500).name.lower()
+        code = HTTPStatus(error.code or 500).name.lower()
         own, details = dict(error.get_headers()), {}
-        headers = {word: own[word] for word in ("Allow", "Content-Range") if word in own}
-    return _shaped(error.code or 500, name, error.description or name, headers, details)
+        headers = {name: own[name] for name in ("Allow", "Content-Range") if name in own}
+    return _response(error.code or 500, code, error.description or code, headers, details)
 
 
-def _unexpected(error: Exception) -> Response:
+def _on_unexpected_error(error: Exception) -> Response:
     log.error("unexpected", exc_info=error)
-    words = "Something went wrong on the server; whoever runs it finds it in the log by this id."
-    return _shaped(500, "internal", words, {}, {})
+    message = "Something went wrong on the server. Its log has the details under this request id."
+    return _response(500, "internal", message, {}, {})
 
 
-def _shaped(
-    status: int, name: str, message: str, headers: dict[str, str], details: dict[str, Any]
+def _response(
+    status: int, code: str, message: str, headers: dict[str, str], details: dict[str, Any]
 ) -> Response:
-    if request.path.startswith(API) or not _wants_page():
-        body = {"code": name, "message": message, "request_id": request_id(), **details}
+    if request.path.startswith(API) or not _prefers_html():
+        body = {"code": code, "message": message, "request_id": request_id(), **details}
         response = jsonify(error=body)
     else:
         title = HTTPStatus(status).phrase
@@ -88,5 +88,5 @@ def _shaped(
     return response
 
 
-def _wants_page() -> bool:
+def _prefers_html() -> bool:
     return request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"

@@ -1,4 +1,4 @@
-"""Numbers about the site for Prometheus, in its text format (version 0.0.4)."""
+"""Metrics of the site for Prometheus, in its text format (version 0.0.4)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Metrics:
-    """Counters that grow while the server runs; safe to use from any thread."""
+    """Counters since the server started; safe to use from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -24,12 +24,17 @@ class Metrics:
         self._seconds: Counter[Labels] = Counter()
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
-        """Let `name` grow; it should end in _total."""
+        """Increment a counter; its name should end in _total."""
         with self._lock:
             self._counters[name, tuple(sorted(labels.items()))] += amount  # type: ignore[assignment]
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answered request; `route` is a pattern of ours, a method may be anything."""
+        """Count an answered request.
+
+        Args:
+            method: Any text; methods that are not HTTP's are counted as "other".
+            route: A route of the site, never the path of the request.
+        """
         method = method if method in METHODS else "other"
         self.count("sharpreel_http_requests_total", method=method, route=route, status=str(status))
         labels = (("route", route),)
@@ -39,7 +44,11 @@ class Metrics:
             self._seconds[labels] += seconds  # type: ignore[assignment]
 
     def text(self, gauges: Mapping[str, Mapping[Labels, float]]) -> str:
-        """Everything, and `gauges` (name -> labels -> value) as they are now."""
+        """All metrics as text.
+
+        Args:
+            gauges: Current values: name -> labels -> value.
+        """
         with self._lock:
             counters = dict(self._counters)
             buckets = {labels: list(counts) for labels, counts in self._buckets.items()}
@@ -52,12 +61,12 @@ class Metrics:
         if buckets:
             lines.append(f"# TYPE {name} histogram")
         for labels, counts in buckets.items():
-            so_far = 0
+            cumulative = 0
             for edge, count in zip([*map(str, BUCKETS), "+Inf"], counts, strict=True):
-                so_far += count
-                lines.append(_line(f"{name}_bucket", (*labels, ("le", edge)), so_far))
+                cumulative += count
+                lines.append(_line(f"{name}_bucket", (*labels, ("le", edge)), cumulative))
             lines.append(_line(f"{name}_sum", labels, seconds[labels]))
-            lines.append(_line(f"{name}_count", labels, so_far))
+            lines.append(_line(f"{name}_count", labels, cumulative))
         for name, values in gauges.items():
             lines.append(f"# TYPE {name} gauge")
             lines += [_line(name, labels, value) for labels, value in values.items()]
@@ -65,9 +74,9 @@ class Metrics:
 
 
 def _line(name: str, labels: Labels, value: float) -> str:
-    inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels)
+    inside = ",".join(f'{key}="{_escape(text)}"' for key, text in labels)
     return f"{name}{{{inside}}} {value:g}" if inside else f"{name} {value:g}"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,7 +1,8 @@
-"""The OpenAPI document, made of the routes themselves and of `schemas.py`.
+"""The OpenAPI document, built from the routes and from `schemas.py`.
 
-`operation` marks a view with what it takes and gives; the document is what the marks say, so it
-cannot tell of a route that is not there, and a route without a mark does not start.
+`operation` marks a view with its request and response types; the document is built from these
+marks. It cannot describe a route that does not exist, and the site does not start with an
+unmarked route.
 """
 
 from __future__ import annotations
@@ -19,21 +20,22 @@ from sharpreel.web.http import schemas
 
 F = TypeVar("F", bound=Callable[..., Any])
 METHODS = ("get", "post", "patch", "delete")
-MARK = "_sharpreel_operation"
+OPERATION_ATTRIBUTE = "_sharpreel_operation"
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What a view takes and gives.
+    """Request and response of a view.
 
     Attributes:
-        answer: A schema, a media type, or None for an empty answer.
+        response: A schema, a media type, or None for an empty response.
         body: A schema, a media type, or None.
-        query, headers: Parameters: name -> (JSON schema, what it means).
+        query, headers: Parameters: name -> (JSON schema, description).
+        partial: Does it support the Range header?
     """
 
     summary: str
-    answer: type[BaseModel] | str | None
+    response: type[BaseModel] | str | None
     status: int = 200
     body: type[BaseModel] | str | None = None
     query: dict[str, tuple[dict[str, Any], str]] = field(default_factory=dict)
@@ -42,20 +44,20 @@ class Operation:
 
 
 def operation(
-    summary: str, answer: type[BaseModel] | str | None, status: int = 200, **more: Any
+    summary: str, response: type[BaseModel] | str | None, status: int = 200, **more: Any
 ) -> Callable[[F], F]:
-    """Mark a view; see `Operation`."""
+    """Mark a view as an operation of the API; see `Operation` for the arguments."""
 
     def mark(view: F) -> F:
-        setattr(view, MARK, Operation(summary, answer, status, **more))
+        setattr(view, OPERATION_ATTRIBUTE, Operation(summary, response, status, **more))
         return view
 
     return mark
 
 
 def document(app: Flask, prefix: str) -> dict[str, Any]:
-    """The document of all routes below a prefix."""
-    parts: dict[str, Any] = {}
+    """The OpenAPI document of all routes that start with `prefix`."""
+    components: dict[str, Any] = {}
     paths: dict[str, dict[str, Any]] = {}
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         if not rule.rule.startswith(prefix):
@@ -64,72 +66,78 @@ def document(app: Flask, prefix: str) -> dict[str, Any]:
         path = re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", rule.rule.removeprefix(prefix))
         for method in METHODS:
             if method.upper() in (rule.methods or ()):
-                marked: Operation = getattr(view, MARK)
+                marked: Operation = getattr(view, OPERATION_ATTRIBUTE)
                 paths.setdefault(path, {})[method] = _operation(
-                    marked, rule.endpoint, sorted(rule.arguments), parts
+                    marked, rule.endpoint, sorted(rule.arguments), components
                 )
-    _schema(schemas.Error, parts)
+    _schema(schemas.Error, components)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "sharpreel",
             "version": __version__,
-            "description": "Upload a video, have it upscaled, take the result.",
+            "description": "Upload a video, upscale it, and download the result.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": prefix}],
         "security": [{}, {"token": []}],
         "paths": paths,
         "components": {
-            "schemas": dict(sorted(parts.items())),
+            "schemas": dict(sorted(components.items())),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
 
 
 def _operation(
-    marked: Operation, endpoint: str, arguments: list[str], parts: dict[str, Any]
+    marked: Operation, endpoint: str, arguments: list[str], components: dict[str, Any]
 ) -> dict[str, Any]:
     text = {"type": "string"}
-    parameters = [
+    parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": text} for name in arguments
     ]
-    for place, given in (("query", marked.query), ("header", marked.headers)):
+    for location, given in (("query", marked.query), ("header", marked.headers)):
         parameters += [
-            {"name": name, "in": place, "schema": schema, "description": words,
-             "required": place == "header"}
-            for name, (schema, words) in given.items()
-        ]  # fmt: skip
-    answers: dict[str, Any] = {str(marked.status): _content(marked.answer, parts, "Done.")}
+            {
+                "name": name,
+                "in": location,
+                "schema": schema,
+                "description": description,
+                "required": location == "header",
+            }
+            for name, (schema, description) in given.items()
+        ]
+    responses = {str(marked.status): _content(marked.response, components, "Success.")}
     if marked.partial:
-        answers["206"] = _content(marked.answer, parts, "The bytes of the Range.")
-    answers["default"] = _content(schemas.Error, parts, "Refused.")
-    found: dict[str, Any] = {
+        responses["206"] = _content(marked.response, components, "The bytes of the Range.")
+    responses["default"] = _content(schemas.Error, components, "Error.")
+    described: dict[str, Any] = {
         "operationId": endpoint.rsplit(".", 1)[-1],
         "summary": marked.summary,
-        "responses": answers,
+        "responses": responses,
     }
     if parameters:
-        found["parameters"] = parameters
+        described["parameters"] = parameters
     if marked.body is not None:
-        found["requestBody"] = _content(marked.body, parts, marked.summary) | {"required": True}
-    return found
+        content = _content(marked.body, components, marked.summary)
+        described["requestBody"] = content | {"required": True}
+    return described
 
 
 def _content(
-    kind: type[BaseModel] | str | None, parts: dict[str, Any], words: str
+    kind: type[BaseModel] | str | None, components: dict[str, Any], description: str
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {"description": words}
+    described: dict[str, Any] = {"description": description}
     if isinstance(kind, str):
-        found["content"] = {kind: {"schema": {"type": "string", "format": "binary"}}}
+        described["content"] = {kind: {"schema": {"type": "string", "format": "binary"}}}
     elif kind is not None:
-        found["content"] = {"application/json": {"schema": _schema(kind, parts)}}
-    return found
+        described["content"] = {"application/json": {"schema": _schema(kind, components)}}
+    return described
 
 
-def _schema(kind: type[BaseModel], parts: dict[str, Any]) -> dict[str, Any]:
-    """A reference to a schema, which is put among the components."""
+def _schema(kind: type[BaseModel], components: dict[str, Any]) -> dict[str, Any]:
+    """A reference to a schema, which is added to the components."""
     schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-    parts |= schema.pop("$defs", {})
-    parts[kind.__name__] = schema
+    components |= schema.pop("$defs", {})
+    components[kind.__name__] = schema
     return {"$ref": f"#/components/schemas/{kind.__name__}"}

@@ -1,4 +1,4 @@
-"""How much one client may do: how often, and how many at once."""
+"""Token-bucket rate limits (`RateLimit`) and per-client concurrency limits (`ConcurrencyLimit`)."""
 
 from __future__ import annotations
 
@@ -9,71 +9,76 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-MOST_CLIENTS = 10_000  # remembered at a time
+MAX_CLIENTS = 10_000  # remembered at a time
 
 
 class RateLimit:
-    """So many a second for each client on average, `burst` at once."""
+    """A token bucket per client.
+
+    Args:
+        per_second: Average rate.
+        burst: Maximum number at once.
+    """
 
     def __init__(self, per_second: float, burst: float) -> None:
         self._rate, self._burst = per_second, burst
-        self._left: dict[str, tuple[float, float]] = {}
+        self._tokens: dict[str, tuple[float, float]] = {}  # client -> (tokens, time)
         self._lock = threading.Lock()
 
     def take(self, client: str) -> float:
-        """Seconds to wait until the next is allowed; 0: it was, and is counted."""
+        """Take a token; returns 0, or the seconds until there is one, and takes none."""
         now = time.monotonic()
         with self._lock:
-            left = self._left_at(client, now)
-            wait = self._wait(left)
-            self._left.pop(client, None)
-            self._left[client] = (left - 1 if wait == 0 else left, now)
-            if len(self._left) > MOST_CLIENTS:  # the one that came least lately
-                del self._left[next(iter(self._left))]
+            tokens = self._tokens_at(client, now)
+            wait = self._wait(tokens)
+            self._tokens.pop(client, None)
+            self._tokens[client] = (tokens - 1 if wait == 0 else tokens, now)
+            if len(self._tokens) > MAX_CLIENTS:  # forget the least recent client
+                del self._tokens[next(iter(self._tokens))]
             return wait
 
     def wait(self, client: str) -> float:
-        """Seconds to wait until the next is allowed, which is not counted."""
+        """Seconds until there is a token; takes none."""
         with self._lock:
-            return self._wait(self._left_at(client, time.monotonic()))
+            return self._wait(self._tokens_at(client, time.monotonic()))
 
-    def _left_at(self, client: str, now: float) -> float:
-        left, at = self._left.get(client, (self._burst, now))
-        return min(left + (now - at) * self._rate, self._burst)
+    def _tokens_at(self, client: str, now: float) -> float:
+        tokens, since = self._tokens.get(client, (self._burst, now))
+        return min(tokens + (now - since) * self._rate, self._burst)
 
-    def _wait(self, left: float) -> float:
-        return 0.0 if left >= 1 else (1 - left) / self._rate
+    def _wait(self, tokens: float) -> float:
+        return 0.0 if tokens >= 1 else (1 - tokens) / self._rate
 
 
 class ConcurrencyLimit:
-    """So many at a time for each client."""
+    """At most `maximum` at a time per client, or per other key."""
 
-    def __init__(self, most: int) -> None:
-        self._most, self._lock = most, threading.Lock()
-        self._inside: Counter[str] = Counter()
+    def __init__(self, maximum: int) -> None:
+        self._maximum, self._lock = maximum, threading.Lock()
+        self._counts: Counter[str] = Counter()
 
     def enter(self, client: str) -> bool:
-        """Go in, unless as many are inside; whoever went in must `leave`."""
+        """Count one more, unless there are as many as allowed; must be followed by `leave`."""
         with self._lock:
-            if self._inside.get(client, 0) >= self._most:
+            if self._counts.get(client, 0) >= self._maximum:
                 return False
-            self._inside[client] += 1
+            self._counts[client] += 1
             return True
 
     def holds(self, client: str) -> bool:
-        """Is somebody inside?"""
+        """Has this client entered?"""
         with self._lock:
-            return client in self._inside
+            return client in self._counts
 
     def leave(self, client: str) -> None:
         with self._lock:
-            self._inside[client] -= 1
-            if self._inside[client] <= 0:
-                del self._inside[client]
+            self._counts[client] -= 1
+            if self._counts[client] <= 0:
+                del self._counts[client]
 
     @contextmanager
     def inside(self, client: str) -> Iterator[bool]:
-        """Inside while the block runs; the value says whether there was room."""
+        """Enter during the block; the value says whether that was allowed."""
         entered = self.enter(client)
         try:
             yield entered
@@ -83,42 +88,42 @@ class ConcurrencyLimit:
 
 
 class SupersededBy:
-    """Of what is asked for again and again, only the last goes on."""
+    """Of blocks with the same key, only the newest continues."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._going_on: dict[str, threading.Event] = {}
+        self._running: dict[str, threading.Event] = {}
 
     @contextmanager
-    def going_on(self, key: str) -> Iterator[threading.Event]:
-        """End the block that has this key; the value is set when another ends this one."""
-        mine = threading.Event()
-        self.end(key, mine)
+    def newest(self, key: str) -> Iterator[threading.Event]:
+        """End the running block with this key; the event is set when another ends this one."""
+        superseded = threading.Event()
+        self.end(key, superseded)
         try:
-            yield mine
+            yield superseded
         finally:
             with self._lock:
-                if self._going_on.get(key) is mine:
-                    del self._going_on[key]
+                if self._running.get(key) is superseded:
+                    del self._running[key]
 
-    def end(self, key: str, instead: threading.Event | None = None) -> None:
-        """End the block that has this key, if there is one."""
+    def end(self, key: str, successor: threading.Event | None = None) -> None:
+        """End the running block with this key, if there is one."""
         with self._lock:
-            before = self._going_on.pop(key, None)
-            if instead is not None:
-                self._going_on[key] = instead
-        if before is not None:
-            before.set()
+            previous = self._running.pop(key, None)
+            if successor is not None:
+                self._running[key] = successor
+        if previous is not None:
+            previous.set()
 
 
 def client_of(address: str | None) -> str:
-    """Whom an address stands for: itself, or its /64 network in IPv6."""
+    """The client behind an address: itself, or its /64 network in IPv6."""
     try:
-        found = ipaddress.ip_address((address or "").split("%")[0])
+        parsed = ipaddress.ip_address((address or "").split("%")[0])
     except ValueError:
         return "unknown"
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped:
-            return str(found.ipv4_mapped)
-        return str(ipaddress.ip_network((found, 64), strict=False).network_address)
-    return str(found)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, 64), strict=False).network_address)
+    return str(parsed)

@@ -1,64 +1,93 @@
-"""What goes over the wire, as types: requests are checked by them, and OpenAPI is made of them."""
+"""Requests and responses of the API as types, which validate requests and make up OpenAPI."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, WithJsonSchema
+
+from sharpreel.media.containers import CONTAINERS
+from sharpreel.media.encoders import CODECS
+from sharpreel.media.frame import MAX_SIDE, MIN_SIDE
+
+CODEC_NAMES = tuple(CODECS)
+CONTAINER_NAMES = tuple(suffix.removeprefix(".") for suffix in CONTAINERS)
+
+
+def _one_of(names: Iterable[str]) -> Callable[[str], str]:
+    """A validator that accepts these names only."""
+    known = tuple(names)
+
+    def validate(name: str) -> str:
+        if name not in known:
+            raise ValueError(f"choose one of {', '.join(known)}")
+        return name
+
+    return validate
+
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ModelName = Annotated[str, Field(max_length=64, examples=["reel-fast"])]
 Scale = Annotated[float, Field(ge=1, le=16)]
+CodecName = Annotated[
+    str,
+    AfterValidator(_one_of(CODEC_NAMES)),
+    WithJsonSchema({"type": "string", "enum": list(CODEC_NAMES)}),
+]
+ContainerName = Annotated[
+    str,
+    AfterValidator(_one_of(CONTAINER_NAMES)),
+    WithJsonSchema({"type": "string", "enum": list(CONTAINER_NAMES)}),
+]
 
 
-class Strict(BaseModel):
-    """A request: a field that nobody knows is a mistake worth telling."""
+class Request(BaseModel):
+    """A request; unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class NewUpload(Strict):
-    """A file that will come."""
+class NewUpload(Request):
+    """A file that the client is going to send."""
 
     name: Annotated[str, Field(min_length=1, max_length=4096)]
     size: Annotated[int, Field(gt=0, description="Bytes.")]
 
 
-class Finish(Strict):
-    """The last word about an upload."""
+class Finish(Request):
+    """End of an upload, with its checksum if the client knows it."""
 
     sha256: Sha256 | None = None
 
 
-class Options(Strict):
-    """How a film is made; what is left out is chosen as `sharpreel upscale` does."""
+class Options(Request):
+    """Options of a video; defaults are those of `sharpreel upscale`."""
 
     model: ModelName | None = None
     scale: Scale | None = None
-    height: Annotated[int, Field(ge=16, le=16384)] | None = None
-    codec: Literal["h264", "hevc", "av1", "vp9", "ffv1", "prores"] | None = None
+    height: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)] | None = None
+    codec: CodecName | None = None
     crf: Annotated[int, Field(ge=0, le=63)] | None = None
     preset: Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}$")] | None = None
-    container: Literal["mp4", "mkv", "webm", "mov", "m4v", "ts"] | None = None
+    container: ContainerName | None = None
 
 
-class NewJob(Strict):
-    """A film to make of an upload."""
+class NewJob(Request):
+    """Upscale an upload."""
 
     upload: Id
     options: Options = Options()
 
 
-class NewSample(Strict):
-    """Some seconds by several networks."""
+class NewSample(Request):
+    """Upscale a few seconds by several models."""
 
     upload: Id
     models: Annotated[list[ModelName], Field(min_length=1, max_length=6)]
     scale: Scale = 2
-    start: Annotated[float, Field(ge=0, description="Seconds; the middle by default.")] | None = (
-        None
-    )
+    start: Annotated[float, Field(ge=0, description="Seconds; default: the middle.")] | None = None
     seconds: Annotated[float, Field(gt=0, le=10)] = 3
 
 
@@ -71,7 +100,7 @@ class Stream(BaseModel):
 
 
 class Info(BaseModel):
-    """What an upload holds; sizes as shown, after rotation."""
+    """Content of an upload; width and height as shown, after rotation."""
 
     width: int
     height: int
@@ -84,7 +113,7 @@ class Info(BaseModel):
 
 
 class Upload(BaseModel):
-    """A file that comes or has come; one that is all here may be `checking` for minutes."""
+    """A file that is uploaded or being uploaded; a complete one may be `checking` for minutes."""
 
     id: Id
     name: str
@@ -97,17 +126,17 @@ class Upload(BaseModel):
 
 
 class Offset(BaseModel):
-    """How much of an upload is here."""
+    """Number of received bytes of an upload."""
 
     offset: int
 
 
 class Uploads(RootModel[list[Upload]]):
-    """Files that are here or on their way."""
+    """Uploads, the oldest first."""
 
 
 class Model(BaseModel):
-    """A network that runs here."""
+    """A model that runs on this site."""
 
     name: str
     scales: list[int]
@@ -117,11 +146,11 @@ class Model(BaseModel):
 
 
 class Models(RootModel[list[Model]]):
-    """The networks that run here."""
+    """The models that run on this site."""
 
 
 class Fate(BaseModel):
-    """What becomes of a stream."""
+    """What happens to a stream."""
 
     kind: str
     label: str
@@ -129,7 +158,7 @@ class Fate(BaseModel):
 
 
 class Plan(BaseModel):
-    """What a job would make, and how long that takes, measured on the upload's first seconds."""
+    """What a job would produce, and how long it takes, measured on the upload's first seconds."""
 
     width: int
     height: int
@@ -145,7 +174,7 @@ class Plan(BaseModel):
 
 
 class Result(BaseModel):
-    """A finished film; in the page its first `plays_seconds` play, or all of it (null)."""
+    """A finished video; the page plays its first `plays_seconds`, or all of it (null)."""
 
     name: str
     bytes: int
@@ -156,14 +185,14 @@ class Result(BaseModel):
 
 
 class SampleResult(BaseModel):
-    """A sample by one network."""
+    """A sample by one model."""
 
     model: str
     url: str
 
 
 class Job(BaseModel):
-    """A film, or a sample, that waits, is made, or was; times are seconds since 1970."""
+    """A video or a sample that is queued, running or has ended; times are seconds since 1970."""
 
     id: Id
     kind: Literal["upscale", "sample"]
@@ -201,6 +230,6 @@ class ErrorDetail(BaseModel):
 
 
 class Error(BaseModel):
-    """What every refusal looks like."""
+    """The form of every error."""
 
     error: ErrorDetail

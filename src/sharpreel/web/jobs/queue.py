@@ -1,14 +1,14 @@
-"""What wakes a worker: Huey on SQLite, or on Redis where that is outgrown.
+"""Job queue that wakes the workers: Huey on SQLite, or on Redis for large sites.
 
-The queue holds ids of jobs and is never the truth: a job that was lost with a worker, or stands in
-it twice, is found by the table (`Store.claim`, `Store.release_lost`). Entries are signed, so who
-writes to the queue from elsewhere runs nothing here.
+The queue holds job ids only; the database is authoritative. A job that was lost with a worker, or
+was queued twice, is detected there (`JobStore.claim`, `JobStore.requeue_lost`). Entries are signed,
+so that foreign writes to the queue cannot run code here.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import huey
@@ -17,23 +17,19 @@ from huey.serializer import SignedSerializer
 from sharpreel.errors import UsageError
 from sharpreel.web.settings import Settings
 
-LANES = {"upscale": "films", "sample": "samples"}  # kind of job -> lane
+# Kind of job -> lane. Each lane has its own workers, so that samples do not wait for videos.
+LANES = {"upscale": "videos", "sample": "samples"}
 TASK = "sharpreel-job"
 
 
-def lanes() -> Iterable[str]:
-    """The queues of a site, each with workers of its own: a sample does not wait for a film."""
-    return LANES.values()
-
-
-class Queue:
-    """The ids of jobs that wait in one lane.
+class JobQueue:
+    """The ids of the jobs that wait in one lane.
 
     Args:
-        work: Called with an id by the consumer; None in processes that only put.
+        work: Called with a job id by the consumer; None in processes that only add jobs.
 
     Raises:
-        UsageError: `settings.queue` names no queue we know, or its client is not installed.
+        UsageError: `settings.queue` is not a supported URL, or its client is not installed.
     """
 
     def __init__(
@@ -49,15 +45,15 @@ class Queue:
         self._task = self.huey.task(name=TASK)(run)
 
     def put(self, job_id: str) -> None:
-        """Wake a worker for this job."""
+        """Add a job, which wakes a worker."""
         self._task(job_id)
 
     def close(self) -> None:
-        """Let go of the queue's file, as far as this thread has it."""
+        """Close the queue's file in this thread."""
         self.huey.storage.close()
 
     def waiting(self) -> set[str]:
-        """Ids in the queue."""
+        """Job ids in the queue."""
         return {str(task.args[0]) for task in self.huey.pending()}
 
 
@@ -65,13 +61,19 @@ def _open(settings: Settings, name: str) -> Any:
     serializer = SignedSerializer(secret=settings.secret(), salt=name)
     if settings.queue is None:
         return huey.SqliteHuey(
-            name, filename=str(settings.data_dir / "queue.sqlite3"), results=False,
-            serializer=serializer, timeout=30, strict_fifo=True,
-        )  # fmt: skip
+            name,
+            filename=str(settings.queue_database),
+            results=False,
+            serializer=serializer,
+            timeout=30,
+            strict_fifo=True,
+        )
     if not settings.queue.startswith(("redis://", "rediss://")):
-        raise UsageError(f"--queue {settings.queue}: write redis://HOST[:PORT][/NUMBER].")
+        raise UsageError(f"queue={settings.queue}: write redis://HOST[:PORT][/NUMBER].")
     try:
         importlib.import_module("redis")
     except ImportError as e:
-        raise UsageError("--queue redis://... needs its client: pip install redis.") from e
+        raise UsageError(
+            f"queue={settings.queue}: this needs the Redis client: pip install redis."
+        ) from e
     return huey.RedisHuey(name, url=settings.queue, results=False, serializer=serializer)

@@ -1,18 +1,17 @@
-"""A job's life: made, paused, resumed, cancelled, tried again, deleted, expired, found again.
+"""Life cycle of jobs: create, pause, resume, cancel, retry, delete, expire, recover after a crash.
 
-Everything of a job lies in `jobs/ID/`: `input` (another name of the upload's file, so that the
-upload may go), what is being made with its journal, and what the page plays.
+All files of a job are in `jobs/ID/`, see `storage.py`. Its input is another name of the upload's
+file, so that the upload can be deleted.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +19,26 @@ from sharpreel.errors import did_you_mean
 from sharpreel.models import DEFAULT_MODEL, MODELS
 from sharpreel.models.weights import available_scales
 from sharpreel.ops import enlarged
+from sharpreel.pipeline.events import Event, PlanEvent, parse_events
 from sharpreel.web import logs
-from sharpreel.web.context import Site
-from sharpreel.web.http.errors import Problem, not_found
+from sharpreel.web.context import SiteContext
+from sharpreel.web.http.errors import ApiError, not_found
 from sharpreel.web.jobs import storage, uploads
-from sharpreel.web.jobs.queue import LANES, Queue
+from sharpreel.web.jobs.messages import without_paths
+from sharpreel.web.jobs.queue import LANES, JobQueue
 from sharpreel.web.jobs.store import ACTIVE, ENDED, Job, JobStore, Upload
 from sharpreel.web.sandbox import process
 from sharpreel.web.settings import Settings
 
 PLAN_SECONDS = 300.0
-MOST_DEATHS = 3  # workers that may die over one job
-TOLD_SECONDS = 60.0  # that a deleted job stays in the table, for those who listen
+MAX_CRASHES = 3  # a job is given up when this many workers died while they ran it
+DELETED_SECONDS = 60.0  # a deleted job stays in the database, so that event streams report it
 
-log_of = logging.getLogger("sharpreel.web.jobs.service")
+log = logging.getLogger(__name__)
 
 
-def networks() -> list[dict[str, Any]]:
-    """The networks that run here without a download, as the API lists them."""
+def models() -> list[dict[str, Any]]:
+    """The models that run here without a download, as in the API."""
     return [
         {
             "name": name,
@@ -51,230 +52,245 @@ def networks() -> list[dict[str, Any]]:
     ]
 
 
-def check_network(name: str, scale: float | None) -> None:
-    """Refuse a network that is not one of ours: its name must never be taken for a path.
+def validate_model(name: str, scale: float | None) -> None:
+    """Accept bundled models only: a model's name must never be interpreted as a path.
 
     Raises:
-        Problem: There is no such network, or not of this factor.
+        ApiError: There is no such model, or not at this scale.
     """
-    known = {model["name"]: model["scales"] for model in networks()}
+    known = {model["name"]: model["scales"] for model in models()}
     if name not in known:
-        words = f"{name}: no such network here.{did_you_mean(name, known)}"
-        raise Problem(422, "unknown_model", words)
+        message = f"{name}: no such model on this site.{did_you_mean(name, known)}"
+        raise ApiError(422, "unknown_model", message)
     if scale is not None and scale not in known[name]:
-        has = ", ".join(f"{one}x" for one in known[name])
-        raise Problem(422, "unknown_scale", f"{name} has {has}, not {scale:g}x.")
+        scales = ", ".join(f"{one}x" for one in known[name])
+        raise ApiError(422, "unknown_scale", f"{name} supports {scales}, not {scale:g}x.")
 
 
-def words_of(options: Mapping[str, Any], cluster: str | None = None) -> list[str]:
-    """Options of the API as those of `sharpreel upscale`; each is one word."""
+def cli_options(options: Mapping[str, Any], cluster: str | None = None) -> list[str]:
+    """Options of the API as options of `sharpreel upscale`, one argument each."""
     names = ("model", "scale", "height", "codec", "crf", "preset")
-    words = [f"--{name}={options[name]}" for name in names if options.get(name) is not None]
+    arguments = [f"--{name}={options[name]}" for name in names if options.get(name) is not None]
     if options.get("container"):
-        words.append("--allow-audio-transcode")
-    return [*words, *([] if cluster is None else [f"--cluster={cluster}"])]
+        arguments.append("--allow-audio-transcode")
+    return [*arguments, *([] if cluster is None else [f"--cluster={cluster}"])]
 
 
-def plan(here: Site, upload: Upload, options: Mapping[str, Any], client: str, trial: bool) -> Any:
-    """The `plan` event of `sharpreel plan`, made by a child; with `trial` it is timed, too.
+def plan(
+    site: SiteContext, upload: Upload, options: Mapping[str, Any], client: str, estimate: bool
+) -> PlanEvent:
+    """The plan of a job, computed by `sharpreel plan` in a child process.
 
-    A timed one ends as soon as the client asks for another plan of this upload: people try options.
+    Args:
+        estimate: Time the first seconds, too. Such a plan ends early when the client requests
+            another plan of this upload: people try options.
 
     Raises:
-        Problem: What is asked for cannot be made of this upload, or would be too large.
+        ApiError: The options cannot be met for this upload, or the result would be too large.
     """
-    check_network(options.get("model") or DEFAULT_MODEL, options.get("scale"))
-    _check_result(here.settings, upload, options)
-    source, limits = uploads.path_of(here.settings, upload), here.settings.limits
-    words = ["plan", source, "--json", *words_of(options), *([] if trial else ["--no-trial"])]
+    validate_model(options.get("model") or DEFAULT_MODEL, options.get("scale"))
+    _validate_result_size(site.settings, upload, options)
+    source = uploads.path_of(site.settings, upload)
+    arguments = ["plan", source, "--json", *cli_options(options)]
+    if not estimate:
+        arguments.append("--no-trial")
     if options.get("container"):
-        words += ["-o", here.settings.jobs / f"plan-{upload.id}.{options['container']}"]
+        arguments += ["-o", site.settings.jobs / f"plan-{upload.id}.{options['container']}"]
     key = f"{client} {upload.id}"
-    with here.planning.going_on(key) if trial else nullcontext() as stop:
-        if not trial:
-            here.planning.end(key)
-        with uploads.turn(here, client, here.plans, stop):
-            bounds = process.ResourceLimits(limits.job_bytes)
-            ended = process.run("sharpreel", words, bounds, PLAN_SECONDS, stop)
+    with site.plans.newest(key) if estimate else nullcontext() as stop:
+        if not estimate:
+            site.plans.end(key)
+        with uploads.child_slot(site, client, site.plan_slots, stop):
+            limits = process.ResourceLimits(site.settings.limits.job_bytes)
+            ended = process.run("sharpreel", arguments, limits, PLAN_SECONDS, stop)
         if stop is not None and stop.is_set():
             raise uploads.superseded()
-    said = {event["event"]: event for event in events(ended.stdout)}
-    if "plan" in said:
-        return said["plan"]
-    if "skipped" in said:
-        raise Problem(422, "nothing_to_do", f"Nothing to do: {said['skipped']['reason']}.")
-    if "error" in said:
-        raise Problem(422, "impossible", without_paths(said["error"]["message"], source, upload))
-    logs.say(log_of, "plan failed", upload=upload.id, code=ended.code, said=ended.stderr[-500:])
-    raise Problem(422, "broken", "The plan took too long, or the file broke the decoder.")
+    return _planned(ended, upload, source)
 
 
-def events(text: str) -> list[dict[str, Any]]:
-    """The objects of --json output; a line that was cut off is none."""
-    found = []
-    for line in text.splitlines():
-        with suppress(ValueError):
-            event = json.loads(line)
-            if isinstance(event, dict) and "event" in event:
-                found.append(event)
-    return found
+def _planned(ended: process.ProcessResult, upload: Upload, source: Path) -> PlanEvent:
+    """The plan printed by a child process, or the ApiError that it stands for."""
+    events: dict[str, Event] = {event["event"]: event for event in parse_events(ended.stdout)}
+    for event in (events.get(name) for name in ("plan", "skipped", "error")):
+        if event is None:
+            continue
+        if event["event"] == "plan":
+            return event
+        if event["event"] == "skipped":
+            raise ApiError(422, "nothing_to_do", f"Nothing to do: {event['reason']}.")
+        if event["event"] == "error":
+            message = without_paths(event["message"], source, upload.name)
+            raise ApiError(422, "impossible", message)
+    logs.log_event(
+        log, "plan failed", upload=upload.id, code=ended.exit_code, stderr=ended.stderr[-500:]
+    )
+    raise ApiError(422, "broken", "Planning timed out or the decoder crashed.")
 
 
-def without_paths(message: str, source: Path, what: Upload | Job) -> str:
-    """An error for the user, without where files lie here."""
-    return message.replace(str(source), what.name).replace(f"{source.parent}{os.sep}", "")
-
-
-def _check_result(settings: Settings, upload: Upload, options: Mapping[str, Any]) -> None:
-    """Refuse what would unpack to more than anyone wants to wait for.
-
-    Raises:
-        Problem: It would.
-    """
+def _validate_result_size(settings: Settings, upload: Upload, options: Mapping[str, Any]) -> None:
+    """Raise ApiError if the result would have more pixels than the site's limit."""
     info = upload.info or {}
     width, height = info["width"], info["height"]
-    factor = options.get("scale") or 2
+    scale = options.get("scale") or 2
     if options.get("height"):
-        factor = max(options["height"] / height, 1)
+        scale = max(options["height"] / height, 1)
     frames = info["frames"] or (info["seconds"] or 0) * info["fps"]
-    pixels = enlarged(width, factor) * enlarged(height, factor) * frames
+    pixels = enlarged(width, scale) * enlarged(height, scale) * frames
     if pixels > settings.limits.result_pixels:
-        words = (
-            f"{frames:.0f} frames of {enlarged(width, factor)}x{enlarged(height, factor)} are more "
-            "than is made here; choose a smaller scale or height, or a shorter video."
+        message = (
+            f"{frames:.0f} frames of {enlarged(width, scale)}x{enlarged(height, scale)} exceed "
+            "the limit of this site; choose a smaller scale or height, or a shorter video."
         )
-        raise Problem(422, "too_many_pixels", words)
+        raise ApiError(422, "too_many_pixels", message)
 
 
-def create(here: Site, upload: Upload, kind: str, options: dict[str, Any], client: str) -> Job:
-    """Put a job in the queue.
+def create(
+    site: SiteContext, upload: Upload, kind: str, options: dict[str, Any], client: str
+) -> Job:
+    """Create a job and queue it.
 
     Raises:
-        Problem: The client has as many as it may, or there is no room.
+        ApiError: The client has too many jobs, or there is no disk space.
     """
-    mine = here.store.jobs("client = ? AND state IN ('queued', 'running', 'paused')", client)
-    if len(mine) >= here.settings.limits.jobs_per_client:
-        words = f"You have {len(mine)} jobs that wait or run; cancel one, or wait."
-        raise Problem(429, "too_many", words)
-    uploads.check_room(here, 0)
-    job = here.store.add_job(
-        kind=kind, name=upload.name, suffix=upload.suffix, upload=upload.id, options=options,
-        client=client, state="paused",
-    )  # fmt: skip
-    storage.folder_of(here.settings, job).mkdir(mode=0o700)
-    source = uploads.path_of(here.settings, upload)
+    active = site.store.jobs(states=ACTIVE, client=client)
+    if len(active) >= site.settings.limits.jobs_per_client:
+        message = f"You have {len(active)} unfinished jobs; cancel one, or wait."
+        raise ApiError(429, "too_many", message)
+    uploads.ensure_room(site, 0)
+    job = site.store.add_job(
+        kind=kind,
+        name=upload.name,
+        suffix=upload.suffix,
+        upload=upload.id,
+        options=options,
+        client=client,
+        state="paused",
+    )
+    site.settings.job_folder(job.id).mkdir(mode=0o700)
+    source = uploads.path_of(site.settings, upload)
     try:
-        os.link(source, storage.input_of(here.settings, job))
+        os.link(source, storage.input_of(site.settings, job))
     except OSError:  # a file system without links
-        shutil.copy2(source, storage.input_of(here.settings, job))
-    here.store.change_job(job.id, ["paused"], state="queued")
-    _wake(here, job)
-    logs.say(log_of, "job made", job_id=job.id, kind=kind, options=options)
-    return find(here, job.id)
+        shutil.copy2(source, storage.input_of(site.settings, job))
+    site.store.change_job(job.id, ["paused"], state="queued")
+    _wake_worker(site, job)
+    logs.log_event(log, "job created", job_id=job.id, kind=kind, options=options)
+    return find(site, job.id)
 
 
-def _wake(here: Site, job: Job) -> None:
-    here.queues[LANES[job.kind]].put(job.id)
+def _wake_worker(site: SiteContext, job: Job) -> None:
+    site.queues[LANES[job.kind]].put(job.id)
 
 
-def find(here: Site, job_id: str) -> Job:
+def find(site: SiteContext, job_id: str) -> Job:
     """A job by its id.
 
     Raises:
-        Problem: There is none.
+        ApiError: There is none.
     """
-    found = here.store.job(job_id)
-    if found is None or found.state == "deleted":
+    job = site.store.job(job_id)
+    if job is None or job.state == "deleted":
         raise not_found("job")
-    return found
+    return job
 
 
-def cancel(here: Site, job_id: str) -> Job:
-    """Stop a job and forget what it made.
-
-    Raises:
-        Problem: It has ended.
-    """
-    job = find(here, job_id)
-    if here.store.change_job(job.id, ["queued", "paused"], state="cancelled", finished=time.time()):
-        storage.forget_work(here.settings, job)
-    elif not here.store.change_job(job.id, ["running"], wish="cancel"):
-        raise _not_now(find(here, job_id), "cancelled")
-    return find(here, job_id)
-
-
-def pause(here: Site, job_id: str) -> Job:
-    """Stop a job and keep what it finished.
+def cancel(site: SiteContext, job_id: str) -> Job:
+    """Stop a job and discard its work.
 
     Raises:
-        Problem: It neither waits nor runs.
+        ApiError: It has ended.
     """
-    job = find(here, job_id)
-    waits = here.store.change_job(job.id, ["queued"], state="paused")
-    if not waits and not here.store.change_job(job.id, ["running"], wish="pause"):
-        raise _not_now(find(here, job_id), "paused")
-    return find(here, job_id)
+    job = find(site, job_id)
+    waiting = ["queued", "paused"]
+    if site.store.change_job(job.id, waiting, state="cancelled", finished=time.time()):
+        storage.delete_work(site.settings, job)
+    elif not site.store.change_job(job.id, ["running"], requested_state="cancelled"):
+        raise _wrong_state(find(site, job_id), "cancelled")
+    return find(site, job_id)
 
 
-def resume(here: Site, job_id: str) -> Job:
-    """Let a paused job go on.
+def pause(site: SiteContext, job_id: str) -> Job:
+    """Stop a job and keep its finished work.
 
     Raises:
-        Problem: It is not paused.
+        ApiError: It is neither queued nor running.
     """
-    job = find(here, job_id)
-    if not here.store.change_job(job.id, ["paused"], state="queued", wish=""):
-        raise _not_now(find(here, job_id), "resumed")
-    _wake(here, job)
-    return find(here, job_id)
+    job = find(site, job_id)
+    paused = site.store.change_job(job.id, ["queued"], state="paused")
+    if not paused and not site.store.change_job(job.id, ["running"], requested_state="paused"):
+        raise _wrong_state(find(site, job_id), "paused")
+    return find(site, job_id)
 
 
-def retry(here: Site, job_id: str) -> Job:
-    """Try a job again that failed, from its journal, or was cancelled.
+def resume(site: SiteContext, job_id: str) -> Job:
+    """Queue a paused job again.
 
     Raises:
-        Problem: It did neither.
+        ApiError: It is not paused.
     """
-    job = find(here, job_id)
-    anew = {
-        "state": "queued", "error": None, "deaths": 0, "started": None, "finished": None,
-        "wish": "",
-    }  # fmt: skip
-    if not here.store.change_job(job.id, ["failed", "cancelled"], **anew):
-        raise _not_now(find(here, job_id), "tried again")
-    _wake(here, job)
-    return find(here, job_id)
+    job = find(site, job_id)
+    if not site.store.change_job(job.id, ["paused"], state="queued", requested_state=""):
+        raise _wrong_state(find(site, job_id), "resumed")
+    _wake_worker(site, job)
+    return find(site, job_id)
 
 
-def delete(here: Site, job_id: str) -> None:
-    """Delete a job with all its files; one that runs is stopped by its worker, which sees this."""
-    job = find(here, job_id)
-    here.store.change_job(job.id, [*ACTIVE, *ENDED], state="deleted", finished=time.time())
+def retry(site: SiteContext, job_id: str) -> Job:
+    """Retry a failed job, which resumes from its journal, or a cancelled one from scratch.
+
+    Raises:
+        ApiError: It neither failed nor was it cancelled.
+    """
+    job = find(site, job_id)
+    changed = site.store.change_job(
+        job.id,
+        ["failed", "cancelled"],
+        state="queued",
+        error=None,
+        crash_count=0,
+        started=None,
+        finished=None,
+        requested_state="",
+    )
+    if not changed:
+        raise _wrong_state(find(site, job_id), "retried")
+    _wake_worker(site, job)
+    return find(site, job_id)
+
+
+def delete(site: SiteContext, job_id: str) -> None:
+    """Delete a job with all its files; a running one is stopped by its worker, which sees this."""
+    job = find(site, job_id)
+    site.store.change_job(job.id, [*ACTIVE, *ENDED], state="deleted", finished=time.time())
     if job.state != "running":
-        shutil.rmtree(storage.folder_of(here.settings, job), ignore_errors=True)
+        shutil.rmtree(site.settings.job_folder(job.id), ignore_errors=True)
 
 
-def _not_now(job: Job, what: str) -> Problem:
-    return Problem(409, "wrong_state", f"The job is {job.state}; it cannot be {what}.")
+def _wrong_state(job: Job, action: str) -> ApiError:
+    return ApiError(409, "wrong_state", f"The job is {job.state}; it cannot be {action}.")
 
 
-def find_lost(store: JobStore, queues: Mapping[str, Queue], dead: str | None = None) -> list[Job]:
-    """Put jobs back whose worker died, and wake a worker for what waits in no queue.
+def recover_lost(
+    store: JobStore, queues: Mapping[str, JobQueue], dead_worker: str | None = None
+) -> list[Job]:
+    """Requeue jobs whose worker died, and wake workers for queued jobs that are in no queue.
 
     Args:
-        dead: The name of a worker that is known to be; its leases end at once.
+        dead_worker: Name of a worker known to have died; its leases end at once.
 
     Returns:
         The jobs whose worker died.
     """
-    lost = store.release_lost(dead)
+    lost = store.requeue_lost(dead_worker)
     for job in lost:
-        logs.say(log_of, "worker lost", level=logging.WARNING, job_id=job.id, deaths=job.deaths)
-        if job.deaths >= MOST_DEATHS:
-            words = f"Its worker died {job.deaths} times; the video may be damaged."
-            store.change_job(job.id, ["queued"], state="failed", error=words, finished=time.time())
+        logs.log_event(
+            log, "worker lost", logging.WARNING, job_id=job.id, crash_count=job.crash_count
+        )
+        if job.crash_count >= MAX_CRASHES:
+            error = f"Its worker crashed {job.crash_count} times; the video may be damaged."
+            store.change_job(job.id, ["queued"], state="failed", error=error, finished=time.time())
     waiting = {lane: queue.waiting() for lane, queue in queues.items()}
-    for job in store.jobs("state = 'queued'"):
+    for job in store.jobs(states=["queued"]):
         lane = LANES[job.kind]
         if job.id not in waiting[lane]:
             queues[lane].put(job.id)
@@ -282,27 +298,34 @@ def find_lost(store: JobStore, queues: Mapping[str, Queue], dead: str | None = N
 
 
 def expire(settings: Settings, store: JobStore, now: float | None = None) -> int:
-    """Delete what is too old; how many jobs and uploads went."""
+    """Delete what has expired; returns the number of deleted jobs and uploads.
+
+    Args:
+        now: Current time in seconds since 1970, by default the clock's.
+    """
     now = time.time() if now is None else now
-    old = now - 3600 * settings.limits.keep_hours
-    stale = now - 3600 * settings.limits.unfinished_hours
-    gone = 0
-    idle = "state NOT IN ('queued', 'running', 'deleted') AND touched < ?"
-    for job in store.jobs(idle, old):
-        if store.change_job(job.id, [*ENDED, "paused"], state="deleted", finished=now):
-            logs.say(log_of, "job expired", job_id=job.id)
-            gone += 1
-    for job in store.jobs("state = 'deleted'"):
-        shutil.rmtree(storage.folder_of(settings, job), ignore_errors=True)
-        if (job.finished or 0) < now - TOLD_SECONDS:
-            store.remove_job(job.id)
-    for upload in store.uploads(
-        "(state = 'ready' AND touched < ?) OR (state != 'ready' AND touched < ?)", old, stale
-    ):
+    keep_until = now - 3600 * settings.limits.keep_hours
+    unfinished_until = now - 3600 * settings.limits.unfinished_hours
+    count = _expire_jobs(settings, store, now, keep_until)
+    for upload in store.expired_uploads(keep_until, unfinished_until):
         uploads.path_of(settings, upload).unlink(missing_ok=True)
         store.remove_upload(upload.id)
-        gone += 1
-    for path in settings.jobs.iterdir():  # what a crash between two steps left behind
-        if store.job(path.name) is None and path.stat().st_mtime < stale:
+        count += 1
+    for path in settings.jobs.iterdir():  # left behind by a crash between two steps
+        if store.job(path.name) is None and path.stat().st_mtime < unfinished_until:
             shutil.rmtree(path, ignore_errors=True)
-    return gone
+    return count
+
+
+def _expire_jobs(settings: Settings, store: JobStore, now: float, idle_since: float) -> int:
+    """Delete jobs idle since this time, and forget those deleted a while ago."""
+    count = 0
+    for job in store.idle_jobs(idle_since):
+        if store.change_job(job.id, [*ENDED, "paused"], state="deleted", finished=now):
+            logs.log_event(log, "job expired", job_id=job.id)
+            count += 1
+    for job in store.jobs(states=["deleted"]):
+        shutil.rmtree(settings.job_folder(job.id), ignore_errors=True)
+        if (job.finished or 0) < now - DELETED_SECONDS:
+            store.remove_job(job.id)
+    return count

@@ -1,13 +1,13 @@
-"""The table of uploads and jobs: one SQLite file, the truth that every process of a site reads.
+"""Database of uploads and jobs: one SQLite file, read and written by every process of a site.
 
-A job belongs to the worker whose name and running lease stand in its row. Every change is one
-transaction that names the state it starts from, so two processes cannot both make it:
+A running job belongs to the worker whose name and unexpired lease are in its row. Every change is
+one transaction that names the state it starts from, so two processes cannot both make it:
 
     queued ──claim──> running ──> done | failed | cancelled | paused
-       ^                 │ the lease ran out, or its worker is known to be dead
+       ^                 │ the lease expired, or its worker is known to have died
        └─────────────────┘
 
-Each change of a job takes the next number of `revision`, by which event streams find what is new.
+Each change of a job increments `revision`, by which event streams find what is new.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ CREATE TABLE IF NOT EXISTS uploads (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, suffix TEXT NOT NULL, size INTEGER NOT NULL,
     offset INTEGER NOT NULL DEFAULT 0, state TEXT NOT NULL DEFAULT 'receiving', sha256 TEXT,
     info TEXT NOT NULL DEFAULT 'null', client TEXT NOT NULL, created REAL NOT NULL,
-    touched REAL NOT NULL
+    updated_at REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, suffix TEXT NOT NULL,
     upload TEXT NOT NULL, options TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'queued',
-    wish TEXT NOT NULL DEFAULT '', created REAL NOT NULL, started REAL, finished REAL,
+    requested_state TEXT NOT NULL DEFAULT '', created REAL NOT NULL, started REAL, finished REAL,
     stage TEXT NOT NULL DEFAULT '', frames INTEGER NOT NULL DEFAULT 0, total INTEGER,
     fps REAL NOT NULL DEFAULT 0, eta_seconds REAL, segment INTEGER NOT NULL DEFAULT 0,
     segments INTEGER, error TEXT, notes TEXT NOT NULL DEFAULT '[]',
     result TEXT NOT NULL DEFAULT 'null', results TEXT NOT NULL DEFAULT '[]',
-    worker TEXT, lease REAL, touched REAL NOT NULL, client TEXT NOT NULL,
-    deaths INTEGER NOT NULL DEFAULT 0, revision INTEGER NOT NULL DEFAULT 0
+    worker TEXT, lease REAL, updated_at REAL NOT NULL, client TEXT NOT NULL,
+    crash_count INTEGER NOT NULL DEFAULT 0, revision INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS jobs_by_revision ON jobs (revision);
 CREATE TABLE IF NOT EXISTS counter (n INTEGER NOT NULL);
@@ -54,7 +54,10 @@ JSON_COLUMNS = frozenset({"info", "options", "notes", "result", "results"})
 
 @dataclass(frozen=True)
 class Upload:
-    """A file that comes or has come; `state` is receiving, ready or refused, times are epoch s."""
+    """A file that is uploaded or being uploaded.
+
+    `state` is "receiving", "ready" or "refused"; times are seconds since 1970.
+    """
 
     id: str
     name: str
@@ -66,15 +69,16 @@ class Upload:
     info: dict[str, Any] | None
     client: str
     created: float
-    touched: float
+    updated_at: float
 
 
 @dataclass(frozen=True)
 class Job:
-    """A film ("upscale") or some seconds of it by several networks ("sample").
+    """Upscaling a video (kind "upscale") or a few seconds of it by several models ("sample").
 
-    `wish` is what the user wants of a running one: "cancel", "pause" or nothing; `deaths` counts
-    workers that died over it; `result` is of a film, `results` of a sample; times are epoch s.
+    `requested_state` is what the user requested of a running job: "paused", "cancelled" or "";
+    `crash_count` counts workers that died while they ran it; `result` is for a video, `results`
+    for a sample; `lease` is when the worker's claim expires; times are seconds since 1970.
     """
 
     id: str
@@ -84,7 +88,7 @@ class Job:
     upload: str
     options: dict[str, Any]
     state: str
-    wish: str
+    requested_state: str
     created: float
     started: float | None
     finished: float | None
@@ -101,211 +105,256 @@ class Job:
     results: list[dict[str, Any]]
     worker: str | None
     lease: float | None
-    touched: float
-    deaths: int
+    updated_at: float
+    crash_count: int
     client: str
     revision: int
 
 
 def new_id() -> str:
-    """A name nobody can guess; files are called by it."""
+    """A random id that cannot be guessed; files are named after it."""
     return secrets.token_hex(16)
 
 
-class _Opened:
-    """A thread's connection, which is closed when the thread has ended and so nobody holds this."""
+class _ThreadConnection:
+    """A thread's connection; it is closed when the thread has ended and drops this object."""
 
-    def __init__(self, tables: sqlite3.Connection) -> None:
-        self.tables = tables
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
 
     def __del__(self) -> None:
-        self.tables.close()
+        self.connection.close()
 
 
 class JobStore:
-    """The tables of one site; usable from any thread."""
+    """The database of one site; usable from any thread."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._local = path, threading.local()
-        self._opened: weakref.WeakSet[_Opened] = weakref.WeakSet()
-        with self.changing() as tables:
+        self._opened: weakref.WeakSet[_ThreadConnection] = weakref.WeakSet()
+        with self.transaction() as connection:
             for statement in SCHEMA.split(";"):
-                tables.execute(statement)
-
-    def _tables(self) -> sqlite3.Connection:
-        opened: _Opened | None = getattr(self._local, "opened", None)
-        if opened is None:
-            tables = sqlite3.connect(
-                self._path, timeout=30, isolation_level=None, check_same_thread=False
-            )
-            tables.row_factory = sqlite3.Row
-            tables.execute("PRAGMA journal_mode = WAL")
-            tables.execute("PRAGMA synchronous = NORMAL")
-            opened = self._local.opened = _Opened(tables)
-            self._opened.add(opened)  # each thread has its own; `close` is for all
-        return opened.tables
+                connection.execute(statement)
 
     def close(self) -> None:
-        """Let go of the file, when no thread uses it any more."""
+        """Close the file, when no thread uses it any more."""
         for opened in list(self._opened):
-            opened.tables.close()
+            opened.connection.close()
         self._local = threading.local()
 
     @contextmanager
-    def changing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction that nobody else writes beside."""
-        tables = self._tables()
-        tables.execute("BEGIN IMMEDIATE")
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One write transaction, exclusive among all processes."""
+        connection = self._connection()
+        connection.execute("BEGIN IMMEDIATE")
         try:
-            yield tables
+            yield connection
         except BaseException:
-            tables.execute("ROLLBACK")
+            connection.execute("ROLLBACK")
             raise
-        tables.execute("COMMIT")
+        connection.execute("COMMIT")
 
     def add_upload(self, **values: Any) -> Upload:
         now = time.time()
-        row = {"id": new_id(), "created": now, "touched": now, **values}
-        self._insert("uploads", row)
-        found = self.upload(row["id"])
-        assert found is not None
-        return found
+        row = {"id": new_id(), "created": now, "updated_at": now, **values}
+        with self.transaction() as connection:
+            _insert(connection, "uploads", row)
+        added = self.upload(row["id"])
+        assert added is not None
+        return added
 
     def upload(self, upload_id: str) -> Upload | None:
-        return next(iter(self.uploads("id = ?", upload_id)), None)
+        return next(iter(self._select_uploads("id = ?", [upload_id])), None)
 
-    def uploads(self, where: str = "1", *values: Any) -> list[Upload]:
-        """Uploads that a condition of SQL holds for, oldest first."""
-        rows = self._tables().execute(
-            f"SELECT * FROM uploads WHERE {where} ORDER BY created, rowid", values
+    def uploads(self) -> list[Upload]:
+        """All uploads except refused ones, oldest first."""
+        return self._select_uploads("state != 'refused'", [])
+
+    def unfinished_uploads(self, client: str | None = None) -> list[Upload]:
+        """Uploads that still receive bytes, of all clients or of one."""
+        if client is None:
+            return self._select_uploads("state = 'receiving'", [])
+        return self._select_uploads("state = 'receiving' AND client = ?", [client])
+
+    def expired_uploads(self, ready_before: float, unfinished_before: float) -> list[Upload]:
+        """Uploads not updated since these times: finished ones, and all others."""
+        return self._select_uploads(
+            "(state = 'ready' AND updated_at < ?) OR (state != 'ready' AND updated_at < ?)",
+            [ready_before, unfinished_before],
         )
-        return [_record(Upload, row) for row in rows]
 
     def update_upload(self, upload_id: str, **values: Any) -> None:
-        with self.changing() as tables:
-            _update(tables, "uploads", {"touched": time.time(), **values}, "id = ?", [upload_id])
+        row = {"updated_at": time.time(), **values}
+        with self.transaction() as connection:
+            _update(connection, "uploads", row, "id = ?", [upload_id])
 
     def remove_upload(self, upload_id: str) -> None:
-        with self.changing() as tables:
-            tables.execute("DELETE FROM uploads WHERE id = ?", (upload_id,))
+        with self.transaction() as connection:
+            connection.execute("DELETE FROM uploads WHERE id = ?", (upload_id,))
 
     def add_job(self, **values: Any) -> Job:
         now = time.time()
-        row = {"id": new_id(), "created": now, "touched": now, **values}
-        with self.changing() as tables:
-            row["revision"] = _next_revision(tables)
-            _insert(tables, "jobs", row)
-        found = self.job(row["id"])
-        assert found is not None
-        return found
+        row = {"id": new_id(), "created": now, "updated_at": now, **values}
+        with self.transaction() as connection:
+            row["revision"] = _next_revision(connection)
+            _insert(connection, "jobs", row)
+        added = self.job(row["id"])
+        assert added is not None
+        return added
 
     def job(self, job_id: str) -> Job | None:
-        return next(iter(self.jobs("id = ?", job_id)), None)
+        return next(iter(self._select_jobs("id = ?", [job_id])), None)
 
-    def jobs(self, where: str = "1", *values: Any) -> list[Job]:
-        """Jobs that a condition of SQL holds for, oldest first."""
-        rows = self._tables().execute(
-            f"SELECT * FROM jobs WHERE {where} ORDER BY created, rowid", values
-        )
-        return [_record(Job, row) for row in rows]
+    def jobs(
+        self, *, states: Iterable[str] = (*ACTIVE, *ENDED), client: str | None = None
+    ) -> list[Job]:
+        """Jobs in these states, of all clients or of one, oldest first; without deleted ones."""
+        condition, values = _in_states(states)
+        if client is not None:
+            condition, values = f"{condition} AND client = ?", [*values, client]
+        return self._select_jobs(condition, values)
+
+    def jobs_changed_since(self, revision: int, job_id: str | None = None) -> list[Job]:
+        """Jobs, or one job, changed after a revision; includes jobs in state "deleted"."""
+        if job_id is None:
+            return self._select_jobs("revision > ?", [revision])
+        return self._select_jobs("revision > ? AND id = ?", [revision, job_id])
+
+    def idle_jobs(self, before: float) -> list[Job]:
+        """Paused and ended jobs that were not updated since a time."""
+        condition, values = _in_states(["paused", *ENDED])
+        return self._select_jobs(f"{condition} AND updated_at < ?", [*values, before])
 
     def change_job(self, job_id: str, states: Iterable[str], **values: Any) -> bool:
-        """Change a job that is in one of these states; False when it is not."""
-        states = list(states)
-        marks = ", ".join("?" for _ in states)
-        return self._change(values, f"id = ? AND state IN ({marks})", [job_id, *states])
+        """Change a job that is in one of these states; False: it is not."""
+        condition, parameters = _in_states(states)
+        return self._change(values, f"id = ? AND {condition}", [job_id, *parameters])
 
-    def cancel_as_wished(self, job_id: str) -> bool:
-        """Cancel a paused job of which that was wished before it stood; False: it was not."""
-        cancelled = {"state": "cancelled", "finished": time.time(), "wish": ""}
-        return self._change(cancelled, "id = ? AND state = 'paused' AND wish = 'cancel'", [job_id])
+    def cancel_if_requested(self, job_id: str) -> bool:
+        """Cancel a paused job whose cancellation was requested while it stopped; was it?"""
+        return self._change(
+            {"state": "cancelled", "finished": time.time(), "requested_state": ""},
+            "id = ? AND state = 'paused' AND requested_state = 'cancelled'",
+            [job_id],
+        )
 
-    def change_mine(self, job_id: str, me: str, /, **values: Any) -> bool:
-        """Change a running job as its worker, which renews the lease; False when it is not its."""
+    def change_own_job(self, job_id: str, worker: str, /, **values: Any) -> bool:
+        """Change a running job as its worker and renew the lease; False: it has another worker."""
         values.setdefault("lease", time.time() + LEASE_SECONDS)
-        return self._change(values, "id = ? AND worker = ? AND state = 'running'", [job_id, me])
+        return self._change(values, "id = ? AND worker = ? AND state = 'running'", [job_id, worker])
 
-    def renew(self, job_id: str, worker: str) -> Job | None:
-        """Renew the lease and read the job; None when it is not this worker's any more."""
-        with self.changing() as tables:
+    def renew_lease(self, job_id: str, worker: str) -> Job | None:
+        """Renew the lease and return the job; None: it does not belong to this worker any more."""
+        with self.transaction() as connection:
             lease = {"lease": time.time() + LEASE_SECONDS}
-            mine = "id = ? AND worker = ? AND state = 'running'"
-            if not _update(tables, "jobs", lease, mine, [job_id, worker]):
+            condition = "id = ? AND worker = ? AND state = 'running'"
+            if not _update(connection, "jobs", lease, condition, [job_id, worker]):
                 return None
         return self.job(job_id)
 
     def claim(self, job_id: str, worker: str) -> Job | None:
-        """Make a waiting job this worker's; None when it waits no more.
+        """Claim a queued job for a worker; None: it is not queued any more.
 
-        What was wished while it ran before still holds: its worker, or the site, had ended first.
+        A state requested in an earlier run still counts: the worker or the site ended first.
         """
         now, job = time.time(), self.job(job_id)
-        began = (job and job.started) or now  # not anew after a pause
-        taken = self.change_job(
-            job_id, ["queued"], state="running", worker=worker, error=None,
-            lease=now + LEASE_SECONDS, started=began,
-        )  # fmt: skip
-        return self.job(job_id) if taken else None
+        claimed = self.change_job(
+            job_id,
+            ["queued"],
+            state="running",
+            worker=worker,
+            error=None,
+            lease=now + LEASE_SECONDS,
+            started=(job and job.started) or now,  # unchanged after a pause
+        )
+        return self.job(job_id) if claimed else None
 
-    def release_lost(self, dead: str | None = None) -> list[Job]:
-        """Put running jobs back whose lease ran out, or whose worker is known to be dead.
+    def requeue_lost(self, dead_worker: str | None = None) -> list[Job]:
+        """Requeue running jobs whose lease expired, or whose worker is known to have died.
 
         Returns:
             The jobs, as they are now.
         """
         lost = (
-            self.jobs("state = 'running' AND lease < ?", time.time())
-            if dead is None
-            else self.jobs("state = 'running' AND worker = ?", dead)
+            self._select_jobs("state = 'running' AND lease < ?", [time.time()])
+            if dead_worker is None
+            else self._select_jobs("state = 'running' AND worker = ?", [dead_worker])
         )
         for job in lost:
+            crashes = job.crash_count + 1
             self._change(
-                {"state": "queued", "worker": None, "lease": None, "deaths": job.deaths + 1},
+                {"state": "queued", "worker": None, "lease": None, "crash_count": crashes},
                 "id = ? AND worker IS ? AND state = 'running' AND lease = ?",
                 [job.id, job.worker, job.lease],
             )
-        return [found for job in lost if (found := self.job(job.id)) is not None]
+        return [now for job in lost if (now := self.job(job.id)) is not None]
 
     def remove_job(self, job_id: str) -> None:
-        with self.changing() as tables:
-            tables.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+        with self.transaction() as connection:
+            connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 
     def revision(self) -> int:
-        """The number of the last change of any job."""
-        return int(self._tables().execute("SELECT n FROM counter").fetchone()[0])
+        """Number of the last change of any job."""
+        return int(self._connection().execute("SELECT n FROM counter").fetchone()[0])
 
-    def _change(self, values: Mapping[str, Any], where: str, having: list[Any]) -> bool:
-        with self.changing() as tables:
-            revision = _next_revision(tables)
-            row = {**values, "touched": time.time(), "revision": revision}
-            return _update(tables, "jobs", row, where, having)
+    def _connection(self) -> sqlite3.Connection:
+        opened: _ThreadConnection | None = getattr(self._local, "opened", None)
+        if opened is None:
+            connection = sqlite3.connect(
+                self._path, timeout=30, isolation_level=None, check_same_thread=False
+            )
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            opened = self._local.opened = _ThreadConnection(connection)
+            self._opened.add(opened)  # each thread has its own; `close` closes all
+        return opened.connection
 
-    def _insert(self, table: str, row: Mapping[str, Any]) -> None:
-        with self.changing() as tables:
-            _insert(tables, table, row)
+    def _select_uploads(self, condition: str, values: list[Any]) -> list[Upload]:
+        sql = f"SELECT * FROM uploads WHERE {condition} ORDER BY created, rowid"
+        return [_record(Upload, row) for row in self._connection().execute(sql, values)]
+
+    def _select_jobs(self, condition: str, values: list[Any]) -> list[Job]:
+        sql = f"SELECT * FROM jobs WHERE {condition} ORDER BY created, rowid"
+        return [_record(Job, row) for row in self._connection().execute(sql, values)]
+
+    def _change(self, values: Mapping[str, Any], condition: str, parameters: list[Any]) -> bool:
+        with self.transaction() as connection:
+            revision = _next_revision(connection)
+            row = {**values, "updated_at": time.time(), "revision": revision}
+            return _update(connection, "jobs", row, condition, parameters)
 
 
-def _next_revision(tables: sqlite3.Connection) -> int:
-    return int(tables.execute("UPDATE counter SET n = n + 1 RETURNING n").fetchone()[0])
+def _in_states(states: Iterable[str]) -> tuple[str, list[Any]]:
+    """SQL condition that a row is in one of these states, and its parameters."""
+    names: list[Any] = list(states)
+    return f"state IN ({', '.join('?' for _ in names)})", names
 
 
-def _insert(tables: sqlite3.Connection, table: str, row: Mapping[str, Any]) -> None:
+def _next_revision(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("UPDATE counter SET n = n + 1 RETURNING n").fetchone()[0])
+
+
+def _insert(connection: sqlite3.Connection, table: str, row: Mapping[str, Any]) -> None:
     marks = ", ".join("?" for _ in row)
-    values = [_stored(name, value) for name, value in row.items()]
-    tables.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", values)
+    values = [_to_column(name, value) for name, value in row.items()]
+    connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", values)
 
 
 def _update(
-    tables: sqlite3.Connection, table: str, row: Mapping[str, Any], where: str, having: list[Any]
+    connection: sqlite3.Connection,
+    table: str,
+    row: Mapping[str, Any],
+    condition: str,
+    parameters: list[Any],
 ) -> bool:
     changes = ", ".join(f"{name} = ?" for name in row)
-    values = [_stored(name, value) for name, value in row.items()]
-    return tables.execute(
-        f"UPDATE {table} SET {changes} WHERE {where}", [*values, *having]
-    ).rowcount > 0  # fmt: skip
+    values = [_to_column(name, value) for name, value in row.items()]
+    sql = f"UPDATE {table} SET {changes} WHERE {condition}"
+    return connection.execute(sql, [*values, *parameters]).rowcount > 0
 
 
-def _stored(column: str, value: Any) -> Any:
+def _to_column(column: str, value: Any) -> Any:
     return json.dumps(value) if column in JSON_COLUMNS else value
 
 

@@ -1,16 +1,16 @@
-"""A worker: takes jobs from one lane of the queue and has them made, one at a time, by children.
+"""A worker: takes jobs from one lane of the queue and runs them, one at a time, in child processes.
 
-    python -m sharpreel.web.worker LANE NAME      settings: the first line of standard input
+    python -m sharpreel.web.jobs.worker LANE NAME      settings: the first line of standard input
 
-The worker itself opens no video. It starts `sharpreel upscale --json` as a child, writes what that
-tells into the table, renews its lease, and stops the child when the user wishes so, the site ends,
-or the job is not its own any more. A child that dies takes its job with it and nothing else.
+The worker itself opens no video. It starts `sharpreel upscale --json` as a child, writes the
+child's events into the database, renews its lease, and stops the child when the user requests it,
+the site stops, or the job no longer belongs to this worker. A child that crashes fails its job
+and affects nothing else.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import shutil
 import signal
@@ -21,59 +21,85 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from sharpreel.errors import ResumableError
 from sharpreel.models import DEFAULT_MODEL
+from sharpreel.pipeline.events import (
+    DoneEvent,
+    ErrorEvent,
+    Event,
+    ProgressEvent,
+    SkippedEvent,
+    parse_events,
+)
 from sharpreel.web import logs
 from sharpreel.web.jobs import service, storage
-from sharpreel.web.jobs.queue import Queue
+from sharpreel.web.jobs.messages import for_users, without_paths
+from sharpreel.web.jobs.queue import JobQueue
 from sharpreel.web.jobs.store import Job, JobStore
-from sharpreel.web.sandbox import process as process_module
-from sharpreel.web.settings import Settings
+from sharpreel.web.sandbox import process as child_process
+from sharpreel.web.settings import Settings, read_settings
 
-BEAT_SECONDS = 1.0
-FRAME_SECONDS = 3.0  # between two looks at the newest place
+if TYPE_CHECKING:
+    from sharpreel.web.sandbox.playable import PlayableEvent
+
+    ChildEvent = Event | PlayableEvent
+
+HEARTBEAT_SECONDS = 1.0
+THUMBNAIL_SECONDS = 3.0  # at least between two thumbnails
 DISK_SECONDS = 5.0
-FRAME_PATIENCE = 60.0
+THUMBNAIL_TIMEOUT_SECONDS = 60.0
 
-log_of = logging.getLogger("sharpreel.web.jobs.worker")
-
-Event = dict[str, Any]
+log = logging.getLogger(__name__)
 
 
-class Stopped(Exception):
-    """The job does not go on here; `why` is "cancel", "pause", "stop" or "lost"."""
+class JobStopped(Exception):
+    """The job does not continue here.
 
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
+    Attributes:
+        reason: "cancelled" or "paused" by the user, "shutdown" of the site, or "lost" lease.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
-class Failed(Exception):
-    """The job cannot be made; the message is for the user."""
+class JobFailed(Exception):
+    """The job cannot be done; the message is for the user."""
 
 
 @dataclass
-class _Watched:
-    """What a child told, until it ended."""
+class _ChildResult:
+    """How a child process ended, and the final events it printed."""
 
-    code: int
-    events: dict[str, Event] = field(default_factory=dict)
-    words: str = ""
+    exit_code: int = 0
+    stderr: str = ""
+    done: DoneEvent | None = None
+    skipped: SkippedEvent | None = None
+    error: ErrorEvent | None = None
+
+    def add(self, event: ChildEvent) -> None:
+        if event["event"] == "done":
+            self.done = event
+        elif event["event"] == "skipped":
+            self.skipped = event
+        elif event["event"] == "error":
+            self.error = event
 
 
 class Worker:
-    """Makes one job at a time.
+    """Runs one job at a time.
 
     Args:
-        name: Stands in the rows of the jobs that are its own.
-        stopping: Tells that the site ends.
+        name: Unique; in the rows of the jobs that it has claimed.
+        stopping: Set when the site stops.
 
     Attributes:
-        store: The table of jobs.
+        store: The database.
     """
 
     def __init__(self, settings: Settings, name: str, stopping: threading.Event) -> None:
@@ -81,373 +107,447 @@ class Worker:
         self.store = JobStore(settings.database)
 
     def work(self, job_id: str) -> None:
-        """Make a job, unless another worker has it or it waits no more."""
+        """Run a job, unless another worker has it or it is not queued any more."""
         if self._stopping.is_set():
-            return  # it is found again by the next start
+            return  # the next start of the site finds it
         job = self.store.claim(job_id, self._name)
         if job is None:
             return
         token = logs.job_id.set(job.id)
         try:
-            logs.say(log_of, "job begins", kind=job.kind, deaths=job.deaths)
-            self._make(job)
+            logs.log_event(log, "job starts", kind=job.kind, crash_count=job.crash_count)
+            self._run(job)
         finally:
             logs.job_id.reset(token)
 
-    def _make(self, job: Job) -> None:
+    def _run(self, job: Job) -> None:
         try:
-            made = self._film(job) if job.kind == "upscale" else self._sample(job)
-            self._end(job, "done", eta_seconds=0, stage="", **made)
-        except Stopped as e:
-            logs.say(log_of, "job stopped", why=e.why)
-            if e.why == "stop":
-                self.store.change_mine(job.id, self._name, state="queued", worker=None, lease=None)
-            elif e.why == "pause":
-                self.store.change_mine(job.id, self._name, state="paused", worker=None, lease=None)
-                if self.store.cancel_as_wished(job.id):
-                    storage.forget_work(self._settings, job)
-            elif e.why == "cancel":
-                storage.forget_work(self._settings, job)
-                self._end(job, "cancelled")
-        except Failed as e:
+            run = self._upscale_video if job.kind == "upscale" else self._make_sample
+            self._end(job, "done", eta_seconds=0, stage="", **run(job))
+        except JobStopped as e:
+            logs.log_event(log, "job stopped", reason=e.reason)
+            self._stopped(job, e.reason)
+        except JobFailed as e:
             self._end(job, "failed", error=str(e))
         except Exception:
-            log_of.exception("job failed unexpectedly")
+            log.exception("job failed unexpectedly")
             self._end(job, "failed", error="Something went wrong on the server; see its log.")
         if (now := self.store.job(job.id)) is None or now.state == "deleted":
-            shutil.rmtree(storage.folder_of(self._settings, job), ignore_errors=True)
+            shutil.rmtree(self._settings.job_folder(job.id), ignore_errors=True)
+
+    def _stopped(self, job: Job, reason: str) -> None:
+        if reason == "shutdown":
+            self._update(job, state="queued", worker=None, lease=None)
+        elif reason == "paused":
+            self._update(job, state="paused", worker=None, lease=None)
+            if self.store.cancel_if_requested(job.id):
+                storage.delete_work(self._settings, job)
+        elif reason == "cancelled":
+            storage.delete_work(self._settings, job)
+            self._end(job, "cancelled")
 
     def _end(self, job: Job, state: str, **values: Any) -> None:
-        self.store.change_mine(
-            job.id, self._name, state=state, finished=time.time(), worker=None, lease=None,
-            wish="", **values,
-        )  # fmt: skip
-        logs.say(log_of, f"job {state}", **{k: v for k, v in values.items() if k == "error"})
+        final = {"finished": time.time(), "worker": None, "lease": None, "requested_state": ""}
+        self._update(job, state=state, **final, **values)
+        logs.log_event(log, f"job {state}", **{k: v for k, v in values.items() if k == "error"})
 
-    def _film(self, job: Job) -> dict[str, Any]:
-        """Make the whole film; the columns that tell of it."""
-        options, folder = job.options, storage.folder_of(self._settings, job)
-        made = folder / "made"
-        made.mkdir(exist_ok=True)
-        target = made / f"film.{options['container']}" if options.get("container") else made
-        looking = _ThumbnailUpdater(storage.input_of(self._settings, job), made, folder)
-        notes: list[str] = []
-        pixels = 0  # of a frame
+    def _update(self, job: Job, **values: Any) -> None:
+        self.store.change_own_job(job.id, self._name, **values)
 
-        def told(event: Event) -> None:
-            nonlocal pixels
-            if event["event"] == "start":
-                notes[:] = event["notes"]
-                pixels = event["to"]["width"] * event["to"]["height"]
-                self._tell(job, notes=notes, segments=event["segments"], stage="upscale")
-            elif event["event"] in ("progress", "resume", "segment"):
-                self._progress(job, event)
-                if event["frames"] * pixels > self._settings.limits.result_pixels:
-                    raise Failed("The video is longer than it says, and than is made here.")
-                looking.look(again=event["event"] == "segment")
-
-        words = service.words_of(options, self._settings.cluster)
-        watched = self._upscale(job, ["-o", target, *words], told)
-        output = _only_file(made)
+    def _upscale_video(self, job: Job) -> dict[str, Any]:
+        """Upscale the complete video; returns the columns that describe the result."""
+        options, folder = job.options, self._settings.job_folder(job.id)
+        output_folder = folder / "output"
+        output_folder.mkdir(exist_ok=True)
+        container = options.get("container")
+        target = output_folder / f"video.{container}" if container else output_folder
+        update = partial(self._update, job)
+        monitor = _VideoMonitor(self._settings, job, output_folder, update)
+        arguments = ["-o", target, *service.cli_options(options, self._settings.cluster)]
+        ended = self._upscale(job, arguments, monitor.on_event)
+        output = _only_file(output_folder)
         if output is None:
-            raise Failed(f"Nothing to do: {watched.events['skipped']['reason']}.")
-        done = watched.events.get("done", {})
-        notes += done.get("notes", [])
-        if done.get("lost"):
-            notes.append(f"{done['lost']} frames did not decode and are missing")
-        self._tell(job, stage="player")
-        after, before = self._play(
-            job, (output, folder / "play-after", 1),
+            reason = ended.skipped["reason"] if ended.skipped else "there is no output"
+            raise JobFailed(f"Nothing to do: {reason}.")
+        notes, total = monitor.notes, job.frames
+        if ended.done is not None:
+            notes += ended.done["notes"]
+            total = ended.done["frames"]
+            if lost := ended.done["lost"]:
+                notes.append(f"{lost} frames could not be decoded and are missing")
+        self._update(job, stage="player")
+        after, before = self._convert_for_playback(
+            job,
+            (output, folder / "play-after", 1),
             (storage.input_of(self._settings, job), folder / "play-before", 0),
-        )  # fmt: skip
-        for side, facts in (("input", before), ("result", after)):
-            if "play" not in facts:
+        )
+        for side, event in (("input", before), ("result", after)):
+            if event is None or "play" not in event:
                 notes.append(f"the {side} cannot be played in the page")
+        assert after is not None
         result = {
             "file": str(output.relative_to(folder)),
             "name": _result_name(job, output),
-            **{key: after[key] for key in ("bytes", "width", "height", "sha256")},
+            "bytes": after["bytes"],
+            "width": after["width"],
+            "height": after["height"],
+            "sha256": after["sha256"],
         }
-        if any("plays_seconds" in facts for facts in (before, after)):
+        if any("plays_seconds" in event for event in (before, after) if event is not None):
             result["plays_seconds"] = self._settings.limits.play_seconds
-        total = done.get("frames", job.frames)
-        return {"result": result, "notes": notes, "frames": total, "total": total}
+        return {
+            "result": result,
+            "notes": list(map(for_users, notes)),
+            "frames": total,
+            "total": total,
+        }
 
-    def _sample(self, job: Job) -> dict[str, Any]:
-        """Make some seconds by each network; the columns that tell of it."""
-        options, folder = job.options, storage.folder_of(self._settings, job)
-        start, end = options["start"], options["start"] + options["seconds"]
+    def _make_sample(self, job: Job) -> dict[str, Any]:
+        """Upscale a few seconds by each model; returns the columns that describe the results."""
+        folder, models = self._settings.job_folder(job.id), job.options["models"]
         results = []
-        for number, model in enumerate(options["models"]):
-            made = folder / f"made-{model}"
-            made.mkdir(exist_ok=True)
+        for index, model in enumerate(models):
+            output_folder = folder / f"output-{model}"
+            output_folder.mkdir(exist_ok=True)
 
-            def told(event: Event, done: int = number) -> None:
-                if event["event"] in ("progress", "segment") and event["total"]:
-                    total, ready = event["total"], done * event["total"] + event["frames"]
-                    whole = len(options["models"]) * total
-                    self._tell(
-                        job, stage="upscale", frames=ready, total=whole, fps=event["fps"],
-                        segment=done, segments=len(options["models"]),
-                    )  # fmt: skip
+            def on_event(event: ChildEvent, index: int = index) -> None:
+                if event["event"] in ("progress", "segment"):
+                    self._report_sample_progress(job, event, index, len(models))
 
-            words = [
-                "-o", made, f"--model={model}", f"--scale={options['scale']}",
-                f"--start={start}", f"--end={end}", "--codec=h264", "--pix-fmt=yuv420p",
-                "--crf=15",
-            ]  # fmt: skip
-            self._upscale(job, words, told)
-            output = _only_file(made)
+            arguments = ["-o", output_folder, f"--model={model}", *_sample_options(job)]
+            self._upscale(job, arguments, on_event)
+            output = _only_file(output_folder)
             assert output is not None
-            (facts,) = self._play(job, (output, folder / f"sample-{model}", 0))
-            if "play" not in facts:
-                raise Failed(f"The sample by {model} cannot be made playable: {facts['why']}")
-            shutil.rmtree(made)
-            results.append({"model": model, "file": facts["play"]})
-            self._tell(job, results=results)
+            (event,) = self._convert_for_playback(job, (output, folder / f"sample-{model}", 0))
+            assert event is not None
+            if "play" not in event:
+                raise JobFailed(
+                    f"The sample by {model} could not be converted for playback: {event['why']}"
+                )
+            shutil.rmtree(output_folder)
+            results.append({"model": model, "file": event["play"]})
+            self._update(job, results=results)
         return {"results": results}
 
+    def _report_sample_progress(
+        self, job: Job, event: ProgressEvent, index: int, count: int
+    ) -> None:
+        """Progress over all models of a sample, of which `index` are finished."""
+        if total := event["total"]:
+            self._update(
+                job,
+                stage="upscale",
+                frames=index * total + event["frames"],
+                total=count * total,
+                fps=event["fps"],
+                segment=index,
+                segments=count,
+            )
+
     def _upscale(
-        self, job: Job, words: Sequence[object], told: Callable[[Event], None]
-    ) -> _Watched:
+        self, job: Job, arguments: Sequence[object], on_event: Callable[[ChildEvent], None]
+    ) -> _ChildResult:
         """Run `sharpreel upscale` on the job's input.
 
         Raises:
-            Stopped: On the way.
-            Failed: By itself.
+            JobStopped: It was stopped.
+            JobFailed: It failed.
         """
         settings = self._settings
-        arguments = [
-            "upscale", storage.input_of(settings, job), "--json", "--skip-existing",
-            f"--segment-seconds={settings.segment_seconds}", *words,
-        ]  # fmt: skip
-        watched = self._watch(job, "sharpreel", arguments, told)
-        if "done" not in watched.events and "skipped" not in watched.events:
-            raise Failed(self._why(job, watched))
-        return watched
+        ended = self._run_child(
+            job,
+            "sharpreel",
+            [
+                "upscale",
+                storage.input_of(settings, job),
+                "--json",
+                "--skip-existing",
+                f"--segment-seconds={settings.segment_seconds}",
+                *arguments,
+            ],
+            on_event,
+        )
+        if ended.done is None and ended.skipped is None:
+            raise JobFailed(self._failure_message(job, ended))
+        return ended
 
-    def _play(self, job: Job, *sources: tuple[Path, Path, int]) -> list[Event]:
-        """Have playable files made; see `play.py` for what a source is and what is told of it.
+    def _convert_for_playback(
+        self, job: Job, *sources: tuple[Path, Path, int]
+    ) -> list[PlayableEvent | None]:
+        """Have playable files made; see `sandbox.playable` for the sources and the events.
 
-        Nothing is told of one that broke the child, but the first must not.
+        A source that crashes the child has no event; the first must not crash it.
 
         Raises:
-            Stopped: On the way.
-            Failed: By itself.
+            JobStopped: It was stopped.
+            JobFailed: It failed for the first source.
         """
-        facts: list[Event] = []
-        words = [word for source in sources for word in source]
-        watched = self._watch(
+        events: list[PlayableEvent | None] = []
+
+        def on_event(event: ChildEvent) -> None:
+            if event["event"] == "play":
+                events.append(event)
+
+        arguments = [argument for source in sources for argument in source]
+        ended = self._run_child(
             job,
             "sharpreel.web.sandbox.playable",
-            [self._settings.limits.play_seconds, *words],
-            facts.append,
+            [self._settings.limits.play_seconds, *arguments],
+            on_event,
         )
-        if not facts:
-            raise Failed(self._why(job, watched))
-        return facts + [{}] * (len(sources) - len(facts))
+        if not events:
+            raise JobFailed(self._failure_message(job, ended))
+        return events + [None] * (len(sources) - len(events))
 
-    def _why(self, job: Job, watched: _Watched) -> str:
-        """What a child that failed means to the user."""
-        logs.say(
-            log_of, "child failed", level=logging.WARNING, code=watched.code,
-            said=watched.words[-2000:],
-        )  # fmt: skip
-        if error := watched.events.get("error"):
+    def _failure_message(self, job: Job, ended: _ChildResult) -> str:
+        """What the failure of a child process means, for the user."""
+        logs.log_event(
+            log, "child failed", logging.WARNING, code=ended.exit_code, stderr=ended.stderr[-2000:]
+        )
+        if ended.error is not None:
             source = storage.input_of(self._settings, job)
-            return service.without_paths(str(error["message"]), source, job)
-        if watched.code == -signal.SIGKILL:
-            return "It was stopped by the system, most likely for want of memory."
-        if watched.code < 0:
-            name = signal.Signals(-watched.code).name
-            return f"The decoder or the network broke ({name}). The video may be damaged."
-        return "It ended without a word; whoever runs the site finds more in the log."
+            return without_paths(ended.error["message"], source, job.name)
+        if ended.exit_code == -signal.SIGKILL:
+            return "The process was killed by the system, most likely out of memory."
+        if ended.exit_code < 0:
+            name = signal.Signals(-ended.exit_code).name
+            return f"The decoder or the network crashed ({name}). The video may be damaged."
+        return "The process exited without an error message; see the server log."
 
-    def _watch(
+    def _run_child(
         self,
         job: Job,
         module: str,
         arguments: Sequence[object],
-        told: Callable[[Event], None],
-    ) -> _Watched:
-        """Run a child to its end and hand on what it tells.
+        on_event: Callable[[ChildEvent], None],
+    ) -> _ChildResult:
+        """Run a module in a child process to its end, and report its events.
 
         Raises:
-            Stopped: It was stopped, for a reason other than failure.
-            Failed: It was stopped because of what it did.
+            JobStopped: It was stopped, for a reason other than failure.
+            JobFailed: It was stopped because it violated a limit.
         """
-        limits = self._settings.limits
-        bounds = process_module.ResourceLimits(
-            memory=limits.job_bytes, lock=str(storage.folder_of(self._settings, job) / "lock")
+        limits = child_process.ResourceLimits(
+            memory=self._settings.limits.job_bytes,
+            lock=str(storage.lock_of(self._settings, job)),
         )
         lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        words: deque[str | None] = deque(maxlen=50)
-        with process_module.start(module, arguments, bounds) as process:
+        errors: deque[str | None] = deque(maxlen=50)
+        result = _ChildResult()
+        with child_process.start(module, arguments, limits) as process:
             threads = [
-                threading.Thread(target=_pump, args=(process.stdout, lines.put)),
-                threading.Thread(target=_pump, args=(process.stderr, words.append)),
+                threading.Thread(target=_read_lines, args=(process.stdout, lines.put)),
+                threading.Thread(target=_read_lines, args=(process.stderr, errors.append)),
             ]
             for thread in threads:
                 thread.start()
             try:
-                events = self._listen(job, lines, told)
+                self._supervise(job, lines, result, on_event)
                 process.wait()
             finally:
                 _end_process(process)
                 for thread in threads:
                     thread.join()
-        return _Watched(process.returncode, events, "".join(w for w in words if w))
+        result.exit_code = process.returncode
+        result.stderr = "".join(line for line in errors if line)
+        return result
 
-    def _listen(
+    def _supervise(
         self,
         job: Job,
         lines: queue.SimpleQueue[str | None],
-        told: Callable[[Event], None],
-    ) -> dict[str, Event]:
-        """The last event of each kind, when there are no more lines."""
-        events: dict[str, Event] = {}
-        beat = disk = heard = time.monotonic()
+        result: _ChildResult,
+        on_event: Callable[[ChildEvent], None],
+    ) -> None:
+        """Handle a child's events until its output ends; meanwhile check lease, disk, progress."""
+        heartbeat = disk_check = last_event = time.monotonic()
         while True:
-            try:
-                line = lines.get(timeout=BEAT_SECONDS / 4)
+            with suppress(queue.Empty):
+                line = lines.get(timeout=HEARTBEAT_SECONDS / 4)
                 if line is None:
-                    return events
-                for event in service.events(line):
-                    events[event["event"]] = event
-                    told(event)
-                    heard = time.monotonic()
-            except queue.Empty:
-                pass
+                    return
+                for event in cast("list[ChildEvent]", parse_events(line)):
+                    result.add(event)
+                    on_event(event)
+                    last_event = time.monotonic()
             now = time.monotonic()
-            if now >= beat:
-                beat = now + BEAT_SECONDS
-                self._check(job)
-                if now - heard > self._settings.limits.stall_seconds:
-                    raise Failed("It made no progress for too long and was stopped.")
-            if now >= disk:
-                disk = now + DISK_SECONDS
+            if now >= heartbeat:
+                heartbeat = now + HEARTBEAT_SECONDS
+                self._check_lease(job)
+                if now - last_event > self._settings.limits.stall_seconds:
+                    raise JobFailed("It made no progress for too long and was stopped.")
+            if now >= disk_check:
+                disk_check = now + DISK_SECONDS
                 self._check_disk()
 
-    def _check(self, job: Job) -> None:
+    def _check_lease(self, job: Job) -> None:
         """Renew the lease.
 
         Raises:
-            Stopped: The child shall not go on.
+            JobStopped: The child must not continue.
         """
         if self._stopping.is_set():
-            raise Stopped("stop")
-        now = self.store.renew(job.id, self._name)
+            raise JobStopped("shutdown")
+        now = self.store.renew_lease(job.id, self._name)
         if now is None:
-            raise Stopped("lost")
-        if now.wish:
-            raise Stopped(now.wish)
+            raise JobStopped("lost")
+        if now.requested_state:
+            raise JobStopped(now.requested_state)
 
     def _check_disk(self) -> None:
         """Stop before the disk is full.
 
         Raises:
-            Failed: It nearly is, or the quota is used up.
+            JobFailed: It nearly is, or the quota is used up.
         """
         if not storage.make_room(self._settings, self.store):
-            raise Failed("The server's disk is full. Try again later.")
+            raise JobFailed("The server's disk is full. Try again later.")
 
-    def _tell(self, job: Job, **values: Any) -> None:
-        self.store.change_mine(job.id, self._name, **values)
 
-    def _progress(self, job: Job, event: Event) -> None:
-        self._tell(
-            job, stage=event["stage"], frames=event["frames"], total=event["total"],
-            fps=event["fps"], eta_seconds=event["eta_seconds"], segment=event["segment"],
-        )  # fmt: skip
+class _VideoMonitor:
+    """Handles the events of upscaling a video: progress, thumbnails, and the limit on its length.
+
+    Args:
+        update: Changes columns of the job.
+
+    Attributes:
+        notes: Notes of the plan.
+    """
+
+    def __init__(
+        self, settings: Settings, job: Job, output_folder: Path, update: Callable[..., None]
+    ) -> None:
+        self._update = update
+        self._max_pixels = settings.limits.result_pixels
+        self._thumbnails = _ThumbnailUpdater(
+            storage.input_of(settings, job), output_folder, settings.job_folder(job.id)
+        )
+        self._frame_pixels = 0
+        self.notes: list[str] = []
+
+    def on_event(self, event: ChildEvent) -> None:
+        """Handle an event.
+
+        Raises:
+            JobFailed: The video is longer than its header claims, and too long.
+        """
+        if event["event"] == "start":
+            self.notes = list(event["notes"])
+            self._frame_pixels = event["to"]["width"] * event["to"]["height"]
+            notes = list(map(for_users, self.notes))
+            self._update(notes=notes, segments=event["segments"], stage="upscale")
+        elif event["event"] in ("progress", "resume", "segment"):
+            self._on_progress(event)
+
+    def _on_progress(self, event: ProgressEvent) -> None:
+        self._update(
+            stage=event["stage"],
+            frames=event["frames"],
+            total=event["total"],
+            fps=event["fps"],
+            eta_seconds=event["eta_seconds"],
+            segment=event["segment"],
+        )
+        if event["frames"] * self._frame_pixels > self._max_pixels:
+            raise JobFailed(
+                "The video is longer than its header claims and exceeds this site's limit."
+            )
+        self._thumbnails.update(replace_existing=event["event"] == "segment")
 
 
 class _ThumbnailUpdater:
-    """Has the newest place of a job shown now and then, by a child that nobody waits for."""
+    """Updates the thumbnails of a job now and then, in a child that nobody waits for."""
 
-    def __init__(self, source: Path, made: Path, target: Path) -> None:
-        self._source, self._made, self._target = source, made, target
+    def __init__(self, source: Path, output_folder: Path, target: Path) -> None:
+        self._source, self._output_folder, self._target = source, output_folder, target
         self._next, self._thread = 0.0, threading.Thread()
 
-    def look(self, again: bool) -> None:
-        """Have the newest place shown, if it is time; `again`: though one was shown before."""
+    def update(self, replace_existing: bool) -> None:
+        """Update the thumbnails if it is time to."""
         now = time.monotonic()
         if now < self._next or self._thread.is_alive():
             return
-        if not again and (self._target / "after.jpg").exists():
+        if not replace_existing and (self._target / "after.jpg").exists():
             return
-        self._next = now + FRAME_SECONDS
-        work = next(self._made.glob("*.sharpreel"), None)
-        if work is not None and _holds_something(work):
-            words = [self._source, work, self._target]
-            bounds = process_module.ResourceLimits(memory=4 << 30, cpu_seconds=60)
+        self._next = now + THUMBNAIL_SECONDS
+        work = next(self._output_folder.glob("*.sharpreel"), None)
+        if work is not None and _has_segment_data(work):
+            limits = child_process.ResourceLimits(memory=4 << 30, cpu_seconds=60)
             self._thread = threading.Thread(
-                target=process_module.run,
-                args=("sharpreel.web.sandbox.thumbnails", words, bounds, FRAME_PATIENCE),
+                target=child_process.run,
+                args=(
+                    "sharpreel.web.sandbox.thumbnails",
+                    [self._source, work, self._target],
+                    limits,
+                    THUMBNAIL_TIMEOUT_SECONDS,
+                ),
                 daemon=True,
             )
             self._thread.start()
 
 
-def _holds_something(work: Path) -> bool:
-    """Has a segment reached the disk, or some of one?"""
+def _has_segment_data(work: Path) -> bool:
+    """Has a segment, or part of one, reached the disk?"""
     for path in work.glob("*seg-*"):
-        with suppress(OSError):  # it got its name meanwhile
+        with suppress(OSError):  # it was renamed meanwhile
             if path.stat().st_size:
                 return True
     return False
 
 
-def _pump(stream: Any, put: Callable[[str | None], None]) -> None:
+def _sample_options(job: Job) -> list[str]:
+    """Options of `sharpreel upscale` for all models of a sample."""
+    options = job.options
+    return [
+        f"--scale={options['scale']}",
+        f"--start={options['start']}",
+        f"--end={options['start'] + options['seconds']}",
+        "--codec=h264",
+        "--pix-fmt=yuv420p",
+        "--crf=15",
+    ]
+
+
+def _read_lines(stream: Any, put: Callable[[str | None], None]) -> None:
     for line in stream:
         put(line)
     put(None)
 
 
 def _end_process(process: subprocess.Popen[str]) -> None:
-    """Tell a child to end, and see to it."""
+    """Terminate a child, and kill it if it does not end in time."""
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(process_module.GRACE_SECONDS)
+            process.wait(child_process.GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
 
 
 def _only_file(folder: Path) -> Path | None:
-    """The finished file in a folder where one is made."""
+    """The finished file in an output folder."""
     return next((path for path in sorted(folder.iterdir()) if path.is_file()), None)
 
 
 def _result_name(job: Job, output: Path) -> str:
-    """What a downloaded result is called."""
+    """File name of a downloaded result."""
     stem = PurePosixPath(job.name).stem if job.suffix else job.name
-    made = output.stem.removeprefix("input")
+    ending = output.stem.removeprefix("input")
     if job.options.get("container"):
         scale = job.options.get("scale")
-        by = "" if scale is None else f"_x{scale:g}"
-        made = f"_{job.options.get('model') or DEFAULT_MODEL}{by}"
-    return f"{stem}{made}{output.suffix}"
-
-
-def read_settings() -> Settings:
-    """The settings that whoever started this process wrote to its standard input."""
-    line = b""
-    while not line.endswith(b"\n"):
-        piece = os.read(0, 1)
-        if not piece:
-            raise ResumableError("The site ended before this process began.")
-        line += piece
-    return Settings.from_json(line)
+        scale_ending = "" if scale is None else f"_x{scale:g}"
+        ending = f"_{job.options.get('model') or DEFAULT_MODEL}{scale_ending}"
+    return f"{stem}{ending}{output.suffix}"
 
 
 def main() -> int:
     lane, name = sys.argv[1:]
     settings = read_settings()
-    logs.set_up(name)
-    process_module.die_with_parent()
+    logs.configure(name)
+    child_process.exit_with_parent()
     stopping = threading.Event()
     worker = Worker(settings, name, stopping)
-    consumer = Queue(settings, lane, worker.work).huey.create_consumer(
+    consumer = JobQueue(settings, lane, worker.work).huey.create_consumer(
         workers=1, periodic=False, initial_delay=0.1, max_delay=1.0, backoff=1.15
     )
     consumer.start()

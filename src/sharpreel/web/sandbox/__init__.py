@@ -1,1 +1,1 @@
-"""Child processes that open files of strangers."""
+"""Child processes that open untrusted files, with limits on time and memory."""

@@ -1,4 +1,6 @@
-"""What is this upload? Run as a child process: a name on the command line, JSON on stdout.
+"""Inspect an upload: which streams does it contain? Run as a child process.
+
+    python -m sharpreel.web.sandbox.inspect FILE      prints {"info": ...} or {"error": ...}
 
 Only containers that hold their own content are opened: a playlist could name files of the server
 or of its network.
@@ -22,11 +24,11 @@ FORMATS = (
 )
 
 
-def look(path: Path) -> dict[str, Any]:
-    """What a file holds, as JSON.
+def inspect(path: Path) -> dict[str, Any]:
+    """Size, length and streams of a file, in the form of `http.schemas.Info`.
 
     Raises:
-        InputError: It is no video, or of a kind that is not taken.
+        InputError: The file is not a video, or has a format that is not accepted.
     """
     try:
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
@@ -40,7 +42,7 @@ def look(path: Path) -> dict[str, Any]:
                 for stream in container.streams
             ]
     except (av.FFmpegError, OSError, ValueError) as e:
-        raise InputError("not a video that can be read. Is it complete?") from e
+        raise InputError("not a readable video. Is the file complete?") from e
     info = probe(path)
     if info.alpha:
         raise InputError(transparent("it"))
@@ -60,7 +62,7 @@ def look(path: Path) -> dict[str, Any]:
 def main() -> int:
     path = Path(sys.argv[1])
     try:
-        print(json.dumps({"info": look(path)}))
+        print(json.dumps({"info": inspect(path)}))
     except InputError as e:
         print(json.dumps({"error": str(e).replace(f"{path}: ", "")}))
     return 0

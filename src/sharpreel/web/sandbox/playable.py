@@ -1,12 +1,10 @@
-"""Videos that a browser plays, made of ones it may not. Run as a child process.
+"""Convert videos so that browsers can play them. Run as a child process.
 
-    python -m sharpreel.web.play SECONDS SOURCE TARGET_STEM SUM ...
+    python -m sharpreel.web.sandbox.playable SECONDS SOURCE TARGET_STEM HASH ...
 
-A file that browsers play already gets a second name; H.264 in another container is packed anew;
-everything else is encoded anew, in at most 1920x1080. What has to be made is made of the first
-SECONDS only. One JSON object is printed for each source: its `bytes`, its `width` and `height` as
-shown, its `sha256` where SUM is 1, and `play`, the name of the playable file, or `why` there is
-none. `plays_seconds` is how much of it plays where that is not all.
+A file that browsers play already gets a second name; H.264 in another container is remuxed;
+everything else is transcoded, to at most 1920x1080. Only the first SECONDS are converted.
+One JSON object is printed for each source, see `PlayableEvent`; HASH is 1 to compute its SHA-256.
 """
 
 from __future__ import annotations
@@ -17,10 +15,12 @@ import shutil
 import sys
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
+from av.video.frame import VideoFrame
 
 from sharpreel.errors import InputError
 from sharpreel.media.frame import VideoInfo
@@ -29,37 +29,57 @@ from sharpreel.media.probe import open_input, probe, video_stream
 from sharpreel.system import download
 
 PLAYABLE_AUDIO = frozenset({"aac", "mp3"})
-LARGEST = (1920, 1080)
+MAX_WIDTH, MAX_HEIGHT = 1920, 1080
 
 
-def describe(source: Path, stem: Path, with_sum: bool, seconds: float) -> dict[str, Any]:
-    """What the module prints for one source, with the playable file made.
+class PlayableEvent(TypedDict):
+    """What this module prints for one source.
+
+    `width` and `height` are the size as shown. Either `play`, the name of the playable file, or
+    `why`, the reason that there is none, is present; `plays_seconds` if not all of it plays.
+    """
+
+    event: Literal["play"]
+    bytes: int
+    width: int
+    height: int
+    sha256: NotRequired[str]
+    play: NotRequired[str]
+    plays_seconds: NotRequired[float]
+    why: NotRequired[str]
+
+
+def convert(source: Path, stem: Path, with_hash: bool, max_seconds: float) -> PlayableEvent:
+    """Write a playable version of a video next to `stem`, and describe the video.
 
     Raises:
-        InputError: The source is no video.
+        InputError: The source is not a video.
     """
     info = probe(source)
     width, height = info.shown_size
-    facts: dict[str, Any] = {
+    event: PlayableEvent = {
+        "event": "play",
         "bytes": source.stat().st_size,
         "width": width,
         "height": height,
     }
-    if with_sum:
-        facts["sha256"] = download.sha256_of(source)
+    if with_hash:
+        event["sha256"] = download.sha256_of(source)
     try:
-        path, whole = make(info, source, stem, seconds)
-        facts["play"] = path.name
-        if not whole:
-            facts["plays_seconds"] = seconds
+        path, complete = make_playable(info, source, stem, max_seconds)
+        event["play"] = path.name
+        if not complete:
+            event["plays_seconds"] = max_seconds
     except (av.FFmpegError, OSError, InputError) as e:
-        facts["why"] = str(e)
-    return facts
+        event["why"] = str(e)
+    return event
 
 
-def make(info: VideoInfo, source: Path, stem: Path, seconds: float) -> tuple[Path, bool]:
-    """The playable file `stem`.mp4 or .webm, and is it whole? See the top of this file."""
-    suffix = played_as_is(info)
+def make_playable(
+    info: VideoInfo, source: Path, stem: Path, max_seconds: float
+) -> tuple[Path, bool]:
+    """Write `stem`.mp4 or `stem`.webm; returns the file, and whether it is the complete video."""
+    suffix = native_suffix(info)
     if suffix is not None:
         target = stem.with_name(stem.name + suffix)
         target.unlink(missing_ok=True)
@@ -74,17 +94,17 @@ def make(info: VideoInfo, source: Path, stem: Path, seconds: float) -> tuple[Pat
         open_input(source) as before,
         av.open(str(part), "w", options={"movflags": "+faststart"}) as after,
     ):
-        make_it = _pack if _is_plain_h264(info) else _encode
-        whole = make_it(before, after, info, seconds)
+        write = _remux if _is_plain_h264(info) else _transcode
+        complete = write(before, after, info, max_seconds)
     os.replace(part, target)
-    return target, whole
+    return target, complete
 
 
 def _is_plain_h264(info: VideoInfo) -> bool:
     return info.codec == "h264" and info.pix_fmt in ("yuv420p", "yuvj420p")
 
 
-def played_as_is(info: VideoInfo) -> str | None:
+def native_suffix(info: VideoInfo) -> str | None:
     """The suffix under which every browser plays this file, or None."""
     if "mp4" in info.container and _is_plain_h264(info):
         return ".mp4"
@@ -93,86 +113,126 @@ def played_as_is(info: VideoInfo) -> str | None:
     return None
 
 
-def _zero(container: InputContainer, info: VideoInfo) -> Fraction:
+def _start_time(info: VideoInfo) -> Fraction:
     return info.start_pts * info.time_base
 
 
-def _pack(before: InputContainer, after: OutputContainer, info: VideoInfo, seconds: float) -> bool:
-    """Copy the picture's packets and the sound's, from zero on; was that all?"""
-    stream = video_stream(before, info.path)
-    early = early_dts(before, stream)
-    pairs: dict[int, Any] = {stream.index: after.add_stream_from_template(stream)}
+def _playable_audio(container: InputContainer) -> AudioStream | None:
+    """The first audio stream that browsers play."""
+    streams = container.streams.audio
+    return next((s for s in streams if s.codec_context.name in PLAYABLE_AUDIO), None)
+
+
+def _shift(packet: Any, start: Fraction) -> None:
+    """Move the timestamps of a packet, so that the video starts at zero."""
+    ticks = round(start / packet.time_base)
+    packet.pts -= ticks
+    packet.dts -= ticks
+
+
+def _remux(
+    before: InputContainer, after: OutputContainer, info: VideoInfo, max_seconds: float
+) -> bool:
+    """Copy the packets of video and audio, starting at zero; was that the complete video?"""
+    video = video_stream(before, info.path)
+    early = early_dts(before, video)
+    copies: dict[int, Any] = {video.index: after.add_stream_from_template(video)}
     if info.rotation:
-        pairs[stream.index].set_display_rotation(-info.rotation)
-    sound = next((s for s in before.streams.audio if s.codec_context.name in PLAYABLE_AUDIO), None)
-    if sound is not None:
-        pairs[sound.index] = after.add_stream_from_template(sound)
-    zero = _zero(before, info)
-    for packet in before.demux([before.streams[index] for index in pairs]):
+        copies[video.index].set_display_rotation(-info.rotation)
+    if audio := _playable_audio(before):
+        copies[audio.index] = after.add_stream_from_template(audio)
+    start = _start_time(info)
+    for packet in before.demux([before.streams[index] for index in copies]):
         if packet.dts is None and packet.size and early:
             packet.dts = early.pop(0)
         if packet.dts is None or packet.pts is None:
             continue
-        shift = round(zero / packet.time_base)
-        packet.pts -= shift
-        packet.dts -= shift
-        if packet.pts * packet.time_base > seconds:
+        _shift(packet, start)
+        if packet.pts * packet.time_base > max_seconds:
             return False
-        packet.stream = pairs[packet.stream.index]
+        packet.stream = copies[packet.stream.index]
         after.mux(packet)
     return True
 
 
-def _encode(
-    before: InputContainer, after: OutputContainer, info: VideoInfo, seconds: float
+class _PreviewEncoder:
+    """Encodes frames as H.264 of at most 1920x1080, with their own timestamps starting at zero."""
+
+    def __init__(self, after: OutputContainer, info: VideoInfo, max_seconds: float) -> None:
+        self._after, self._info, self._max_seconds = after, info, max_seconds
+        shrink = min(MAX_WIDTH / info.width, MAX_HEIGHT / info.height, 1)
+        self._width, self._height = (
+            max(round(side * shrink / 2) * 2, 2) for side in (info.width, info.height)
+        )
+        stream: Any = after.add_stream("libx264", options={"preset": "veryfast", "crf": "20"})
+        context = stream.codec_context
+        context.width, context.height = self._width, self._height
+        context.pix_fmt = "yuv420p"
+        context.time_base = stream.time_base = info.time_base
+        context.framerate = info.rate
+        context.sample_aspect_ratio = info.sample_aspect_ratio
+        if info.rotation:
+            stream.set_display_rotation(-info.rotation)
+        self._stream = stream
+        self._last_pts = -1
+
+    def write(self, frame: VideoFrame, shift: int) -> bool:
+        """Encode a frame, `shift` ticks earlier; False: it is after the last second to convert."""
+        pts = max((frame.pts or 0) - shift, self._last_pts + 1)
+        if pts * self._info.time_base > self._max_seconds:
+            return False
+        small: Any = frame.reformat(self._width, self._height, "yuv420p")
+        small.pts, small.time_base, self._last_pts = pts, self._info.time_base, pts
+        self._after.mux(self._stream.encode(small))
+        return True
+
+    def flush(self) -> None:
+        self._after.mux(self._stream.encode(None))
+
+
+def _transcode(
+    before: InputContainer, after: OutputContainer, info: VideoInfo, max_seconds: float
 ) -> bool:
-    """Decode the picture and encode it as H.264, small enough, with its own times; was that all?"""
-    source = video_stream(before, info.path)
-    source.thread_type = "AUTO"
-    shrink = min(LARGEST[0] / info.width, LARGEST[1] / info.height, 1)
-    width, height = (max(round(side * shrink / 2) * 2, 2) for side in (info.width, info.height))
-    target: Any = after.add_stream("libx264", options={"preset": "veryfast", "crf": "20"})
-    context = target.codec_context
-    context.width, context.height, context.pix_fmt = width, height, "yuv420p"
-    context.time_base = target.time_base = info.time_base
-    context.framerate = info.rate
-    context.sample_aspect_ratio = info.sample_aspect_ratio
-    if info.rotation:
-        target.set_display_rotation(-info.rotation)
-    sound = next((s for s in before.streams.audio if s.codec_context.name in PLAYABLE_AUDIO), None)
-    copied: Any = None if sound is None else after.add_stream_from_template(sound)
-    last, zero = -1, _zero(before, info)
-    for packet in before.demux([source] if sound is None else [source, sound]):
-        shift = round(zero / packet.time_base)
-        if packet.stream is not source:
-            if packet.pts is not None and packet.dts is not None:
-                packet.pts -= shift
-                packet.dts -= shift
-                packet.stream = copied
-                if packet.pts * packet.time_base <= seconds:
-                    after.mux(packet)
+    """Decode the video and encode it as H.264, and copy the audio; was that the complete video?"""
+    video = video_stream(before, info.path)
+    video.thread_type = "AUTO"
+    encoder = _PreviewEncoder(after, info, max_seconds)
+    audio = _playable_audio(before)
+    copy: Any = None if audio is None else after.add_stream_from_template(audio)
+    start = _start_time(info)
+    for packet in before.demux([video] if audio is None else [video, audio]):
+        if packet.stream is not video:
+            _copy_audio(packet, after, copy, start, max_seconds)
             continue
         try:
             frames: list[Any] = list(packet.decode())
-        except av.FFmpegError:  # the film leaves this frame out, too
+        except av.FFmpegError:  # the result skips this frame, too
             continue
-        for frame in frames:
-            at = max((frame.pts or 0) - shift, last + 1)
-            if at * info.time_base > seconds:
-                after.mux(target.encode(None))
-                return False
-            small = frame.reformat(width, height, "yuv420p")
-            small.pts, small.time_base, last = at, info.time_base, at
-            after.mux(target.encode(small))
-    after.mux(target.encode(None))
+        shift = round(start / packet.time_base)
+        if not all(encoder.write(frame, shift) for frame in frames):
+            encoder.flush()
+            return False
+    encoder.flush()
     return True
 
 
+def _copy_audio(
+    packet: Any, after: OutputContainer, copy: Any, start: Fraction, max_seconds: float
+) -> None:
+    if packet.pts is None or packet.dts is None:
+        return
+    _shift(packet, start)
+    packet.stream = copy
+    if packet.pts * packet.time_base <= max_seconds:
+        after.mux(packet)
+
+
 def main() -> int:
-    seconds, words = float(sys.argv[1]), sys.argv[2:]
-    for source, stem, with_sum in zip(words[::3], words[1::3], words[2::3], strict=True):
-        facts = describe(Path(source), Path(stem), with_sum == "1", seconds)
-        print(json.dumps({"event": "play", **facts}), flush=True)
+    max_seconds, arguments = float(sys.argv[1]), sys.argv[2:]
+    sources = zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True)
+    for source, stem, with_hash in sources:
+        event = convert(Path(source), Path(stem), with_hash == "1", max_seconds)
+        print(json.dumps(event), flush=True)
     return 0
 
 

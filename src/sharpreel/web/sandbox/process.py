@@ -1,11 +1,10 @@
-"""A program of ours in a process of its own, with limits, that dies with whoever started it.
+"""Run a module in a resource-limited child process tied to its parent.
 
-    python -m sharpreel.web.child LIMITS MODULE ARGUMENT...
+    python -m sharpreel.web.sandbox.process LIMITS MODULE ARGUMENT...
 
 LIMITS is JSON; see `ResourceLimits`. Standard input is a pipe that nobody writes to: when its
-other end
-closes, however that process ended, this one is told to end too. Whatever a hostile file does to a
-decoder, it does it here: to one job, with so much memory, and never to the server.
+other end closes, however the parent ended, this process ends too. A file that exploits or crashes
+a decoder affects one job, within these limits, and never the server.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from pathlib import Path
 from sharpreel.system.files import FileLock
 
 GRACE_SECONDS = 20.0
-LOOK_SECONDS = 0.1
-NICE = 10  # the site answers while films are made
+POLL_SECONDS = 0.1
+NICE = 10  # the site stays responsive while videos are upscaled
 
 
 @dataclass(frozen=True)
 class ResourceLimits:
-    """What a child may take; None: as much as its parent.
+    """Limits of a child process; None: the same as its parent.
 
     Attributes:
-        memory: Bytes of address space.
-        cpu_seconds: Of all its threads together.
-        file_bytes: Size of a file it writes.
-        lock: A file that one child at a time holds; the next waits for it.
+        memory: Address space in bytes.
+        cpu_seconds: CPU time of all its threads together.
+        file_bytes: Maximum size of a file it writes.
+        lock: A file that one child holds at a time; the next child waits for it.
     """
 
     memory: int | None = None
@@ -49,42 +48,51 @@ class ResourceLimits:
 
 @dataclass(frozen=True)
 class ProcessResult:
-    """How a child ended: its exit code (negative: by this signal) and what it said."""
+    """How a child process ended.
 
-    code: int
+    Attributes:
+        exit_code: Negative: the signal that ended it.
+        stopped: It was stopped from outside, by the time limit or the stop event.
+    """
+
+    exit_code: int
     stdout: str
     stderr: str
-    late: bool = False
+    stopped: bool = False
 
 
 def start(
-    module: str, arguments: Sequence[object], bounds: ResourceLimits
+    module: str, arguments: Sequence[object], limits: ResourceLimits
 ) -> subprocess.Popen[str]:
-    """Start `python -m module arguments...` within bounds."""
-    words = [json.dumps(asdict(bounds)), module, *map(str, arguments)]
+    """Start `python -m module arguments...` within limits."""
+    command = [json.dumps(asdict(limits)), module, *map(str, arguments)]
     return subprocess.Popen(
-        [sys.executable, "-m", "sharpreel.web.sandbox.process", *words],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        encoding="utf-8", errors="replace",
-    )  # fmt: skip
+        [sys.executable, "-m", "sharpreel.web.sandbox.process", *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
 
 
 def run(
     module: str,
     arguments: Sequence[object],
-    bounds: ResourceLimits,
-    seconds: float,
+    limits: ResourceLimits,
+    timeout_seconds: float,
     stop: threading.Event | None = None,
 ) -> ProcessResult:
-    """Run it to its end, for so long, or until `stop` is set; `late` says that it was stopped."""
-    with start(module, arguments, bounds) as process:
-        done, late = threading.Event(), threading.Event()
-        end = time.monotonic() + seconds
+    """Run a module to its end, for at most `timeout_seconds`, or until `stop` is set."""
+    with start(module, arguments, limits) as process:
+        done, stopped = threading.Event(), threading.Event()
+        deadline = time.monotonic() + timeout_seconds
 
         def watch() -> None:
-            while not done.wait(LOOK_SECONDS):
-                if time.monotonic() > end or (stop is not None and stop.is_set()):
-                    late.set()
+            while not done.wait(POLL_SECONDS):
+                if time.monotonic() > deadline or (stop is not None and stop.is_set()):
+                    stopped.set()
                     process.kill()
                     return
 
@@ -94,11 +102,11 @@ def run(
         finally:
             done.set()
             process.kill()
-    return ProcessResult(process.returncode, out, errors, late.is_set())
+    return ProcessResult(process.returncode, out, errors, stopped.is_set())
 
 
 def _read_all(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What a child says until it ends; unlike `communicate`, its standard input stays open."""
+    """Output of a child until it ends; unlike `communicate`, its standard input stays open."""
     streams = [process.stdout, process.stderr]
     texts = ["", ""]
 
@@ -116,67 +124,67 @@ def _read_all(process: subprocess.Popen[str]) -> tuple[str, str]:
     return texts[0], texts[1]
 
 
-def die_with_parent(seconds: float = GRACE_SECONDS) -> None:
-    """End this process when standard input does: by SIGTERM, and after so long in any case."""
+def exit_with_parent(grace_seconds: float = GRACE_SECONDS) -> None:
+    """End this process when standard input closes: by SIGTERM, and by force after the grace."""
 
     def end() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(seconds)
+        time.sleep(grace_seconds)
         os._exit(1)
 
-    when_input_ends(end)
+    call_when_stdin_closes(end)
 
 
-def when_input_ends(act: Callable[[], None]) -> None:
-    """Call `act` when the other end of standard input is closed, in a thread."""
+def call_when_stdin_closes(callback: Callable[[], None]) -> None:
+    """Call `callback` in a thread when the other end of standard input is closed."""
 
     def watch() -> None:
         with suppress(OSError):
             while os.read(0, 4096):
                 pass
-        act()
+        callback()
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def bind(bounds: ResourceLimits) -> FileLock | None:
-    """Put this process within bounds; what is returned must be kept while they hold."""
+def apply_limits(limits: ResourceLimits) -> FileLock | None:
+    """Apply limits to this process; the returned lock must be kept while it works."""
     with suppress(AttributeError, OSError):
         os.nice(NICE)
-    with suppress(OSError):  # of all processes, the kernel shall end this one for its memory
+    with suppress(OSError):  # when memory runs out, the kernel ends this process first
         Path("/proc/self/oom_score_adj").write_text("500")
     try:
         import resource
     except ImportError:  # Windows has no such limits
         return None
-    limits = [
+    maxima = [
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_AS, bounds.memory),
-        (resource.RLIMIT_CPU, bounds.cpu_seconds),
-        (resource.RLIMIT_FSIZE, bounds.file_bytes),
+        (resource.RLIMIT_AS, limits.memory),
+        (resource.RLIMIT_CPU, limits.cpu_seconds),
+        (resource.RLIMIT_FSIZE, limits.file_bytes),
     ]
-    for kind, most in limits:
-        if most is not None:
+    for kind, maximum in maxima:
+        if maximum is not None:
             hard = resource.getrlimit(kind)[1]
-            allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
-            with suppress(ValueError, OSError):  # not every system limits everything
+            allowed = maximum if hard == resource.RLIM_INFINITY else min(maximum, hard)
+            with suppress(ValueError, OSError):  # not every system supports every limit
                 resource.setrlimit(kind, (allowed, allowed))
-    if bounds.lock is None:
+    if limits.lock is None:
         return None
-    lock = FileLock(Path(bounds.lock))
+    lock = FileLock(Path(limits.lock))
     lock.acquire()
     return lock
 
 
 def main() -> None:
-    bounds, module = ResourceLimits(**json.loads(sys.argv[1])), sys.argv[2]
-    die_with_parent()
-    held = bind(bounds)
+    limits, module = ResourceLimits(**json.loads(sys.argv[1])), sys.argv[2]
+    exit_with_parent()
+    lock = apply_limits(limits)
     sys.argv = [module, *sys.argv[3:]]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
-        del held
+        del lock
 
 
 if __name__ == "__main__":

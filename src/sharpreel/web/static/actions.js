@@ -1,24 +1,24 @@
-// What can be done with a job in each state, as buttons and a link.
+// Buttons and a download link for a job, depending on its state.
 
 import { call, ENDED, url } from "./api.js";
 import { element } from "./format.js";
 
 const ACTIONS = [
   { name: "pause", label: "Pause", states: ["queued", "running"] },
-  { name: "resume", label: "Go on", states: ["paused"] },
-  { name: "retry", label: "Try again", states: ["failed", "cancelled"] },
-  { name: "cancel", label: "Cancel", states: ["queued", "running", "paused"], grave: true },
-  { name: "delete", label: "Delete", states: ENDED, grave: true, ask: "Delete this job and its files?" },
+  { name: "resume", label: "Resume", states: ["paused"] },
+  { name: "retry", label: "Retry", states: ["failed", "cancelled"] },
+  { name: "cancel", label: "Cancel", states: ["queued", "running", "paused"], danger: true },
+  { name: "delete", label: "Delete", states: ENDED, danger: true, question: "Delete this job and its files?" },
 ];
 
-// The buttons of one job. Afterwards one of these is told: `changed(job)`; `deleted()`; `gone()` when
-// another had deleted it; `failed(error)`.
+// The buttons of one job. Each calls one of these: `changed(job)`; `deleted()`; `gone()` if the job was
+// deleted elsewhere; `failed(error)`.
 export function actionButtons(job, { changed, deleted, gone, failed }) {
   return ACTIONS.filter(({ states }) => states.includes(job.state)).map((action) => element("button", {
-    type: "button", class: action.grave ? "grave" : "", "data-action": action.name,
+    type: "button", class: action.danger ? "danger" : "", "data-action": action.name,
     "aria-label": `${action.label}: ${job.name}`,
     onclick: async ({ currentTarget }) => {
-      if (action.ask && !confirm(action.ask)) return;
+      if (action.question && !confirm(action.question)) return;
       currentTarget.disabled = true;
       try {
         if (action.name === "delete") {
@@ -37,8 +37,8 @@ export function actionButtons(job, { changed, deleted, gone, failed }) {
   }, action.label));
 }
 
-// The link to a finished film. Of one that is there no more the browser says "failed" at most, so
-// `gone()` is told.
+// The link to a finished video. If it has been deleted, the browser reports a failure at most, so
+// `gone()` is called.
 export function downloadLink(job, attributes, text, gone) {
   return element("a", {
     ...attributes, download: true, href: url(`/jobs/${job.id}/result?download=1`), "data-action": "download",
@@ -46,11 +46,11 @@ export function downloadLink(job, attributes, text, gone) {
   }, text);
 }
 
-// Puts buttons into a place only when they are others than those there, so that focus stays.
-export function showButtons(place, buttons) {
+// Replaces the buttons in a container, unless they are the same: then the focus stays.
+export function showButtons(container, buttons) {
   const names = (list) => [...list].map((b) => b.dataset.action).join();
-  if (names(place.querySelectorAll("button")) === names(buttons)) return;
-  const focused = place.contains(document.activeElement);
-  place.replaceChildren(...buttons);
+  if (names(container.querySelectorAll("button")) === names(buttons)) return;
+  const focused = container.contains(document.activeElement);
+  container.replaceChildren(...buttons);
   if (focused) (buttons[0] ?? document.getElementById("main")).focus();
 }

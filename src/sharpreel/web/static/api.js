@@ -1,25 +1,25 @@
-// The REST interface, as the pages use it.
+// Client of the REST API.
 
 const ROOT = "/api/v1";
 const csrf = document.querySelector('meta[name="csrf-token"]').content;
 
-// What the server answered instead of what was asked for; status 0: it did not answer.
+// An error response of the server; status 0: no response.
 export class ApiError extends Error {
   constructor(status, { code = "unknown", message = "", request_id = "" } = {}, retryAfter = null) {
-    super(message || (status ? `The server answered ${status}.` : "The server cannot be reached."));
+    super(message || (status ? `The server responded with an error (${status}).` : "The server cannot be reached."));
     Object.assign(this, { status, code, requestId: request_id, retryAfter });
   }
 
-  // Whether the same request may be answered later. A 429 that names no time is a quota: it is not
-  // waiting that helps. Nor does it where the disk is full (507).
-  get passing() {
+  // Can a retry succeed? A 429 without a time is a quota, for which waiting does not help; nor does
+  // it for a full disk (507).
+  get temporary() {
     return [0, 502, 503, 504].includes(this.status) || (this.status === 429 && this.retryAfter !== null);
   }
 }
 
 export const url = (path) => ROOT + path;
 
-function refused(status, text, retryAfter) {
+function errorFrom(status, text, retryAfter) {
   if (status === 401) location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
   let error;
   try {
@@ -30,25 +30,25 @@ function refused(status, text, retryAfter) {
   return new ApiError(status, error, Number(retryAfter) || null);
 }
 
-// JSON in, JSON out; null for an answer without content.
+// JSON in, JSON out; null for an empty response.
 export async function call(method, path, body = undefined, signal = undefined) {
-  let answer, text;
+  let response, text;
   const headers = { Accept: "application/json", "X-CSRF-Token": csrf };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   try {
-    answer = await fetch(url(path), { method, headers, signal, body: body && JSON.stringify(body) });
-    text = await answer.text();
+    response = await fetch(url(path), { method, headers, signal, body: body && JSON.stringify(body) });
+    text = await response.text();
   } catch {
     signal?.throwIfAborted();
     throw new ApiError(0);
   }
-  if (!answer.ok) throw refused(answer.status, text, answer.headers.get("Retry-After"));
+  if (!response.ok) throw errorFrom(response.status, text, response.headers.get("Retry-After"));
   return text ? JSON.parse(text) : null;
 }
 
-// Bytes of an upload; tells how many are sent, which fetch cannot.
+// Sends bytes of an upload and reports how many are sent, which fetch cannot.
 export function patch(path, offset, bytes, onProgress, signal) {
-  return new Promise((done, fail) => {
+  return new Promise((resolve, reject) => {
     signal.throwIfAborted();
     const request = new XMLHttpRequest();
     request.open("PATCH", url(path));
@@ -57,24 +57,24 @@ export function patch(path, offset, bytes, onProgress, signal) {
     request.setRequestHeader("Content-Type", "application/offset+octet-stream");
     request.upload.onprogress = ({ loaded }) => onProgress(loaded);
     request.onload = () => request.status < 300
-      ? done(JSON.parse(request.responseText || "{}"))
-      : fail(refused(request.status, request.responseText, request.getResponseHeader("Retry-After")));
-    request.onerror = request.ontimeout = () => fail(new ApiError(0));
-    request.onabort = () => fail(signal.reason);
+      ? resolve(JSON.parse(request.responseText || "{}"))
+      : reject(errorFrom(request.status, request.responseText, request.getResponseHeader("Retry-After")));
+    request.onerror = request.ontimeout = () => reject(new ApiError(0));
+    request.onabort = () => reject(signal.reason);
     signal.addEventListener("abort", () => request.abort(), { once: true });
     request.send(bytes);
   });
 }
 
-const AGAIN_SECONDS = 5; // after which a stream that was refused is asked for again
-const SILENT = "The server sends no news at the moment. This page looks again every few seconds.";
+const REOPEN_SECONDS = 5; // after which a rejected stream is opened again
+const INTERRUPTED = "Live updates are interrupted. This page checks again every few seconds.";
 
-// Each state of jobs as the server sends it to `onJob`, and to `onGone` ids of those that were deleted.
+// Follows jobs by server-sent events: `onJob` gets each changed job, `onGone` the id of a deleted one.
 //
-// A broken stream is opened again by the browser, but one that was refused (too many streams, a proxy
-// without its server) never is: that is done here. Meanwhile `onLost` is told now and then, with words
-// for the user, so that the page asks by itself; `onOpen` says that this is over. A page that nobody
-// looks at lets go of its stream: browsers allow a site six connections for all tabs together.
+// The browser reopens a broken stream, but never one that was rejected (too many streams, a proxy
+// without its server): that is done here. Meanwhile `onLost` is called now and then, with a message for
+// the user, so that the page polls; `onOpen` ends this. A hidden page closes its stream: browsers allow
+// a site six connections for all tabs together.
 export function jobEvents(path, { onJob, onGone, onOpen, onLost }) {
   let source = null, timer = null;
   const close = () => {
@@ -88,19 +88,19 @@ export function jobEvents(path, { onJob, onGone, onOpen, onLost }) {
     source.addEventListener("gone", ({ data }) => onGone(JSON.parse(data).id));
     source.addEventListener("open", onOpen);
     source.addEventListener("error", ({ target }) => {
-      if (target.readyState === EventSource.CLOSED) timer = setTimeout(open, 1000 * AGAIN_SECONDS);
-      onLost(SILENT);
+      if (target.readyState === EventSource.CLOSED) timer = setTimeout(open, 1000 * REOPEN_SECONDS);
+      onLost(INTERRUPTED);
     });
   };
-  const look = () => {
+  const openIfVisible = () => {
     close();
     if (!document.hidden) open();
   };
-  document.addEventListener("visibilitychange", look);
-  look();
+  document.addEventListener("visibilitychange", openIfVisible);
+  openIfVisible();
   return {
     close() {
-      document.removeEventListener("visibilitychange", look);
+      document.removeEventListener("visibilitychange", openIfVisible);
       close();
     },
   };

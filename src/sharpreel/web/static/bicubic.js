@@ -1,5 +1,5 @@
-// Bicubic enlarging as MATLAB's imresize and papers define it (Keys' kernel, a = -0.5, edges
-// mirrored, rounded once at the end): the same picture as `sharpreel upscale --model bicubic`.
+// Bicubic upscaling as in MATLAB's imresize and in papers (Keys' kernel, a = -0.5, mirrored edges,
+// rounded once at the end): the same result as `sharpreel upscale --model bicubic`.
 
 function cubic(x) {
   const a = Math.abs(x);
@@ -24,7 +24,7 @@ function taps(sizeIn, sizeOut) {
   return { index, weight };
 }
 
-// Enlarges pictures of one size; `run` takes and returns ImageData.
+// Upscales images of one size; `run` takes and returns ImageData.
 export class Bicubic {
   constructor(width, height, scale) {
     [this.width, this.height, this.scale] = [width, height, scale];

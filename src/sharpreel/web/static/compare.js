@@ -1,12 +1,12 @@
-// Two pictures or videos of one thing, with a line that shows one left of it and the other right.
+// Before/after comparison: two images or videos, one on the left of a line and one on the right.
 
-// `root` holds .compare with two .layer elements, and input[type=range].slide: keys move it there,
-// the pointer anywhere in the picture.
+// `root` contains .compare with two .layer elements, and input[type=range].slide. Keys move the line in
+// the input, the pointer moves it anywhere in the image.
 export function compareSlider(root) {
   const stack = root.querySelector(".compare"), line = root.querySelector(".slide");
   const move = () => {
     stack.style.setProperty("--at", `${line.value}%`);
-    line.setAttribute("aria-valuetext", `before on the left ${Math.round(line.value)} per cent`);
+    line.setAttribute("aria-valuetext", `before on the left ${Math.round(line.value)} percent`);
   };
   const drag = (event) => {
     if (event.type === "pointermove" && !event.buttons) return;
@@ -21,23 +21,23 @@ export function compareSlider(root) {
   move();
 }
 
-const DRIFT = 0.04; // seconds that two videos may be apart: a frame at 25 a second
+const MAX_DRIFT = 0.04; // seconds between two videos: one frame at 25 fps
 
-// Keeps the others where the first video is, playing and standing still.
-export class Together {
+// Synchronises the other videos with the first one, playing and paused.
+export class SyncedVideos {
   constructor(videos) {
     [this.first, ...this.others] = videos;
-    const all = (act) => () => this.others.forEach(act);
+    const all = (action) => () => this.others.forEach(action);
     this.first.addEventListener("play", all((v) => v.play().catch(() => {})));
     this.first.addEventListener("pause", all((v) => { v.pause(); this.align(v, 0); }));
     this.first.addEventListener("seeked", all((v) => this.align(v, 0)));
     this.first.addEventListener("ratechange", all((v) => { v.playbackRate = this.first.playbackRate; }));
     if (this.first.requestVideoFrameCallback) {
-      const look = () => {
+      const onFrame = () => {
         this.follow();
-        this.first.requestVideoFrameCallback(look);
+        this.first.requestVideoFrameCallback(onFrame);
       };
-      this.first.requestVideoFrameCallback(look);
+      this.first.requestVideoFrameCallback(onFrame);
     } else {
       this.first.addEventListener("timeupdate", () => this.follow());
     }
@@ -45,14 +45,14 @@ export class Together {
 
   follow() {
     for (const video of this.others) {
-      const apart = video.currentTime - this.first.currentTime;
-      // A little faster or slower is not seen; a jump is.
-      if (Math.abs(apart) > 0.5) this.align(video, 0);
-      else video.playbackRate = this.first.playbackRate * (Math.abs(apart) < DRIFT / 2 ? 1 : 1 - Math.max(-0.2, Math.min(0.2, apart * 2)));
+      const drift = video.currentTime - this.first.currentTime;
+      // A small change of speed is invisible; a jump is not.
+      if (Math.abs(drift) > 0.5) this.align(video, 0);
+      else video.playbackRate = this.first.playbackRate * (Math.abs(drift) < MAX_DRIFT / 2 ? 1 : 1 - Math.max(-0.2, Math.min(0.2, drift * 2)));
     }
   }
 
-  align(video, allowed) {
-    if (Math.abs(video.currentTime - this.first.currentTime) > allowed) video.currentTime = this.first.currentTime;
+  align(video, tolerance) {
+    if (Math.abs(video.currentTime - this.first.currentTime) > tolerance) video.currentTime = this.first.currentTime;
   }
 }

@@ -1,4 +1,4 @@
-// Numbers as people read them.
+// Human-readable numbers, and small helpers for the page.
 
 export function bytes(count) {
   if (count === null || count === undefined) return "–";
@@ -32,29 +32,29 @@ export function when(time) {
 }
 
 export const STATES = {
-  queued: "waits", running: "running", paused: "paused", cancelled: "cancelled", failed: "failed",
+  queued: "queued", running: "running", paused: "paused", cancelled: "cancelled", failed: "failed",
   done: "done",
 };
 
 // An element with attributes and children; text is text, never markup.
 export function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
+  const created = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
+    if (name.startsWith("on")) created.addEventListener(name.slice(2), value);
+    else if (value === true) created.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) created.setAttribute(name, value);
   }
-  made.append(...children);
-  return made;
+  created.append(...children);
+  return created;
 }
 
-// Text into a place that is read aloud when it changes, so only when it does.
-export function say(place, text) {
-  if (place.textContent !== text) place.textContent = text;
+// Sets the text of an element, only if it differs: screen readers read changes aloud.
+export function setText(target, text) {
+  if (target.textContent !== text) target.textContent = text;
 }
 
-// Pairs of a word and what it says, into a <dl>.
+// Fills a <dl> with pairs of term and value; empty values are skipped.
 export function facts(list, pairs) {
   list.replaceChildren(...pairs.filter(([, value]) => value !== null && value !== undefined && value !== "")
-    .flatMap(([word, value]) => [element("dt", {}, word), element("dd", {}, String(value))]));
+    .flatMap(([term, value]) => [element("dt", {}, term), element("dd", {}, String(value))]));
 }

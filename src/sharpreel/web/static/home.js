@@ -1,13 +1,13 @@
-// The first page: a film is chosen, sent, planned, perhaps tried for three seconds, and begun.
+// The start page: choose a video, upload it, see the plan, perhaps try three seconds, and start.
 
 import { call, ENDED, jobEvents } from "./api.js";
-import { bytes, duration, element, facts, percent, say } from "./format.js";
+import { bytes, duration, element, facts, percent, setText } from "./format.js";
 import { showSamples } from "./samples.js";
-import { forget, remembered, Upload } from "./upload.js";
+import { forget, unfinished, Upload } from "./upload.js";
 
 const $ = (id) => document.getElementById(id);
 const options = $("options");
-const FATES = { upscale: "made larger", copy: "kept as it is" };
+const FATES = { upscale: "upscaled", copy: "kept unchanged" };
 const HEIGHTS = [480, 720, 1080, 1440, 2160];
 
 let models = [];
@@ -24,98 +24,98 @@ function show(step) {
     if (k === step) li.setAttribute("aria-current", "step");
     else li.removeAttribute("aria-current");
   });
-  if (step === 0) showRemembered();
+  if (step === 0) showUnfinished();
 }
 
-function trouble(error) {
-  $("trouble").textContent = error ? error.message + (error.requestId ? ` (request ${error.requestId})` : "") : "";
+function showError(error) {
+  $("error").textContent = error ? error.message + (error.requestId ? ` (request ${error.requestId})` : "") : "";
 }
 
-function showRemembered() {
-  const begun = remembered();
-  $("unfinished").hidden = !begun.length;
-  $("unfinished-list").replaceChildren(...begun.map((one) => element("li", {},
-    `${one.name}: ${percent(one.sent, one.size)} % of ${bytes(one.size)} sent `,
+function showUnfinished() {
+  const started = unfinished();
+  $("unfinished").hidden = !started.length;
+  $("unfinished-list").replaceChildren(...started.map((one) => element("li", {},
+    `${one.name}: ${percent(one.sent, one.size)} % of ${bytes(one.size)} uploaded `,
     element("button", {
-      type: "button", "aria-label": `Forget ${one.name}`,
-      onclick: () => forget(one).then(showRemembered, trouble),
-    }, "Forget"))));
+      type: "button", "aria-label": `Discard ${one.name}`,
+      onclick: () => forget(one).then(showUnfinished, showError),
+    }, "Discard"))));
 }
 
-// Sending --------------------------------------------------------------------------------------
+// Upload --------------------------------------------------------------------------------------
 
-// `before`: what was sent of this file until it was paused.
-async function send(file, before = null) {
-  trouble(null);
+// `previous`: the paused upload of this file.
+async function send(file, previous = null) {
+  showError(null);
   if (!file.size) {
-    trouble(new Error(`${file.name} is empty.`));
+    showError(new Error(`${file.name} is empty.`));
     return;
   }
   const speed = { from: null };
   const started = performance.now();
-  let spoken = -1;
+  let announced = -1;
   sending = new Upload(file, (now) => {
     speed.from ??= now.state === "sending" ? { sent: now.sent, at: performance.now() } : null;
     const share = percent(now.sent, now.size);
     $("sending-bar").value = share;
     const seconds = speed.from ? (performance.now() - speed.from.at) / 1000 : 0;
     const rate = seconds > 0.5 ? (now.sent - speed.from.sent) / seconds : 0;
-    const words = {
+    const messages = {
       sending: `${bytes(now.sent)} of ${bytes(now.size)}` + (rate > 0
-        ? `, ${bytes(rate)} a second, ${duration((now.size - now.sent) / rate)} left` : ""),
-      waiting: `The line is lost or the server is busy: ${now.problem} Trying again …`,
+        ? `, ${bytes(rate)} per second, ${duration((now.size - now.sent) / rate)} left` : ""),
+      waiting: `The connection is lost or the server is busy: ${now.problem} Retrying …`,
       checking: now.hashed < now.size
-        ? `All is sent. Checking: ${percent(now.hashed, now.size)} % …`
-        : "All is sent. The server checks it …",
-      ready: "Sent and checked.",
+        ? `Upload complete. Computing the checksum: ${percent(now.hashed, now.size)} % …`
+        : "Upload complete. Verifying …",
+      ready: "Uploaded and verified.",
     };
-    $("sending-numbers").textContent = words[now.state];
+    $("sending-numbers").textContent = messages[now.state];
     const tens = now.state === "sending" ? Math.floor(share / 10) : now.state;
-    if (tens !== spoken && performance.now() - started > 1000) {
-      spoken = tens;
-      $("sending-status").textContent = now.state === "sending" ? `${share} per cent sent` : words[now.state];
+    if (tens !== announced && performance.now() - started > 1000) {
+      announced = tens;
+      $("sending-status").textContent = now.state === "sending" ? `${share} percent uploaded` : messages[now.state];
     }
-  }, before);
-  $("sending-numbers").textContent = "Asking the server …";
+  }, previous);
+  $("sending-numbers").textContent = "Contacting the server …";
   $("sending-name").textContent = file.name;
   $("hold").textContent = "Pause";
   show(1);
   $("hold").focus();
-  const mine = sending;
+  const current = sending;
   try {
-    const ready = await mine.run();
-    if (mine !== sending) return;
+    const ready = await current.run();
+    if (current !== sending) return;
     sending = null;
     history.replaceState(null, "", `?upload=${encodeURIComponent(ready.id)}`);
     await plan(ready);
   } catch (error) {
-    if (error.name === "AbortError" || mine !== sending) return;
-    trouble(error);
+    if (error.name === "AbortError" || current !== sending) return;
+    showError(error);
     show(0);
   }
 }
 
 $("hold").addEventListener("click", () => {
-  if ($("hold").textContent === "Go on") {
+  if ($("hold").textContent === "Resume") {
     send(sending.file, sending);
     return;
   }
   sending.stop();
-  $("hold").textContent = "Go on";
-  $("sending-status").textContent = $("sending-numbers").textContent = "Paused. What is sent is kept.";
+  $("hold").textContent = "Resume";
+  $("sending-status").textContent = $("sending-numbers").textContent = "Paused. The uploaded part is kept.";
 });
 
 $("drop-upload").addEventListener("click", () => {
   const dropped = sending;
   sending = null;
-  const over = dropped.cancel().catch(trouble);
+  const done = dropped.cancel().catch(showError);
   show(0);
-  $("film").value = "";
-  $("film").focus();
-  over.then(showRemembered);
+  $("file").value = "";
+  $("file").focus();
+  done.then(showUnfinished);
 });
 
-$("film").addEventListener("change", ({ target }) => target.files[0] && send(target.files[0]));
+$("file").addEventListener("change", ({ target }) => target.files[0] && send(target.files[0]));
 
 const drop = $("drop");
 addEventListener("dragover", (event) => {
@@ -134,13 +134,13 @@ addEventListener("drop", (event) => {
 
 async function plan(ready) {
   upload = ready;
-  forgetSample();
+  clearSample();
   if (!models.length) models = await call("GET", "/models");
   const { info } = ready;
   facts($("input-facts"), [
-    ["Film", ready.name],
-    ["Picture", `${info.width}×${info.height}, ${Number(info.fps).toFixed(2).replace(/\.?0+$/, "")} frames a second, ${info.video_codec}`],
-    ["Length", duration(info.seconds)],
+    ["File", ready.name],
+    ["Video", `${info.width}×${info.height}, ${Number(info.fps).toFixed(2).replace(/\.?0+$/, "")} frames per second, ${info.video_codec}`],
+    ["Duration", duration(info.seconds)],
     ["Size", bytes(ready.size)],
   ]);
   const chosen = models.find((m) => m.default) ?? models[0];
@@ -156,21 +156,21 @@ async function plan(ready) {
   await replan();
 }
 
-// Factors that the network has, and heights that are larger than the film's.
+// The scales of the model, and heights above that of the video.
 function offerSizes() {
   const model = models.find((m) => m.name === options.elements.model.value);
-  const { width, height } = upload.info, select = options.elements.size, before = select.value;
+  const { width, height } = upload.info, select = options.elements.size, previous = select.value;
   const largest = Math.max(...model.scales);
   select.replaceChildren(
     ...model.scales.map((s) => new Option(`${s}×: ${Math.round(width * s)}×${Math.round(height * s)}`, `x${s}`)),
     ...HEIGHTS.filter((h) => h > height && h < largest * height)
       .map((h) => new Option(`${h} pixels high`, `${h}`)),
   );
-  if ([...select.options].some((o) => o.value === before)) select.value = before;
+  if ([...select.options].some((o) => o.value === previous)) select.value = previous;
   $("model-note").textContent = `${model.name}: ${[model.note, model.licence].filter(Boolean).join(" · ")}`;
 }
 
-// The chosen factor; with a height, the smallest of the network's that reaches it.
+// The chosen scale; for a height, the smallest scale of the model that reaches it.
 function sampleScale() {
   const size = options.elements.size.value;
   if (size.startsWith("x")) return Number(size.slice(1));
@@ -178,7 +178,7 @@ function sampleScale() {
   return scales.find((s) => s * upload.info.height >= Number(size)) ?? Math.max(...scales);
 }
 
-// The chosen network beside bicubic, or what the user has ticked; what lacks the factor cannot be.
+// Ticks the chosen model and bicubic, or what the user has ticked; models without the scale are disabled.
 let ticked = false;
 
 function offerSamples() {
@@ -186,58 +186,58 @@ function offerSamples() {
   $("try-scale").textContent = scale;
   for (const box of $("sample-models").querySelectorAll("input")) {
     const { name, scales } = models.find((m) => m.name === box.value);
-    const has = scales.includes(scale);
-    box.disabled = !has;
-    box.checked = has && (ticked ? box.checked : name === options.elements.model.value || name === "bicubic");
-    box.nextElementSibling.textContent = has ? "" : `has ${scales.map((s) => `${s}×`).join(", ")} only`;
+    const supported = scales.includes(scale);
+    box.disabled = !supported;
+    box.checked = supported && (ticked ? box.checked : name === options.elements.model.value || name === "bicubic");
+    box.nextElementSibling.textContent = supported ? "" : `only ${scales.map((s) => `${s}×`).join(", ")}`;
   }
 }
 
-function wanted() {
+function chosenOptions() {
   const { model, size, codec, crf, container } = options.elements;
-  const made = { model: model.value };
-  if (size.value.startsWith("x")) made.scale = Number(size.value.slice(1));
-  else made.height = Number(size.value);
-  if (codec.value) made.codec = codec.value;
-  if (crf.value) made.crf = Number(crf.value);
-  if (container.value) made.container = container.value;
-  return made;
+  const chosen = { model: model.value };
+  if (size.value.startsWith("x")) chosen.scale = Number(size.value.slice(1));
+  else chosen.height = Number(size.value);
+  if (codec.value) chosen.codec = codec.value;
+  if (crf.value) chosen.crf = Number(crf.value);
+  if (container.value) chosen.container = container.value;
+  return chosen;
 }
 
-let asked = null;
+let planRequest = null;
 
 async function replan() {
-  asked?.abort();
-  const mine = asked = new AbortController();
+  planRequest?.abort();
+  const request = planRequest = new AbortController();
   $("begin").disabled = true;
   $("planned").hidden = true;
-  $("plan-state").textContent = "Reckoning: a few frames are tried …";
+  $("plan-state").textContent = "Estimating: timing a few frames …";
   try {
-    const made = await call("POST", "/plans", { upload: upload.id, options: wanted() }, mine.signal);
+    const planned = await call("POST", "/plans", { upload: upload.id, options: chosenOptions() }, request.signal);
     $("plan-state").textContent = "";
-    showPlan(made);
+    showPlan(planned);
     $("begin").disabled = false;
   } catch (error) {
     if (error.name !== "AbortError") $("plan-state").textContent = `Not possible: ${error.message}`;
   }
 }
 
-function showPlan(made) {
+function showPlan(planned) {
   const cells = [
-    ["Result", `${made.width}×${made.height}`],
-    ["Time", made.eta_seconds === null ? "unknown" : `about ${duration(made.eta_seconds)}`],
-    ["Size", made.bytes_estimate === null ? "unknown" : `about ${bytes(made.bytes_estimate)}`],
-    ["Frames", made.frames ?? "unknown"],
-    ["Runs on", made.engine],
+    ["Result", `${planned.width}×${planned.height}`],
+    ["Time", planned.eta_seconds === null ? "unknown" : `about ${duration(planned.eta_seconds)}`],
+    ["Size", planned.bytes_estimate === null ? "unknown" : `about ${bytes(planned.bytes_estimate)}`],
+    ["Frames", planned.frames ?? "unknown"],
+    ["Engine", planned.engine],
   ];
-  $("plan-figures").replaceChildren(...cells.map(([word, value]) =>
-    element("div", {}, element("dt", {}, word), element("dd", {}, String(value)))));
-  $("streams").replaceChildren(...made.streams.map(({ kind, label, fate }) => {
-    const known = (label ?? "").replace(/ und$/, ""); // "und": of no stated language
+  $("plan-figures").replaceChildren(...cells.map(([term, value]) =>
+    element("div", {}, element("dt", {}, term), element("dd", {}, String(value)))));
+  $("streams").replaceChildren(...planned.streams.map(({ kind, label, fate }) => {
+    const known = (label ?? "").replace(/ und$/, ""); // "und": undetermined language
     return element("li", {}, `${kind}${known ? ` (${known})` : ""}: ${FATES[fate] ?? fate}`);
   }));
-  $("streams-box").hidden = !made.streams.length;
-  $("plan-notes").replaceChildren(...made.notes.map((note) => element("li", {}, note)));
+  $("streams-box").hidden = !planned.streams.length;
+  $("plan-notes").replaceChildren(...planned.notes.map((note) => element("li", {}, note)));
   $("planned").hidden = false;
 }
 
@@ -250,12 +250,12 @@ options.addEventListener("change", ({ target }) => {
 options.addEventListener("submit", async (event) => {
   event.preventDefault();
   $("begin").disabled = true;
-  trouble(null);
+  showError(null);
   try {
-    const job = await call("POST", "/jobs", { upload: upload.id, options: wanted() });
+    const job = await call("POST", "/jobs", { upload: upload.id, options: chosenOptions() });
     location.assign(`/jobs/${job.id}`);
   } catch (error) {
-    trouble(error);
+    showError(error);
     $("begin").disabled = false;
   }
 });
@@ -263,17 +263,17 @@ options.addEventListener("submit", async (event) => {
 $("another").addEventListener("click", () => {
   upload = null;
   history.replaceState(null, "", "/");
-  $("film").value = "";
+  $("file").value = "";
   show(0);
-  $("film").focus();
+  $("file").focus();
 });
 
-// Three seconds by several networks ------------------------------------------------------------
+// Three seconds by several models ------------------------------------------------------------
 
-let events = null; // of the sample that is waited for
+let events = null; // of the current sample
 
-// Of the film before.
-function forgetSample() {
+// Removes the sample of the previous video.
+function clearSample() {
   sampleEnded("");
   $("sample").reset();
   $("sample-results").hidden = true;
@@ -286,49 +286,49 @@ $("sample").addEventListener("submit", async (event) => {
   event.preventDefault();
   const names = [...$("sample").querySelectorAll("input:checked")].map((box) => box.value);
   if (!names.length) {
-    $("sample-state").textContent = "Choose at least one network.";
+    $("sample-state").textContent = "Choose at least one model.";
     return;
   }
   $("make-sample").disabled = true;
   $("sample-results").hidden = true;
   $("sample-bar").hidden = false;
   $("sample-bar").value = 0;
-  $("sample-state").textContent = "Waiting for its turn …";
-  const film = upload;
+  $("sample-state").textContent = "Queued …";
+  const sampled = upload;
   try {
     const job = await call("POST", "/samples", {
       upload: upload.id, models: names, scale: sampleScale(),
       start: Number($("sample").elements.start.value) || 0, seconds: 3,
     });
-    if (film === upload) watchSample(job.id);
+    if (sampled === upload) watchSample(job.id);
   } catch (error) {
-    if (film === upload) sampleEnded(error.message);
+    if (sampled === upload) sampleEnded(error.message);
   }
 });
 
-function sampleEnded(words) {
+function sampleEnded(message) {
   events?.close();
   events = null;
   $("make-sample").disabled = false;
   $("sample-bar").hidden = true;
-  $("sample-state").textContent = words;
+  $("sample-state").textContent = message;
 }
 
 function watchSample(id) {
   const gone = () => sampleEnded("The sample was deleted.");
-  const lost = ({ status, message }) => (status === 404 ? gone() : say($("sample-state"), message));
-  const mine = events = jobEvents(`/jobs/${id}/events`, {
+  const lost = ({ status, message }) => (status === 404 ? gone() : setText($("sample-state"), message));
+  const current = events = jobEvents(`/jobs/${id}/events`, {
     onJob: showSample,
     onGone: gone,
     onOpen() {},
-    onLost: () => call("GET", `/jobs/${id}`).then((job) => events === mine && showSample(job), (error) => events === mine && lost(error)),
+    onLost: () => call("GET", `/jobs/${id}`).then((job) => events === current && showSample(job), (error) => events === current && lost(error)),
   });
 }
 
 function showSample(job) {
   if (!ENDED.includes(job.state)) {
     $("sample-bar").value = percent(job.frames, job.total);
-    say($("sample-state"), job.state === "running" ? "Being made …" : "Waiting for its turn …");
+    setText($("sample-state"), job.state === "running" ? "Upscaling …" : "Queued …");
     return;
   }
   if (job.state !== "done") {
@@ -340,14 +340,14 @@ function showSample(job) {
   showSamples(job.results, $("sample-videos"), $("sample-play"));
 }
 
-// A page that is loaded again goes on where it was.
-const known = new URLSearchParams(location.search).get("upload");
+// After a reload, the page shows the same upload.
+const uploadId = new URLSearchParams(location.search).get("upload");
 show(0);
-if (known) {
-  call("GET", `/uploads/${encodeURIComponent(known)}`)
+if (uploadId) {
+  call("GET", `/uploads/${encodeURIComponent(uploadId)}`)
     .then((found) => (found.state === "ready" ? plan(found) : history.replaceState(null, "", "/")))
     .catch((error) => {
       history.replaceState(null, "", "/");
-      if (error.status !== 404) trouble(error);
+      if (error.status !== 404) showError(error);
     });
 }

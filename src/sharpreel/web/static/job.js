@@ -1,22 +1,22 @@
-// One job: its progress as it goes, then the result beside the film it came from.
+// One job: its progress, then the result next to its input.
 
 import { actionButtons, downloadLink, showButtons } from "./actions.js";
 import { call, ENDED, jobEvents, url } from "./api.js";
-import { compareSlider, Together } from "./compare.js";
-import { bytes, clock, duration, element, facts, percent, say, STATES, when } from "./format.js";
+import { compareSlider, SyncedVideos } from "./compare.js";
+import { bytes, clock, duration, element, facts, percent, setText, STATES, when } from "./format.js";
 import { showSamples } from "./samples.js";
 
 const $ = (id) => document.getElementById(id);
 const id = $("job").dataset.id;
-const FRAME_SECONDS = 1.5; // between two pictures of a running job
+const THUMBNAIL_SECONDS = 1.5; // between two thumbnails of a running job
 
 let events = null;
 let state = null;
-let spoken = -1;
+let announced = -1;
 let framesShown = { at: 0, count: -1 };
 
 function show(job) {
-  trouble(null);
+  showError(null);
   document.title = `${job.name} · sharpreel`;
   $("name").textContent = job.name;
   if (state !== job.state) {
@@ -34,7 +34,7 @@ function show(job) {
     }
   } else if (job.urls.before && job.urls.after) {
     if (state !== "done") showVideos(job);
-  } else { // it runs, or browsers do not play it
+  } else { // it is running, or browsers cannot play it
     showFrames(job);
   }
   state = job.state;
@@ -52,9 +52,9 @@ function showProgress(job) {
   $("eta").textContent = running ? duration(job.eta_seconds) : "–";
   $("segment").textContent = job.segments ? `${Math.min(job.segment + 1, job.segments)} of ${job.segments}` : `${job.segment + 1}`;
   const tens = Math.floor(share / 10);
-  if (running && tens !== spoken) {
-    $("said").textContent = `${share} per cent done, ${duration(job.eta_seconds)} left`;
-    spoken = tens;
+  if (running && tens !== announced) {
+    $("announcement").textContent = `${share} percent done, ${duration(job.eta_seconds)} left`;
+    announced = tens;
   }
 }
 
@@ -62,7 +62,7 @@ function showActions(job) {
   if ($("actions").dataset.state === job.state) return;
   $("actions").dataset.state = job.state;
   const deleted = () => location.assign("/jobs");
-  const buttons = actionButtons(job, { changed: show, deleted, gone, failed: trouble });
+  const buttons = actionButtons(job, { changed: show, deleted, gone, failed: showError });
   if (job.state === "done" && job.result) {
     const attributes = { class: "button main", id: "download" };
     buttons.unshift(downloadLink(job, attributes, `Download (${bytes(job.result.bytes)})`, gone));
@@ -76,12 +76,12 @@ function showDetails(job) {
   const seconds = job.started && job.finished ? job.finished - job.started : null;
   facts($("facts"), [
     ["Result", result && `${result.name}, ${result.width}×${result.height}, ${bytes(result.bytes)}`],
-    ["Asked for", Object.entries(options).map(([key, value]) => `${key} ${value}`).join(", ")],
-    ["Came", when(job.created)],
-    ["Began", job.started && when(job.started)],
-    ["Ended", job.finished && when(job.finished)],
-    ["Took", seconds && duration(seconds)],
-    ["Failed because", job.error],
+    ["Options", Object.entries(options).map(([key, value]) => `${key} ${value}`).join(", ")],
+    ["Submitted", when(job.created)],
+    ["Started", job.started && when(job.started)],
+    ["Finished", job.finished && when(job.finished)],
+    ["Processing time", seconds && duration(seconds)],
+    ["Error", job.error],
   ]);
   const notes = job.notes ?? [];
   if ($("notes").children.length !== notes.length) {
@@ -89,44 +89,44 @@ function showDetails(job) {
   }
 }
 
-// While it runs: the newest finished frame, before and after.
+// While the job is running: the newest finished frame, before and after.
 function showFrames(job) {
   const now = performance.now();
-  if (!job.urls.frame_after || job.frames === framesShown.count || now < framesShown.at + 1000 * FRAME_SECONDS) return;
+  if (!job.urls.frame_after || job.frames === framesShown.count || now < framesShown.at + 1000 * THUMBNAIL_SECONDS) return;
   framesShown = { at: now, count: job.frames };
-  const pictures = [["frame-before", "before"], ["frame-after", "after"]].map(([place, which]) => {
-    const picture = new Image();
-    picture.src = url(`/jobs/${id}/frame/${which}?frames=${job.frames}`);
-    return picture.decode().then(() => [$(place), picture.src]);
+  const images = [["frame-before", "before"], ["frame-after", "after"]].map(([target, which]) => {
+    const image = new Image();
+    image.src = url(`/jobs/${id}/frame/${which}?frames=${job.frames}`);
+    return image.decode().then(() => [$(target), image.src]);
   });
-  // Both or none: they are of one frame.
-  Promise.all(pictures).then((both) => {
+  // Both or none: they belong to the same frame.
+  Promise.all(images).then((both) => {
     if ($("after").src || $("details").hidden) return;
-    for (const [place, src] of both) {
-      place.src = src;
-      place.hidden = false;
+    for (const [target, src] of both) {
+      target.src = src;
+      target.hidden = false;
     }
-    shape($("frame-after").naturalWidth, $("frame-after").naturalHeight);
-    $("look").hidden = false;
-    $("look-note").textContent = "The newest finished frame. Drag in the picture, or use the arrow keys on the line below it.";
+    setAspectRatio($("frame-after").naturalWidth, $("frame-after").naturalHeight);
+    $("compare").hidden = false;
+    $("compare-note").textContent = "The newest finished frame. Drag in the image, or use the arrow keys on the slider below it.";
   }).catch(() => {});
 }
 
-// When it is done: both films, playing together.
+// When the job is done: both videos, synchronised.
 function showVideos({ urls, result }) {
   const before = $("before"), after = $("after"), play = $("play"), seek = $("seek");
   for (const [video, which] of [[before, "before"], [after, "after"]]) {
     video.src = urls[which];
     video.addEventListener("error", () => {
-      $("look-note").textContent = "Your browser cannot play this film here. The download holds it as it was made.";
+      $("compare-note").textContent = "Your browser cannot play this video. Download the result to watch it.";
     });
     video.addEventListener("loadeddata", ready);
   }
   function ready() {
     if (Math.min(before.readyState, after.readyState) < 2) return;
-    shape(after.videoWidth, after.videoHeight);
+    setAspectRatio(after.videoWidth, after.videoHeight);
     for (const video of [before, after]) video.hidden = false;
-    for (const place of ["frame-before", "frame-after"]) $(place).hidden = true;
+    for (const target of ["frame-before", "frame-after"]) $(target).hidden = true;
     $("player").hidden = false;
     seek.max = after.duration || 0;
     tick();
@@ -136,32 +136,32 @@ function showVideos({ urls, result }) {
     $("clock").textContent = `${clock(after.currentTime)} / ${clock(after.duration)}`;
     seek.setAttribute("aria-valuetext", `${clock(after.currentTime)} of ${clock(after.duration)}`);
   }
-  new Together([after, before]);
+  new SyncedVideos([after, before]);
   after.addEventListener("timeupdate", tick);
   after.addEventListener("durationchange", () => { seek.max = after.duration || 0; });
   after.addEventListener("play", () => { play.textContent = "Pause"; });
   after.addEventListener("pause", () => { play.textContent = "Play"; });
-  play.addEventListener("click", () => (after.paused ? after.play().catch(trouble) : after.pause()));
+  play.addEventListener("click", () => (after.paused ? after.play().catch(showError) : after.pause()));
   seek.addEventListener("input", () => { after.currentTime = Number(seek.value); });
-  const first = result.plays_seconds ? `the first ${duration(result.plays_seconds)} of both films play` : "both films play together";
-  $("look-note").textContent = `Drag in the picture, or use the arrow keys on the line below it. Here ${first}, as smaller copies where a browser could not play the files themselves.`;
-  $("look").hidden = false;
+  const first = result.plays_seconds ? `The first ${duration(result.plays_seconds)} of both videos play` : "Both videos play";
+  $("compare-note").textContent = `Drag in the image, or use the arrow keys on the slider below it. ${first} in sync, as smaller copies if browsers cannot play the original files.`;
+  $("compare").hidden = false;
 }
 
-// Shows the pictures' box, in their shape, so that there are no bars beside them.
-function shape(width, height) {
-  if (width && height) $("look").style.setProperty("--ratio", `${width} / ${height}`);
-  $("pictures").hidden = $("slide").hidden = false;
+// Shows the comparison in the aspect ratio of the images, so that there are no bars around them.
+function setAspectRatio(width, height) {
+  if (width && height) $("compare").style.setProperty("--ratio", `${width} / ${height}`);
+  $("comparison").hidden = $("slide").hidden = false;
 }
 
 function watch() {
   events ??= jobEvents(`/jobs/${id}/events`, {
     onJob: show,
     onGone: gone,
-    onOpen: () => say($("line"), ""),
-    onLost(words) {
-      say($("line"), words);
-      look();
+    onOpen: () => setText($("connection"), ""),
+    onLost(message) {
+      setText($("connection"), message);
+      refresh();
     },
   });
 }
@@ -169,15 +169,15 @@ function watch() {
 function unwatch() {
   events?.close();
   events = null;
-  say($("line"), "");
+  setText($("connection"), "");
 }
 
-function look() {
+function refresh() {
   call("GET", `/jobs/${id}`).then(show, (error) => {
     if (error.status === 404) {
       gone();
     } else {
-      trouble(error);
+      showError(error);
       watch();
     }
   });
@@ -185,19 +185,19 @@ function look() {
 
 function gone() {
   unwatch();
-  const was = state !== null;
+  const existed = state !== null;
   for (const video of document.querySelectorAll("video")) video.pause();
   for (const part of document.querySelectorAll("#job section")) part.hidden = true;
   showButtons($("actions"), []);
   $("stage").textContent = "";
   delete $("state").dataset.state;
-  say($("state"), was ? "deleted" : "unknown");
-  say($("trouble"), was ? "This job was deleted." : "There is no such job; perhaps it was deleted or has expired.");
+  setText($("state"), existed ? "deleted" : "unknown");
+  setText($("error"), existed ? "This job was deleted." : "There is no such job. It may have been deleted or expired.");
 }
 
-function trouble(error) {
-  say($("trouble"), error ? error.message : "");
+function showError(error) {
+  setText($("error"), error ? error.message : "");
 }
 
-compareSlider($("look"));
-look();
+compareSlider($("compare"));
+refresh();

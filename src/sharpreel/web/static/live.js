@@ -1,19 +1,19 @@
-// The live page: frames of a camera or a file go to the server small, and come back enlarged.
+// The live page: sends reduced frames of a camera or a file to the server, and shows them upscaled.
 //
 //   video frame -> small canvas -> JPEG -> socket ........ socket -> JPEG -> three canvases
 //
-// At most two frames are on their way: one in the network and one that waits. While there are two,
-// the video's frames are left out; the next that is sent is always the newest. The messages are
-// described in web/live.py.
+// At most two frames are in flight: one in the network and one waiting. While there are two, frames of
+// the video are dropped; the next one that is sent is always the newest. The messages are described in
+// web/http/live_protocol.py.
 
 import { Bicubic } from "./bicubic.js";
 
 const IN_FLIGHT = 2;
-const APART = 1000 / 62; // milliseconds between two frames: 60 a second, whatever the screen shows
-const HEAD_OUT = 12, HEAD_IN = 20;
+const MIN_INTERVAL = 1000 / 62; // milliseconds between two frames: 60 per second on any display
+const REQUEST_HEADER = 12, RESPONSE_HEADER = 20; // bytes
 const QUALITY = 0.9;
-const REMEMBERED = 100; // latencies that the median and p95 are of
-const BUSY = 1013, REFUSED = [1003, 1007, 1008, 1009];
+const WINDOW = 100; // latencies in the median and p95
+const TRY_AGAIN_LATER = 1013, REFUSED = [1003, 1007, 1008, 1009]; // close codes of RFC 6455
 
 const $ = (id) => document.getElementById(id);
 const form = $("source"), views = $("views");
@@ -21,15 +21,15 @@ const scale = Number(views.dataset.scale);
 
 let session = null;
 
-function tell(state, text, bad = false) {
+function showState(state, text, bad = false) {
   views.dataset.state = state;
   if ($("state").textContent !== text) $("state").textContent = text;
   $("state").classList.toggle("bad", bad);
 }
 
-// The size that frames are reduced to, and the part of the source that is shown.
-function geometry(wanted, width, height) {
-  const [w, h] = wanted.split("x").map(Number);
+// The size to which frames are reduced, and the part of the source that is used.
+function geometry(size, width, height) {
+  const [w, h] = size.split("x").map(Number);
   if (h) {
     const zoom = Math.min(width / w, height / h), [sw, sh] = [w * zoom, h * zoom];
     return { width: w, height: h, from: [(width - sw) / 2, (height - sh) / 2, sw, sh] };
@@ -38,7 +38,7 @@ function geometry(wanted, width, height) {
   return { width: even(width), height: even(height), from: [0, 0, width, height] };
 }
 
-class Meter {
+class LatencyMeter {
   constructor() {
     this.latencies = [];
     this.drawn = [];
@@ -49,7 +49,7 @@ class Meter {
     const now = performance.now();
     this.latencies.push(latency);
     this.server.push(server);
-    if (this.latencies.length > REMEMBERED) [this.latencies, this.server].forEach((l) => l.shift());
+    if (this.latencies.length > WINDOW) [this.latencies, this.server].forEach((l) => l.shift());
     this.drawn.push(now);
     while (this.drawn[0] < now - 3000) this.drawn.shift();
   }
@@ -60,28 +60,28 @@ class Meter {
     return recent.length < 2 ? 0 : 1000 * (recent.length - 1) / (now - recent[0]);
   }
 
-  static quantile(values, share) {
+  static quantile(values, q) {
     if (!values.length) return null;
     const sorted = [...values].sort((a, b) => a - b);
-    return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+    return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
   }
 }
 
 class Session {
   constructor(video, size, type) {
-    Object.assign(this, { video, size, type, meter: new Meter() });
+    Object.assign(this, { video, size, type, meter: new LatencyMeter() });
     this.sequence = 0;
-    this.captured = 0; // when the last frame was taken
-    this.tries = 0;
-    this.missedHere = 0; // frames of the video that were not sent
-    this.missedThere = this.missedBefore = 0; // that gave way on the server: now, in lost sockets
+    this.captured = 0; // when the last frame was captured
+    this.attempts = 0;
+    this.droppedHere = 0; // frames of the video that were not sent
+    this.droppedThere = this.droppedBefore = 0; // on the server: in this socket, in lost ones
     this.ended = false;
     this.watch();
     this.connect();
     this.timer = setInterval(() => this.show(), 500);
   }
 
-  // The video's frames, each once.
+  // Offers each frame of the video once.
   watch() {
     const { video } = this;
     if (video.requestVideoFrameCallback) {
@@ -93,22 +93,22 @@ class Session {
       video.requestVideoFrameCallback(next);
       return;
     }
-    let before = -1;
-    const look = () => {
+    let previous = -1;
+    const onPaint = () => {
       if (this.ended) return;
-      requestAnimationFrame(look);
-      if (video.currentTime !== before) this.offer();
-      before = video.currentTime;
+      requestAnimationFrame(onPaint);
+      if (video.currentTime !== previous) this.offer();
+      previous = video.currentTime;
     };
-    requestAnimationFrame(look);
+    requestAnimationFrame(onPaint);
   }
 
   connect() {
     if (this.ended) return;
-    if (!this.tries) tell("connecting", "Connecting to the server …");
+    if (!this.attempts) showState("connecting", "Connecting to the server …");
     const url = new URL(views.dataset.socket, location.href);
     url.protocol = url.protocol.replace("http", "ws");
-    this.flight = new Map(); // sequence -> the small picture as it was sent
+    this.flight = new Map(); // sequence -> the reduced frame as it was sent
     this.drawing = Promise.resolve();
     this.waiting = this.encoding = this.ready = false;
     const socket = this.socket = new WebSocket(url);
@@ -117,8 +117,8 @@ class Session {
       if (socket !== this.socket) return;
       if (typeof data === "string") {
         this.ready = true;
-        this.tries = 0;
-        tell("running", `Running: ${JSON.parse(data).model} enlarges your picture.`);
+        this.attempts = 0;
+        showState("running", `Running: ${JSON.parse(data).model} upscales your video.`);
         this.offer();
       } else {
         this.receive(data);
@@ -130,26 +130,26 @@ class Session {
   lost(code, reason) {
     if (this.ended) return;
     this.ready = false;
-    this.missedBefore += this.missedThere;
-    this.missedThere = 0;
+    this.droppedBefore += this.droppedThere;
+    this.droppedThere = 0;
     reason = reason.replace(/\.$/, "");
     if (REFUSED.includes(code)) {
       this.stop();
-      finished("refused", `The server ended this: ${reason || "code " + code}. Start tries again.`, true);
+      finished("refused", `The server ended the connection: ${reason || "code " + code}. Press Start to try again.`, true);
       return;
     }
-    const wait = code === BUSY ? 5 : Math.min(8, 0.5 * 2 ** this.tries);
-    this.tries += 1;
-    if (code === BUSY) tell("busy", `The server is busy: ${reason}. Trying again every ${wait} seconds.`, true);
-    else tell("lost", "The connection to the server is lost. Trying again …", true);
-    this.retry = setTimeout(() => this.connect(), 1000 * wait);
+    const delay = code === TRY_AGAIN_LATER ? 5 : Math.min(8, 0.5 * 2 ** this.attempts);
+    this.attempts += 1;
+    if (code === TRY_AGAIN_LATER) showState("busy", `The server is busy: ${reason}. Retrying every ${delay} seconds.`, true);
+    else showState("lost", "The connection to the server is lost. Retrying …", true);
+    this.retry = setTimeout(() => this.connect(), 1000 * delay);
   }
 
-  // A new frame is there: send it, or remember that there is one.
+  // Sends a new frame, or remembers that there is one.
   offer() {
     const { video } = this;
     if (!this.ready || !video.videoWidth) return;
-    if (this.waiting) this.missedHere += 1;
+    if (this.waiting) this.droppedHere += 1;
     this.waiting = true;
     this.send();
   }
@@ -157,57 +157,57 @@ class Session {
   async send() {
     const { socket } = this, captured = performance.now();
     if (!this.waiting || this.encoding || !this.ready || this.flight.size >= IN_FLIGHT) return;
-    if (captured < this.captured + APART) return;
+    if (captured < this.captured + MIN_INTERVAL) return;
     this.waiting = false;
     this.encoding = true;
     this.captured = captured;
-    const place = geometry(this.size, this.video.videoWidth, this.video.videoHeight);
-    const picture = await this.reduced(place).catch(() => null);
+    const target = geometry(this.size, this.video.videoWidth, this.video.videoHeight);
+    const image = await this.reduced(target).catch(() => null);
     if (socket !== this.socket || !this.ready) return;
-    if (!picture) { // the browser did not make one; the next may be
+    if (!image) { // the browser failed to encode it; the next may succeed
       this.encoding = false;
-      this.missedHere += 1;
+      this.droppedHere += 1;
       return;
     }
-    const head = new DataView(new ArrayBuffer(HEAD_OUT));
+    const header = new DataView(new ArrayBuffer(REQUEST_HEADER));
     const sequence = this.sequence++;
-    head.setUint32(0, sequence);
-    head.setFloat64(4, captured);
-    this.flight.set(sequence, { picture, ...place });
-    socket.send(new Blob([head, picture]));
+    header.setUint32(0, sequence);
+    header.setFloat64(4, captured);
+    this.flight.set(sequence, { image, ...target });
+    socket.send(new Blob([header, image]));
     this.encoding = false;
     this.send();
   }
 
   async reduced({ width, height, from }) {
-    if (this.small?.width !== width || this.small?.height !== height) {
-      this.small = self.OffscreenCanvas
+    if (this.canvas?.width !== width || this.canvas?.height !== height) {
+      this.canvas = self.OffscreenCanvas
         ? new OffscreenCanvas(width, height)
         : Object.assign(document.createElement("canvas"), { width, height });
-      this.pen = this.small.getContext("2d", { alpha: false });
-      this.pen.imageSmoothingQuality = "high";
+      this.context = this.canvas.getContext("2d", { alpha: false });
+      this.context.imageSmoothingQuality = "high";
     }
-    this.pen.drawImage(this.video, ...from, 0, 0, width, height);
-    if (this.small.convertToBlob) return this.small.convertToBlob({ type: this.type, quality: QUALITY });
-    return new Promise((done) => this.small.toBlob(done, this.type, QUALITY));
+    this.context.drawImage(this.video, ...from, 0, 0, width, height);
+    if (this.canvas.convertToBlob) return this.canvas.convertToBlob({ type: this.type, quality: QUALITY });
+    return new Promise((resolve) => this.canvas.toBlob(resolve, this.type, QUALITY));
   }
 
   receive(data) {
-    const head = new DataView(data, 0, HEAD_IN);
-    const sequence = head.getUint32(0), captured = head.getFloat64(4);
-    const server = head.getFloat32(12);
-    this.missedThere = head.getUint32(16);
+    const header = new DataView(data, 0, RESPONSE_HEADER);
+    const sequence = header.getUint32(0), captured = header.getFloat64(4);
+    const server = header.getFloat32(12);
+    this.droppedThere = header.getUint32(16);
     const sent = this.flight.get(sequence);
-    // Those before it gave way on the server.
+    // The server dropped those before it.
     for (const old of [...this.flight.keys()]) if (old <= sequence) this.flight.delete(old);
     if (!sent) return;
-    const enlarged = new Blob([new Uint8Array(data, HEAD_IN)], { type: this.type });
+    const upscaled = new Blob([new Uint8Array(data, RESPONSE_HEADER)], { type: this.type });
     this.drawing = this.drawing.then(async () => {
-      const [low, ours] = await Promise.all([createImageBitmap(sent.picture), createImageBitmap(enlarged)]);
+      const [low, ours] = await Promise.all([createImageBitmap(sent.image), createImageBitmap(upscaled)]);
       if (this.ended) return;
       this.draw(low, ours);
       this.meter.add(performance.now() - captured, server);
-    }).catch(() => { this.missedHere += 1; }); // one that cannot be read must not stop the others
+    }).catch(() => { this.droppedHere += 1; }); // an unreadable frame must not stop the others
     this.drawing.then(() => this.send());
   }
 
@@ -220,12 +220,12 @@ class Session {
         $(id).style.aspectRatio = `${width} / ${height}`;
         $(`${id}-size`).textContent = `${width * side}×${height * side},`;
       }
-      this.pens = Object.fromEntries(["low", "bicubic", "ours"].map((id) =>
+      this.contexts = Object.fromEntries(["low", "bicubic", "ours"].map((id) =>
         [id, $(id).getContext("2d", { alpha: false, willReadFrequently: id !== "ours" })]));
     }
-    this.pens.low.drawImage(low, 0, 0);
-    this.pens.ours.drawImage(ours, 0, 0);
-    this.pens.bicubic.putImageData(this.bicubic.run(this.pens.low.getImageData(0, 0, width, height)), 0, 0);
+    this.contexts.low.drawImage(low, 0, 0);
+    this.contexts.ours.drawImage(ours, 0, 0);
+    this.contexts.bicubic.putImageData(this.bicubic.run(this.contexts.low.getImageData(0, 0, width, height)), 0, 0);
     low.close();
     ours.close();
     views.dataset.drawn = Number(views.dataset.drawn || 0) + 1;
@@ -234,10 +234,10 @@ class Session {
   show() {
     const { meter } = this, ms = (value) => value === null ? "–" : `${value.toFixed(0)} ms`;
     $("fps").textContent = meter.fps === null ? "–" : meter.fps.toFixed(1);
-    $("median").textContent = ms(Meter.quantile(meter.latencies, 0.5));
-    $("p95").textContent = ms(Meter.quantile(meter.latencies, 0.95));
-    $("server").textContent = ms(Meter.quantile(meter.server, 0.5));
-    $("dropped").textContent = this.missedHere + this.missedThere + this.missedBefore;
+    $("median").textContent = ms(LatencyMeter.quantile(meter.latencies, 0.5));
+    $("p95").textContent = ms(LatencyMeter.quantile(meter.latencies, 0.95));
+    $("server").textContent = ms(LatencyMeter.quantile(meter.server, 0.5));
+    $("dropped").textContent = this.droppedHere + this.droppedThere + this.droppedBefore;
   }
 
   stop() {
@@ -250,7 +250,7 @@ class Session {
   }
 }
 
-// Lets go of the camera or the file.
+// Releases the camera or the file.
 function release(video) {
   video.remove();
   video.srcObject?.getTracks().forEach((track) => track.stop());
@@ -262,20 +262,20 @@ function release(video) {
 
 // Sources --------------------------------------------------------------------------------------
 
-const WHY = {
-  NotAllowedError: ["denied", "The camera was not allowed. Allow it in the browser's address bar, then press Start; or choose a video file."],
+const CAMERA_ERRORS = {
+  NotAllowedError: ["denied", "Access to the camera was not allowed. Allow it in the browser's address bar and press Start, or choose a video file."],
   NotFoundError: ["no-camera", "There is no camera. Connect one and press Start, or choose a video file."],
-  OverconstrainedError: ["no-camera", "That camera is gone. Choose another, or a video file."],
-  NotReadableError: ["in-use", "The camera does not start. Is another program using it?"],
+  OverconstrainedError: ["no-camera", "This camera is no longer connected. Choose another one, or a video file."],
+  NotReadableError: ["in-use", "The camera cannot be started. Is another program using it?"],
 };
 
 async function cameraVideo(video, camera) {
   if (!navigator.mediaDevices?.getUserMedia) {
-    throw Object.assign(new Error(), { state: "insecure", text: "Browsers give the camera only to pages that come by https or from this machine. Choose a video file instead." });
+    throw Object.assign(new Error(), { state: "insecure", text: "Browsers allow access to the camera only over https or on the same machine. Choose a video file instead." });
   }
-  const wanted = { width: { ideal: 640 }, height: { ideal: 360 }, frameRate: { ideal: 30 } };
-  if (camera) wanted.deviceId = { exact: camera };
-  const stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
+  const constraints = { width: { ideal: 640 }, height: { ideal: 360 }, frameRate: { ideal: 30 } };
+  if (camera) constraints.deviceId = { exact: camera };
+  const stream = await navigator.mediaDevices.getUserMedia({ video: constraints, audio: false });
   stream.getVideoTracks()[0].addEventListener("ended", () => {
     if (session?.video !== video) return;
     session.stop();
@@ -303,20 +303,20 @@ async function start() {
   session?.stop();
   const { from, camera, file, size, format } = form.elements;
   $("start").disabled = true;
-  tell("asking", from.value === "camera" ? "Waiting for the camera: your browser may ask you to allow it." : "Opening the file …");
+  showState("asking", from.value === "camera" ? "Waiting for the camera. Your browser may ask for permission." : "Opening the file …");
   const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, className: "hidden-text" });
   video.setAttribute("aria-hidden", "true");
-  document.body.append(video); // some browsers play no other
+  document.body.append(video); // some browsers play only videos in the document
   try {
     if (from.value === "camera") await cameraVideo(video, camera.value);
     else fileVideo(video, file.files[0]);
     await video.play();
   } catch (error) {
     const unknown = from.value === "file"
-      ? ["no-file", "Your browser cannot play this file. The upload page takes any video."]
+      ? ["no-file", "Your browser cannot play this file. The Upscale page accepts any video."]
       : ["no-camera", `The camera cannot be used (${error.message || error.name}).`];
     release(video);
-    const [state, text] = error.state ? [error.state, error.text] : WHY[error.name] ?? unknown;
+    const [state, text] = error.state ? [error.state, error.text] : CAMERA_ERRORS[error.name] ?? unknown;
     finished(state, text, true);
     return;
   }
@@ -332,7 +332,7 @@ function finished(state, text, bad = false) {
   $("start").hidden = $("start").disabled = false;
   $("stop").hidden = true;
   if (focused) $("start").focus();
-  tell(state, text, bad);
+  showState(state, text, bad);
 }
 
 form.addEventListener("submit", (event) => {

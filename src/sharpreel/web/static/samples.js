@@ -1,18 +1,18 @@
-// Short videos of one moment by several networks, beside each other and in step.
+// Short videos of the same seconds by several models, side by side and synchronised.
 
-import { Together } from "./compare.js";
+import { SyncedVideos } from "./compare.js";
 import { element } from "./format.js";
 
-export function showSamples(results, place, button) {
+export function showSamples(results, container, button) {
   const videos = results.map(({ model, url }) => {
     const video = element("video", { src: url, loop: true, playsinline: true, preload: "auto", "aria-label": `Sample by ${model}` });
     video.muted = true;
     return video;
   });
-  place.replaceChildren(...results.map(({ model }, k) =>
+  container.replaceChildren(...results.map(({ model }, k) =>
     element("figure", {}, videos[k], element("figcaption", {}, element("strong", {}, model)))));
   if (!videos.length) return;
-  new Together(videos);
+  new SyncedVideos(videos);
   const [first] = videos;
   button.onclick = () => (first.paused ? first.play() : first.pause());
   first.onplay = () => { button.textContent = "Pause all"; };

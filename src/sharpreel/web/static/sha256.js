@@ -1,5 +1,5 @@
-// SHA-256 (FIPS 180-4) of data that comes in pieces: the browser's own crypto.subtle wants all of it
-// at once, and a film does not fit into memory.
+// Incremental SHA-256 (FIPS 180-4): the browser's crypto.subtle needs all data at once, and a video may
+// not fit into memory.
 
 const K = new Int32Array(64), START = new Int32Array(8);
 
