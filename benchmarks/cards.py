@@ -26,7 +26,7 @@ from pages import replace_block
 from speed import gflop_of
 
 from sharpreel import ops
-from sharpreel.evaluation.benchmark import benchmark
+from sharpreel.evaluation.benchmark import BenchmarkSettings, benchmark
 from sharpreel.evaluation.results import BICUBIC, Crop, Evaluation
 from sharpreel.media import images
 from sharpreel.models import MODELS, weights
@@ -72,10 +72,15 @@ def gmac(name: str, scale: int) -> float:
 
 def measure(names: list[str], scale: int, folder: Path, frames: int | None) -> None:
     """Measure models of one scale and purpose on the clips; their headers keep the result."""
-    done = benchmark(
-        names, folder, scale=scale, degradation=DEGRADATION.get(names[0], "bi"), with_vmaf=True,
-        precision="float32", device="cpu", max_frames=frames,
-    )  # fmt: skip
+    settings = BenchmarkSettings(
+        scale=scale,
+        degradation=DEGRADATION.get(names[0], "bi"),
+        vmaf=True,
+        precision="float32",
+        device="cpu",
+        max_frames=frames,
+    )
+    done = benchmark(names, folder, settings)
     for name in names:
         model = load_model(name, scale)
         assert model.tensors is not None
@@ -97,11 +102,11 @@ def measure(names: list[str], scale: int, folder: Path, frames: int | None) -> N
 def worst(done: Evaluation, name: str) -> np.ndarray[Any, Any]:
     """Input, bicubic, model and ground truth of the crop with the smallest gain."""
     crop: Crop = min((c for c in done.crops if c.kind != "best"), key=lambda c: c.gain)
-    height, width = crop.truth.shape[:2]
+    height, width = crop.hr.shape[:2]
     sides = zip((height, width), crop.lr.shape[:2], strict=True)
     rows, columns = (np.arange(n) * m // n for n, m in sides)
-    gap = np.full((height, 4, 3), 255, crop.truth.dtype)
-    parts = [crop.lr[rows][:, columns], crop.pictures[BICUBIC], crop.pictures[name], crop.truth]
+    gap = np.full((height, 4, 3), 255, crop.hr.dtype)
+    parts = [crop.lr[rows][:, columns], crop.srs[BICUBIC], crop.srs[name], crop.hr]
     row = np.concatenate([x for part in parts for x in (part, gap)][:-1], axis=1)
     return ops.resize(row, 2 * row.shape[0], 2 * row.shape[1])
 

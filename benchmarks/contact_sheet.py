@@ -17,8 +17,8 @@ import numpy as np
 from realworld import CONDITIONS, runners
 
 from sharpreel.data import degrade
+from sharpreel.evaluation.crops import most_textured_crop
 from sharpreel.evaluation.metrics.fidelity import psnr_y
-from sharpreel.evaluation.showcase import most_textured_crop
 from sharpreel.media import images
 from sharpreel.media.reader import read_frames
 from sharpreel.ops import Pixels

@@ -16,8 +16,7 @@ from pathlib import Path
 from sharpreel.data.degrade.compression import compress
 from sharpreel.data.store import Clip, load_clips
 from sharpreel.engines.choose import choose_engine
-from sharpreel.evaluation import benchmark
-from sharpreel.evaluation.results import markdown
+from sharpreel.evaluation.validation import evaluate, markdown
 from sharpreel.media.probe import VIDEO_SUFFIXES
 from sharpreel.models import MODELS
 from sharpreel.models.weights import available_scales, load_model
@@ -51,7 +50,7 @@ def main() -> None:
             engine = choose_engine(load_model(name, scale), precision=options.precision)
             for form, seen in as_seen(name, clips):
                 title = f"{name} x{scale}{form}"
-                scores = benchmark.evaluate(engine, seen)
+                scores = evaluate(engine, seen)
                 print(f"### {title}\n\n{markdown(title, scores)}\n", flush=True)
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from sharpreel.cli.console import Console
+from sharpreel.cli.evaluate import progress_events
 from sharpreel.cli.main import app
 from tests.support.videos import count_frames, make_clip
 
 
-def run(*words: Any) -> Any:
-    return CliRunner().invoke(app, [str(word) for word in words])
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_a_report_compares_models_with_bicubic_and_guards_against_loss(
+def test_a_report_compares_models_with_bicubic_and_detects_regressions(
     folder: Path, tmp_path: Path
 ) -> None:
     words = ["evaluate", "-m", "reel-fast", "--data", folder, "--no-temporal"]
@@ -56,11 +59,11 @@ def test_a_report_compares_models_with_bicubic_and_guards_against_loss(
         (["-m", "reel-fast", "--lpips", "vgg16.pth"], 2, "--lpips-heads HEADS: https://"),
         (["-m", "reel-fast", "--lpips-heads", "vgg.pth"], 2, "vgg16-397923af.pth with https://"),
         (["-m", "reel-fast", "--niqe", "nothing.npz"], 3, "nothing.npz: cannot be read"),
-        (["-m", "reel-fast", "--seams", "48"], 2, "'48' is no place"),
+        (["-m", "reel-fast", "--seams", "48"], 2, "'48' is not a position"),
         (["-m", "reel-fast", "--against", "nothing.json"], 3, "not the scores.json"),
     ],
 )
-def test_what_cannot_be_measured_is_one_line(
+def test_invalid_requests_are_one_line(
     words: list[str], code: int, message: str, folder: Path, tmp_path: Path
 ) -> None:
     done = run("evaluate", *words, "--data", folder, "-o", tmp_path / "r", "--quiet")
@@ -69,7 +72,7 @@ def test_what_cannot_be_measured_is_one_line(
     assert done.stderr.count("\n") == 1
 
 
-def test_a_named_set_that_is_not_there_says_how_to_bring_it(
+def test_a_missing_test_set_tells_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHARPREEL_CACHE", str(tmp_path))
@@ -80,7 +83,7 @@ def test_a_named_set_that_is_not_there_says_how_to_bring_it(
     assert done.stderr.count("\n") == 1
 
 
-def test_joins_are_looked_for_in_what_two_videos_differ_by(folder: Path, tmp_path: Path) -> None:
+def test_seams_are_measured_in_the_difference_of_two_videos(folder: Path, tmp_path: Path) -> None:
     words = ["compare", folder / "one.mp4", folder / "two.mp4", "-o", tmp_path / "wipe.mp4"]
     done = run(*words, "--seams", "t2,x48", "--json")
     assert done.exit_code == 0, done.output
@@ -89,7 +92,7 @@ def test_joins_are_looked_for_in_what_two_videos_differ_by(folder: Path, tmp_pat
     assert "seam in time 1.00" in run(*words, "--seams", "t2").stdout
 
 
-def test_two_videos_are_compared_in_one(folder: Path, tmp_path: Path) -> None:
+def test_two_videos_are_compared_in_one_video(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "wipe.mp4"
     done = run("compare", folder / "one.mp4", folder / "two.mp4", "-o", out, "--json")
     assert done.exit_code == 0, done.output
@@ -101,3 +104,22 @@ def test_two_videos_are_compared_in_one(folder: Path, tmp_path: Path) -> None:
     done = run("compare", folder / "one.mp4", small, "-o", out)
     assert done.exit_code == 3
     assert "frame 0: 96x64" in done.stderr
+
+
+def test_progress_events_state_the_frames_of_each_clip_and_the_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    events: list[dict[str, Any]] = []
+    console = Console(as_json=True, quiet=False)
+    monkeypatch.setattr(console, "event", lambda event, **values: events.append(values))
+    on_progress = progress_events(console)
+    for done in range(1, 5):
+        on_progress("a", done, 4)
+        now += 0.2
+    on_progress("b", 1, None)
+    assert [(e["clip"], e["frames"]) for e in events] == [("a", 1), ("a", 3), ("a", 4), ("b", 1)]
+    left = [e["eta_seconds"] for e in events]
+    assert left[0] is left[3] is None
+    assert left[1:3] == pytest.approx([0.2, 0.0])

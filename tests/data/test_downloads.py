@@ -27,11 +27,11 @@ CLIPS = ("00001/0001", "00001/0002", "00002/0007")
 
 
 def septuplets() -> dict[str, bytes]:
-    """Members of an archive laid out as Vimeo-90K: three clips of seven pictures, and lists."""
+    """Members of an archive laid out as Vimeo-90K: three clips of seven images, and lists."""
     rng = np.random.default_rng(0)
-    picture = png(rng.integers(0, 256, (16, 24, 3), dtype=np.uint8))
+    image = png(rng.integers(0, 256, (16, 24, 3), dtype=np.uint8))
     members = {
-        f"vimeo_septuplet/sequences/{clip}/im{k}.png": picture + bytes([k])
+        f"vimeo_septuplet/sequences/{clip}/im{k}.png": image + bytes([k])
         for clip in CLIPS
         for k in range(1, 8)
     }
@@ -115,34 +115,34 @@ def files_of(folder: Path) -> dict[str, bytes]:
 MARK = "vimeo_septuplet.zip.done"
 
 
-def test_a_data_set_is_brought_unpacked_and_marked(server: Server, tmp_path: Path) -> None:
-    told: list[tuple[str, int, int | None]] = []
-    home = fetch_dataset("tiny", tmp_path / "new", lambda *words: told.append(words))
+def test_a_data_set_is_downloaded_unpacked_and_marked(server: Server, tmp_path: Path) -> None:
+    reports: list[tuple[str, int, int | None]] = []
+    home = fetch_dataset("tiny", tmp_path / "new", lambda *words: reports.append(words))
     assert home == tmp_path / "new" / "vimeo_septuplet"
     found = files_of(tmp_path / "new")
     assert found.pop(MARK) == f"{server.url}/set/vimeo_septuplet.zip\n".encode()
     assert found == MEMBERS
     size, whole = len(server.content["/set/vimeo_septuplet.zip"]), sum(map(len, MEMBERS.values()))
-    assert told[0] == ("Downloading vimeo_septuplet.zip", size, size)
-    assert told[-1] == ("Unpacking vimeo_septuplet.zip", whole, whole)
+    assert reports[0] == ("Downloading vimeo_septuplet.zip", size, size)
+    assert reports[-1] == ("Unpacking vimeo_septuplet.zip", whole, whole)
 
 
 def test_a_second_call_does_nothing(server: Server, tmp_path: Path) -> None:
     home = fetch_dataset("tiny", tmp_path)
-    picture = home / "sequences" / CLIPS[0] / "im1.png"
-    picture.write_bytes(b"mine")
+    image = home / "sequences" / CLIPS[0] / "im1.png"
+    image.write_bytes(b"mine")
     assert fetch_dataset("tiny", tmp_path) == home
-    assert picture.read_bytes() == b"mine"
+    assert image.read_bytes() == b"mine"
     assert len(server.asked) == 1
 
 
-def test_archives_are_kept_when_asked_for(server: Server, tmp_path: Path) -> None:
+def test_archives_are_kept_on_request(server: Server, tmp_path: Path) -> None:
     fetch_dataset("tiny", tmp_path, keep_archives=True)
     assert (tmp_path / "vimeo_septuplet.zip").is_file()
     assert (tmp_path / "vimeo_septuplet.zip.sha256").is_file()
 
 
-def test_a_download_that_was_broken_off_goes_on(server: Server, tmp_path: Path) -> None:
+def test_an_interrupted_download_resumes(server: Server, tmp_path: Path) -> None:
     server.break_after.extend([3000, 0, 0])
     with pytest.raises(FetchError, match="run the same command again to resume"):
         fetch_dataset("tiny", tmp_path)
@@ -152,7 +152,7 @@ def test_a_download_that_was_broken_off_goes_on(server: Server, tmp_path: Path) 
     assert files_of(tmp_path).keys() == MEMBERS.keys() | {MARK}
 
 
-def test_unpacking_that_was_stopped_goes_on(
+def test_interrupted_unpacking_resumes(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
@@ -179,7 +179,7 @@ def test_unpacking_that_was_stopped_goes_on(
     assert len(server.asked) == 1
 
 
-def test_each_archive_is_finished_before_the_next_is_begun(
+def test_each_archive_is_finished_before_the_next_starts(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.content["/a%20b.zip"] = zipped({"b/1.txt": b"1"})
@@ -201,7 +201,7 @@ def test_each_archive_is_finished_before_the_next_is_begun(
 @pytest.mark.parametrize(
     "name", ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:evil.txt"]
 )
-def test_members_that_lie_outside_are_refused_before_anything_is_written(
+def test_members_outside_the_folder_are_rejected_before_anything_is_written(
     name: str, server: Server, tmp_path: Path
 ) -> None:
     server.content["/set/vimeo_septuplet.zip"] = zipped({**MEMBERS, name: b"x"})
@@ -214,7 +214,7 @@ def test_members_that_lie_outside_are_refused_before_anything_is_written(
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
 
 
-def test_links_and_encrypted_members_are_refused(tmp_path: Path) -> None:
+def test_links_and_encrypted_members_are_rejected(tmp_path: Path) -> None:
     def link(info: zipfile.ZipInfo) -> None:
         info.external_attr = (stat.S_IFLNK | 0o777) << 16
 
@@ -231,7 +231,7 @@ def test_links_and_encrypted_members_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
-def test_a_link_that_was_in_the_folder_before_leads_nothing_outside(tmp_path: Path) -> None:
+def test_an_existing_link_in_the_folder_is_not_followed_outside(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     (tmp_path / "in" / "b").symlink_to(tmp_path / "out")
@@ -255,15 +255,18 @@ def test_a_damaged_archive_is_one_clear_error(hurt: str, server: Server, tmp_pat
     assert refused.value.exit_code == 3
     assert not (tmp_path / MARK).exists()
     assert not list(tmp_path.rglob("*.part"))
-    assert all(content == MEMBERS[name] for name, content in files_of(tmp_path).items()
-               if name.startswith("vimeo_septuplet/"))  # fmt: skip
+    assert all(
+        content == MEMBERS[name]
+        for name, content in files_of(tmp_path).items()
+        if name.startswith("vimeo_septuplet/")
+    )
     (tmp_path / "vimeo_septuplet.zip").unlink()
     server.content["/set/vimeo_septuplet.zip"] = good
     fetch_dataset("tiny", tmp_path)
     assert {k: v for k, v in files_of(tmp_path).items() if k != MARK} == MEMBERS
 
 
-def test_another_archive_than_the_published_one_is_refused(
+def test_an_archive_with_another_checksum_is_rejected(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = File(f"{server.url}/set/vimeo_septuplet.zip", sha256="0" * 64)
@@ -273,13 +276,23 @@ def test_another_archive_than_the_published_one_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("free", "keep", "enough"), [
-    (259, False, False), (260, False, True), (359, True, False), (360, True, True),
-])  # fmt: skip
-def test_space_is_checked_before_anything_begins(
-    free: int, keep: bool, enough: bool, server: Server, tmp_path: Path,
+@pytest.mark.parametrize(
+    ("free", "keep", "enough"),
+    [
+        (259, False, False),
+        (260, False, True),
+        (359, True, False),
+        (360, True, True),
+    ],
+)
+def test_space_is_checked_before_the_download(
+    free: int,
+    keep: bool,
+    enough: bool,
+    server: Server,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     large = tuple(File(f"{server.url}/{n}.zip", size=n) for n in (100, 80))
     monkeypatch.setitem(DATASETS, "tiny", replace(DATASETS["tiny"], files=large))
     usage = type(shutil.disk_usage(tmp_path))(1000, 1000 - free, free)
@@ -290,7 +303,7 @@ def test_space_is_checked_before_anything_begins(
     assert bool(server.asked) == enough
 
 
-def test_space_for_what_is_missing_is_checked_before_unpacking(
+def test_space_for_missing_members_is_checked_before_unpacking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.zip").write_bytes(zipped({"one": b"x" * 60, "two": b"y" * 60}))
@@ -304,32 +317,32 @@ def test_space_for_what_is_missing_is_checked_before_unpacking(
     assert (tmp_path / "two").read_bytes() == b"y" * 60
 
 
-def test_offline_the_way_out_is_told(
+def test_offline_the_message_tells_what_to_download(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHARPREEL_OFFLINE", "1")
-    with pytest.raises(FetchError, match=f"Bring it once from {server.url}"):
+    with pytest.raises(FetchError, match=f"Download it once from {server.url}"):
         fetch_dataset("tiny", tmp_path)
     (tmp_path / "vimeo_septuplet.zip").write_bytes(server.content["/set/vimeo_septuplet.zip"])
     assert fetch_dataset("tiny", tmp_path).is_dir()
     assert server.asked == []
 
 
-def test_what_only_people_may_download_says_where(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"cannot be downloaded by a program.*See https://"):
+def test_a_data_set_without_a_url_tells_where_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot be downloaded automatically.*See https://"):
         fetch_dataset("inter4k", tmp_path)
     with pytest.raises(UsageError, match="choose one of vimeo90k, vimeo90k-test, reds"):
         fetch_dataset("imagenet", tmp_path)
 
 
-def test_a_folder_that_cannot_be_written_is_named(server: Server, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_named(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         fetch_dataset("tiny", tmp_path / "file" / "in")
 
 
 @pytest.mark.parametrize("row", DATASETS.values(), ids=DATASETS.keys())
-def test_each_row_says_what_it_is_whose_it_is_and_how_it_comes(row: Dataset) -> None:
+def test_each_row_has_title_licence_and_source(row: Dataset) -> None:
     assert DATASETS[row.name] is row
     assert row.title
     assert row.licence

@@ -8,9 +8,9 @@ import pytest
 
 from sharpreel.data import testsets
 from sharpreel.errors import InputError, UsageError
-from sharpreel.evaluation.benchmark import benchmark
 from sharpreel.evaluation.results import Evaluation
 from sharpreel.media import images
+from tests.support.evaluation import run_benchmark
 from tests.support.videos import moving
 
 
@@ -30,10 +30,10 @@ def clip(folder: Path, frames: int = 2, name: str = "{:08}.png", first: int = 0)
 
 
 def measured(name: str, protocol: str | None = None) -> Evaluation:
-    return benchmark([], name, protocol=protocol, scale=4, temporal=False)
+    return run_benchmark([], name, protocol=protocol, scale=4, temporal=False)
 
 
-def test_vid4_is_found_where_fetching_it_unpacks_it(home: Path) -> None:
+def test_vid4_is_found_where_fetch_unpacks_it(home: Path) -> None:
     for name in ("calendar", "city", "foliage", "walk"):
         clip(home / "vid4" / "Vid4" / "GT" / name, 1)
     found = measured("vid4")
@@ -42,7 +42,7 @@ def test_vid4_is_found_where_fetching_it_unpacks_it(home: Path) -> None:
     assert found.settings["folder"] == str(home / "vid4" / "Vid4")
 
 
-def test_reds4_is_four_clips_of_the_training_set_on_rgb(home: Path) -> None:
+def test_reds4_is_four_clips_of_the_training_set_in_rgb(home: Path) -> None:
     for name in ("000", "001", "011", "015", "020", "021"):
         clip(home / "reds" / "train" / "train_sharp" / name, 1)
     found = measured("reds4")
@@ -51,14 +51,14 @@ def test_reds4_is_four_clips_of_the_training_set_on_rgb(home: Path) -> None:
     assert measured("reds4", "P1").protocol == "P1"
 
 
-def test_a_clip_of_reds4_that_is_missing_is_named(home: Path) -> None:
+def test_a_missing_clip_of_reds4_is_named(home: Path) -> None:
     clip(home / "reds4" / "000", 1)
     with pytest.raises(InputError, match="reds4: clip 011 is not in it"):
         measured("reds4")
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_of_vimeo90k_the_middle_frame_of_the_listed_clips_counts(home: Path, listed: bool) -> None:
+def test_vimeo90k_counts_the_middle_frame_of_the_listed_clips(home: Path, listed: bool) -> None:
     folder = home / "vimeo90k" / "vimeo_septuplet"
     for name in ("00001/0001", "00001/0002"):
         clip(folder / "sequences" / name, 7, "im{}.png", first=1)
@@ -70,7 +70,7 @@ def test_of_vimeo90k_the_middle_frame_of_the_listed_clips_counts(home: Path, lis
     assert [s.frame for s in found.clips[0].of("bicubic").frames] == [3]  # im4.png
 
 
-def test_sets_without_an_address_are_found_in_the_folder_that_the_variable_names(
+def test_sets_without_a_url_are_found_in_sharpreel_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip(tmp_path / "sets" / "UDM10" / "archpeople", 1)
@@ -80,7 +80,7 @@ def test_sets_without_an_address_are_found_in_the_folder_that_the_variable_names
     assert [c.clip for c in measured("spmcs").clips] == ["car05_001"]
 
 
-def test_a_folder_of_the_name_that_is_here_counts_as_a_folder(tmp_path: Path) -> None:
+def test_an_existing_folder_wins_over_the_name_of_a_set(tmp_path: Path) -> None:
     clip(tmp_path / "reds4" / "own", 1)
     found = measured("reds4")
     assert [c.clip for c in found.clips] == ["own"]
@@ -88,9 +88,7 @@ def test_a_folder_of_the_name_that_is_here_counts_as_a_folder(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", testsets.TEST_SETS)
-def test_a_set_that_is_not_there_is_one_line_that_says_how_to_bring_it(
-    name: str, home: Path
-) -> None:
+def test_a_missing_set_is_one_line_that_tells_how_to_get_it(name: str, home: Path) -> None:
     with pytest.raises(InputError, match=f"^{name}: not in {home}") as caught:
         measured(name)
     fetched = testsets.TEST_SETS[name].fetched
@@ -99,7 +97,7 @@ def test_a_set_that_is_not_there_is_one_line_that_says_how_to_bring_it(
     assert "\n" not in str(caught.value)
 
 
-def test_every_fetched_name_is_one_that_can_be_fetched() -> None:
+def test_every_fetched_name_is_a_data_set() -> None:
     from sharpreel.data import downloads
 
     for row in testsets.TEST_SETS.values():

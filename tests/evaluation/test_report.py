@@ -1,4 +1,4 @@
-"""report.py: the page needs nothing but itself, and the numbers stand beside it."""
+"""The report: a self-contained page, and all numbers beside it."""
 
 from __future__ import annotations
 
@@ -12,63 +12,20 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from sharpreel.errors import UsageError
-from sharpreel.evaluation import report, tables
-from sharpreel.evaluation.results import ClipResult, Crop, Evaluation, ModelInfo
-from sharpreel.evaluation.scores import FrameScore, ModelResult
+from sharpreel.evaluation import baseline, report
+from sharpreel.evaluation.results import (
+    Evaluation,
+    FrameScore,
+)
 from sharpreel.media import images
-
-
-def result(model: str, base: float, frames: int, **more: float) -> ModelResult:
-    scores = tuple(FrameScore(k, base + math.sin(k), 0.8) for k in range(frames))
-    psnr = float(np.mean([s.psnr for s in scores]))
-    tof = more.get("tof", 0.4)
-    return ModelResult(
-        model=model, psnr=psnr, ssim=0.8, qm=5.0, tof=tof, warping_error=1e-3, flicker=0.9,
-        lpips=0.3 - base / 1000, niqe=4.0, seam_time=1.1, seam_space=None, vmaf=None,
-        vmaf_neg=None, fps=25.0, frames=scores,
-    )  # fmt: skip
-
-
-def crop(clip: str, kind: str, models: list[str], gain: float = 1.0) -> Crop:
-    rng = np.random.default_rng(len(clip))
-    hr = rng.integers(0, 255, (24, 32, 3)).astype(np.uint8)
-    return Crop(
-        clip, 3, kind, models[-1], gain, 8, 16, hr[::2, ::2].copy(), hr, dict.fromkeys(models, hr)
-    )
-
-
-def made(
-    clips: int = 2, models: tuple[str, ...] = ("bicubic", "ours", "theirs"), frames: int = 5
-) -> Evaluation:
-    names = [f"clip{k}" for k in range(clips)]
-    return Evaluation(
-        protocol="P1",
-        protocol_text="Y, whole frames",
-        degradation="bi",
-        scale=2,
-        models=tuple(ModelInfo(m, m, "openvino", "00ff") for m in models),
-        clips=tuple(
-            ClipResult(
-                name, 64, 48, 32, 24, frames, frames, 1e-3, 3.5,
-                tuple(result(m, 25 + k + j, frames) for k, m in enumerate(models)),
-            )
-            for j, name in enumerate(names)
-        ),
-        notes=("clip0, ours: frame 2 is of one colour where the truth is not, and counted",),
-        settings={"source": "data", "max_frames": None, "protocol": {"name": "P1"}},
-        versions={"sharpreel": "0", "numpy": np.__version__},
-        seconds=1.5,
-        peak_memory_mb=321,
-        crops=tuple(crop(name, kind, list(models)) for name in names for kind in ("worst", "best")),
-    )  # fmt: skip
+from tests.support.evaluation import make_evaluation
 
 
 class Page(HTMLParser):
-    """Collects what a page refers to, its pictures, and whether its tags close."""
+    """Collects the references of a page, its images, and whether its tags close."""
 
     VOID = frozenset({"meta", "img", "input", "br", "link", "path", "use", "rect"})
 
@@ -103,24 +60,23 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
 
-def test_the_page_needs_no_network_and_holds_every_clip_and_model() -> None:
-    text = report.to_html(made(), "sharpreel evaluate -m ours --data 'a & b'")
+def test_the_page_is_self_contained_and_lists_every_clip_and_model() -> None:
+    text = report.to_html(make_evaluation(), "sharpreel evaluate -m ours --data 'a & b'")
     page = Page(text)
     assert page.open == []
     assert page.outside == []
     assert len(page.ids) == len(set(page.ids))
     assert not re.search(r"(url\(|@import|fetch\(|\b(src|href)=.?http)[^#)]*http", text)
-    for word in ("clip0", "clip1", "bicubic", "ours", "theirs", "321", "Y, whole frames"):
+    for word in ("clip0", "clip1", "bicubic", "ours", "theirs", "321", "Y, full frames"):
         assert word in text
     assert "sharpreel evaluate -m ours --data &#x27;a &amp; b&#x27;" in text
     assert "frame 2 is of one colour" in text
 
 
-def test_measures_that_were_asked_for_have_columns_and_say_how_they_were_taken() -> None:
-    evaluation = made()
-    settings = {
-        **evaluation.settings, "lpips": "vgg16, SHA-256 aa", "niqe": "photos", "seams": "t6+"
-    }  # fmt: skip
+def test_requested_metrics_have_columns_and_explanations() -> None:
+    evaluation = make_evaluation()
+    more = {"lpips": "vgg16, SHA-256 aa", "niqe": "photos", "seams": "t6+"}
+    settings = {**evaluation.settings, **more}
     text = report.to_html(replace(evaluation, settings=settings))
     for head in ("LPIPS", "NIQE", "seam in time"):
         assert f'<th scope="col">{head}</th>' in text
@@ -130,45 +86,33 @@ def test_measures_that_were_asked_for_have_columns_and_say_how_they_were_taken()
 
 
 def test_every_table_names_the_protocol() -> None:
-    text = report.to_html(made())
+    text = report.to_html(make_evaluation())
     captions = re.findall(r"<caption>(.*?)</caption>", text)
     assert len(captions) == text.count("<table>") == 2
     assert all("protocol P1" in caption for caption in captions)
 
 
-def test_every_picture_has_words_and_is_what_was_cut() -> None:
-    evaluation = made(clips=1)
+def test_every_image_has_alternative_text_and_the_pixels_of_its_crop() -> None:
+    evaluation = make_evaluation(clips=1)
     page = Page(report.to_html(evaluation))
     assert len(page.images) == 2 * 5
-    for picture in page.images:
-        assert picture["alt"]
-        assert "clip0, frame 3" in picture["alt"]
+    for image in page.images:
+        assert image["alt"]
+        assert "clip0, frame 3" in image["alt"]
     shown = {str(p["alt"]).partition(":")[0]: p for p in page.images}
-    assert set(shown) == {"low resolution", "bicubic", "ours", "theirs", "truth"}
+    assert set(shown) == {"low resolution", "bicubic", "ours", "theirs", "reference"}
 
     def pixels(name: str) -> bytes:
         return base64.b64decode(str(shown[name]["src"]).removeprefix("data:image/png;base64,"))
 
-    truth = evaluation.crops[0].truth
-    assert pixels("truth") == images.encode_png(truth)
+    hr = evaluation.crops[0].hr
+    assert pixels("reference") == images.encode_png(hr)
     nearest = evaluation.crops[0].lr.repeat(2, 0).repeat(2, 1)
     assert pixels("low resolution") == images.encode_png(nearest)
 
 
-def test_charts_take_the_ink_of_the_page_and_say_what_they_show() -> None:
-    text = report.to_html(made())
-    charts = re.findall(r"<svg .*?</svg>", text, re.DOTALL)
-    assert len(charts) == 3  # gains, and a curve for each clip
-    for chart in charts:
-        assert report.INK not in chart
-        assert "currentColor" in chart
-        assert re.search(r'aria-label="\w+', chart)
-    for clip in ("clip0", "clip1"):
-        assert any(clip in chart for chart in charts)
-
-
-def test_the_numbers_stand_beside_the_page_with_all_digits(tmp_path: Path) -> None:
-    evaluation = made()
+def test_number_files_are_written_beside_the_page(tmp_path: Path) -> None:
+    evaluation = make_evaluation()
     page = report.write_report(evaluation, tmp_path / "new" / "report", "the command")
     assert page == tmp_path / "new" / "report" / "report.html"
     names = sorted(path.name for path in page.parent.iterdir())
@@ -176,14 +120,14 @@ def test_the_numbers_stand_beside_the_page_with_all_digits(tmp_path: Path) -> No
     scores = json.loads((page.parent / "scores.json").read_text())
     assert scores["command"] == "the command"
     assert scores["clips"][1]["results"][2]["psnr"] == evaluation.clips[1].results[2].psnr
-    assert tables.against(evaluation, scores, 0) == []
+    assert baseline.regressions(evaluation, scores, 0) == []
     assert "protocol P1" in (page.parent / "scores.md").read_text()
     with (page.parent / "frames.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 2 * 3 * 5
 
 
 def test_the_same_evaluation_gives_the_same_page() -> None:
-    assert report.to_html(made()) == report.to_html(made())
+    assert report.to_html(make_evaluation()) == report.to_html(make_evaluation())
 
 
 @pytest.mark.parametrize(
@@ -195,14 +139,14 @@ def test_the_same_evaluation_gives_the_same_page() -> None:
         lambda e: replace(e, clips=(replace(e.clips[0], truth_warping_error=math.nan),)),
     ],
 )
-def test_odd_evaluations_have_a_page_too(odd: Callable[[Evaluation], Evaluation]) -> None:
-    text = report.to_html(odd(made()))
+def test_unusual_evaluations_have_a_valid_page(odd: Callable[[Evaluation], Evaluation]) -> None:
+    text = report.to_html(odd(make_evaluation()))
     assert Page(text).open == []
     assert "<b>" not in text
 
 
-def test_infinite_numbers_and_none_are_shown_as_such(tmp_path: Path) -> None:
-    evaluation = made(clips=1)
+def test_infinities_and_nan_are_shown(tmp_path: Path) -> None:
+    evaluation = make_evaluation(clips=1)
     clip = evaluation.clips[0]
     frames = (FrameScore(0, math.inf, 1.0), FrameScore(1, math.nan, math.nan))
     best = replace(clip.results[1], psnr=math.inf, qm=math.inf, frames=frames)
@@ -215,31 +159,19 @@ def test_infinite_numbers_and_none_are_shown_as_such(tmp_path: Path) -> None:
     assert '"inf"' in (tmp_path / "scores.json").read_text()
 
 
-def test_bicubic_alone_has_no_chart_of_gains() -> None:
-    text = report.to_html(made(models=("bicubic",)))
-    assert "Gain over bicubic" not in text
-    assert "PSNR of bicubic" in text
-
-
-def test_many_clips_and_frames_are_drawn_in_part_and_listed_whole() -> None:
-    evaluation = made(clips=60, models=("bicubic", "ours"), frames=2)
+def test_of_many_clips_some_are_drawn_and_all_are_listed() -> None:
+    evaluation = make_evaluation(clips=60, models=("bicubic", "ours"), frames=2)
     text = report.to_html(evaluation)
-    assert text.count("<svg") == 1 + report.MOST_CHARTS
+    assert text.count("<svg") == 1 + report.MAX_CHARTS
     assert "20 clips with the least and the 20 with the most gain" in text
     assert all(f'<th scope="row">clip{k}</th>' in text for k in range(60))
-    assert text.count('class="look"') == report.MOST_CROPS
-    long = report.to_html(made(clips=1, frames=5000))
+    assert text.count('class="look"') == report.MAX_CROPS
+    long = report.to_html(make_evaluation(clips=1, frames=5000))
     assert "Each point is the mean of 9 frames" in long
     assert len(long) < 300_000
 
 
-def test_deep_pictures_are_shown_in_bytes() -> None:
-    deep = np.array([[[0, 257, 65535]]], np.uint16)
-    png = base64.b64decode(report._png(deep))
-    assert png == images.encode_png(np.array([[[0, 1, 255]]], np.uint8))
-
-
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
-        report.write_report(made(clips=1), tmp_path / "file")
+        report.write_report(make_evaluation(clips=1), tmp_path / "file")

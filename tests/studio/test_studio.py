@@ -20,11 +20,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from sharpreel.cli import evaluate
-from sharpreel.cli.console import Console
 from sharpreel.cli.main import app
 from sharpreel.errors import UsageError
-from sharpreel.evaluation import report
+from sharpreel.evaluation import html_page
 from sharpreel.media import reader as video_reader
 from sharpreel.media.probe import probe
 from tests.support.videos import make_clip, write_frames
@@ -537,8 +535,8 @@ def test_a_video_is_enlarged_played_and_compared(
     for frame in pair.values():  # that of two twenty-fifths of a second, and no other
         far = [float(np.abs(frame - other).mean()) for other in others]
         assert float(np.abs(frame - truth).mean()) < min(far) / 2
-    assert 'data-name="bicubic"' in report.slider(pair, "a & b")
-    assert "a &amp; b" in report.slider(pair, "a & b")
+    assert 'data-name="bicubic"' in html_page.slider(pair, "a & b")
+    assert "a &amp; b" in html_page.slider(pair, "a & b")
 
 
 @pytest.mark.parametrize("mode", ["test", "inference"])
@@ -645,25 +643,6 @@ def test_a_film_that_is_turned_when_shown_is_compared_upright(tmp_path: Path) ->
     assert {frame.shape for frame in pair.values()} == {(128, 96, 3)}
     stored = next(iter(video_reader.VideoReader(probe(tmp_path / "sr.mp4")))).pixels
     np.testing.assert_array_equal(pair["result"][0], stored[::-1, 0])  # clockwise
-
-
-def test_a_measuring_says_each_clips_frames_and_what_is_left(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    told: list[dict[str, Any]] = []
-    voice = Console(as_json=True, quiet=False)
-    monkeypatch.setattr(voice, "event", lambda event, **values: told.append(values))
-    tell = evaluate.clip_told(voice)
-    for done in range(1, 5):
-        tell("a", done, 4)
-        now += 0.2
-    tell("b", 1, None)
-    assert [(e["clip"], e["frames"]) for e in told] == [("a", 1), ("a", 3), ("a", 4), ("b", 1)]
-    left = [e["eta_seconds"] for e in told]
-    assert left[0] is left[3] is None
-    assert left[1:3] == pytest.approx([0.2, 0.0])
 
 
 # Jobs.

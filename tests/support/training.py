@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sharpreel.evaluation.results import Score
+from sharpreel.evaluation.validation import Score
 from sharpreel.training import recipes
 from sharpreel.training.config import GanConfig, Stage, TrainConfig
 from sharpreel.training.progress import TrainProgress

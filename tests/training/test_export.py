@@ -11,7 +11,7 @@ from sharpreel.data.store import Clip
 from sharpreel.errors import (
     DiskFullError,
 )
-from sharpreel.evaluation.results import Score
+from sharpreel.evaluation.validation import Score
 from sharpreel.models import weights
 from sharpreel.models.weights import load_model
 from sharpreel.training import (

@@ -17,7 +17,7 @@ from sharpreel.errors import (
     TerminatedError,
     TrainingError,
 )
-from sharpreel.evaluation import benchmark
+from sharpreel.evaluation import validation as clip_validation
 from sharpreel.media import images
 from sharpreel.models.weights import load_model
 from sharpreel.training import (
@@ -63,7 +63,7 @@ def test_each_batch_and_validation_clip_is_logged_with_bicubic(tmp_path: Path) -
     assert first == [("clip2", 1, 2), ("clip3", 2, 2)]
     measures = {"psnr", "ssim", "loss", "bicubic_psnr", "bicubic_ssim", "bicubic_loss"}
     assert all(measures <= set(row) for row in (*scored, rows[2]))
-    bicubic = benchmark.evaluate(OpenVinoEngine(load_model("bicubic", 2)), pool[2:])
+    bicubic = clip_validation.evaluate(OpenVinoEngine(load_model("bicubic", 2)), pool[2:])
     for row, score in zip(scored, bicubic * 3, strict=False):
         assert row["bicubic_psnr"] == pytest.approx(score.psnr, rel=1e-5)
     # An untrained network is bicubic, so their numbers must agree.

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sharpreel.data.store import Clip
-from sharpreel.evaluation.results import Score
+from sharpreel.evaluation.validation import Score
 from sharpreel.models.weights import load_model
 from sharpreel.training import trackers, trainer
 from sharpreel.training.config import TrainConfig

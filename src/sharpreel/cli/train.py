@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sharpreel.cli.console import Console, errors_as_exit_codes
-from sharpreel.cli.data import Height, ListFile, telling
+from sharpreel.cli.data import Height, ListFile, clip_events
 from sharpreel.cli.options import AsJson, Debug, Device, Noncommercial, Quiet, Seed
 from sharpreel.errors import MissingExtra, UsageError
 from sharpreel.system.text import format_duration, parse_settings
@@ -222,8 +222,8 @@ def loading_callbacks(console: Console, degradation: str) -> LoadingCallbacks:
     from sharpreel.training.run import LoadingCallbacks
 
     return LoadingCallbacks(
-        on_prepared=telling(console, "prepared"),
-        on_degraded=telling(console, f"reduced ({degradation})"),
+        on_prepared=clip_events(console, "prepared"),
+        on_degraded=clip_events(console, f"reduced ({degradation})"),
         on_note=console.info,
     )
 

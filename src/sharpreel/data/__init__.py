@@ -1,1 +1,1 @@
-"""Clips to train on and to measure on."""
+"""Clips for training and evaluation: find, download, harvest, degrade, store and sample them."""

@@ -1,4 +1,8 @@
-"""Measures whether a clip is worth training on: detail, blocking, combing."""
+"""Decide whether a stretch of video is worth training on: motion, detail, blocking, combing.
+
+`HarvestSettings` holds the limits, `ClipMeasures` the measures of a stretch; the functions compute
+single measures from luma in 8-bit levels.
+"""
 
 from __future__ import annotations
 
@@ -14,34 +18,34 @@ from sharpreel.ops import Pixels
 
 @dataclass(frozen=True)
 class HarvestSettings:
-    """What is cut, what is kept, and how it is stored.
+    """Settings of a harvest: length and size of clips, limits of their quality, encoder.
 
-    Differences and levels are of 8 bits (0 to 255); those of luma are of BT.601's 16 to 235.
+    Differences and levels are in 8-bit units (0 to 255); luma is BT.601's 16 to 235.
 
     Attributes:
         clip_len: Frames of a clip.
-        height: Pixels of a clip's shorter side, which is its height unless it stands upright;
+        height: Pixels of a clip's shorter side, which is its height unless the video is upright;
             even. Smaller sources are not enlarged.
-        least_shrink: Sources whose shorter side is less than this many times `height` are refused.
-        allow_small: Take those too, at their own size if they are no larger than `height`.
-        per_scene, per_video: At most so many clips of one scene, and of one source.
-        most_rate: Frames a second; of faster sources every second frame (or third, ...) is left
-            out.
+        least_shrink: Sources whose shorter side is less than this many times `height` are rejected.
+        allow_small: Accept those too, at their own size if they are no larger than `height`.
+        per_scene, per_video: At most N clips of one scene, and of one source.
+        most_rate: Frames per second; of faster sources every second frame (or third, ...) is
+            skipped.
         repeat_below: Mean absolute difference below which a frame repeats the one before it.
-        repeat_share: So does one whose difference is below this share of what is usual just here,
-            and below one level: compression lets repeats differ a little.
-        cut_threshold: Of `SceneCutDetector`; lower than its own default, since a cut that is
-            missed spoils a clip and a false one loses little.
+        repeat_share: A frame also repeats the one before it when their difference is below this
+            share of the recent median, and below one level: compression makes repeats differ a
+            little.
+        cut_threshold: Of `SceneCutDetector`; lower than its default, since a missed cut spoils a
+            clip and a false one loses little.
         least_motion: Mean absolute difference of neighbouring luma frames; less is static.
         most_jump: See `jump`; more is a flash or a hidden cut.
-        least_detail: Mean squared difference between luma and its 4x reduced and enlarged self;
-            less is blurred.
+        least_detail: See `detail`; less is blurred.
         most_blockiness: See `blockiness`.
         most_combing: See `combing`.
         least_brightness: Mean luma; less is dark.
         least_contrast: Standard deviation of luma; less is flat.
         crf, preset: Of the H.264 encoder.
-        rights: What the manifest says of the rights in these sources.
+        rights: Recorded in the manifest for all clips of this harvest.
     """
 
     clip_len: int = 20
@@ -80,19 +84,18 @@ class HarvestSettings:
             )
 
 
-COMB_STEP = 6  # 8-bit levels by which the lines of two fields differ at the least
-LEAST_JUMP = 5.0  # 8-bit levels; less is no jump, however still the rest of a window
+COMB_STEP = 6  # 8-bit levels by which lines of different fields differ at least
+LEAST_JUMP = 5.0  # 8-bit levels; less is not a jump, however static the rest of a window
 Luma = npt.NDArray[np.float64]
-
-
 DEFAULTS = HarvestSettings()
 
 
 @dataclass(frozen=True)
 class ClipMeasures:
-    """What is known of a window; units as in `HarvestSettings`.
+    """Quality of a window of frames; units as in `HarvestSettings`.
 
-    `blockiness` and `combing` are of the source's own pixels, the others of the scaled frames.
+    `blockiness` and `combing` are measured on the source's own pixels, the others on the scaled
+    frames.
     """
 
     motion: float
@@ -105,12 +108,12 @@ class ClipMeasures:
 
     @property
     def score(self) -> float:
-        """0 to 1: what moves and has detail, up to where more is no better; less for blocks."""
+        """Rank of a window, 0 to 1: motion and detail, both saturating; lower with blocking."""
         motion, detail = min(self.motion / 6, 1.0), min(self.detail / 150, 1.0)
         return math.sqrt(motion * detail) / max(self.blockiness, 1.0)
 
     def reason(self, settings: HarvestSettings) -> str:
-        """Why a window is not taken, in one word; "" for a good one."""
+        """Why a window is rejected, in one word; "" for a good one."""
         checks = {
             "dark": self.brightness < settings.least_brightness,
             "flat": self.contrast < settings.least_contrast,
@@ -123,23 +126,20 @@ class ClipMeasures:
         return next((word for word, bad in checks.items() if bad), "")
 
 
-# --- measures ------------------------------------------------------------------------------------
-
-
 def detail(luma: Luma) -> float:
-    """Mean squared difference between luma, (H, W), and its 4x reduced and enlarged self."""
+    """Mean squared difference between luma, (H, W), and the same downscaled and upscaled 4x."""
     height, width = luma.shape
-    whole = np.rint(luma).astype(np.uint8)[..., None]
-    small = ops.resize(whole, max(height // 4, 1), max(width // 4, 1))
+    levels = np.rint(luma).astype(np.uint8)[..., None]
+    small = ops.resize(levels, max(height // 4, 1), max(width // 4, 1))
     smooth = ops.resize(small, height, width)
-    return float(np.mean((whole.astype(np.float32) - smooth) ** 2))
+    return float(np.mean((levels.astype(np.float32) - smooth) ** 2))
 
 
 def blockiness(luma: Luma) -> float:
-    """How much larger luma's steps are across multiples of 8 than elsewhere; 1 for no blocks.
+    """How much larger luma's steps are across multiples of 8 than elsewhere; 1 without blocks.
 
-    Codecs cut pictures to blocks of 8 or a multiple of it. A quarter of a level is added to both
-    means, so that a flat picture has none. Of rows and columns the mean.
+    Codecs divide frames into blocks of 8 pixels or a multiple of it. A quarter of a level is added
+    to both means, so that a flat frame has no blocks. The result is the mean over both directions.
 
     Args:
         luma: (H, W), in 8-bit levels.
@@ -154,22 +154,21 @@ def blockiness(luma: Luma) -> float:
 
 
 def combing(luma: Luma) -> float:
-    """Share of pixels, in percent, where the lines of two fields alternate; 0 for whole frames.
+    """Share of pixels, in percent, where the lines of two fields alternate; 0 if progressive.
 
-    A pixel counts where luma goes up and down in turn over five lines. Fine texture does so too,
-    but no more across lines than along them: twice the share along them is taken off.
+    A pixel counts where luma alternately rises and falls over five lines. Fine texture does so too,
+    but no more across lines than along them: twice the share along them is subtracted.
 
     Args:
         luma: (H, W), in 8-bit levels.
     """
+    levels = np.rint(luma).astype(np.int16)
+    return max(_alternating(levels) - 2 * _alternating(levels.T), 0.0)
 
-    whole = np.rint(luma).astype(np.int16)
-    return max(_alternating(whole) - 2 * _alternating(whole.T), 0.0)
 
-
-def _alternating(picture: npt.NDArray[np.int16]) -> float:
-    """Share of pixels, in percent, that begin five rows which go up and down in turn."""
-    steps = np.diff(picture, axis=0)
+def _alternating(levels: npt.NDArray[np.int16]) -> float:
+    """Share of pixels, in percent, that begin five rows which alternately rise and fall."""
+    steps = np.diff(levels, axis=0)
     if len(steps) < 4:
         return 0.0
     signs = (steps > COMB_STEP).astype(np.int8) - (steps < -COMB_STEP).astype(np.int8)
@@ -179,23 +178,23 @@ def _alternating(picture: npt.NDArray[np.int16]) -> float:
 
 
 def jump(steps: list[float]) -> float:
-    """How far the largest step stands above the median of those about it; 1 for none.
+    """Ratio of the largest step to the median of the steps around it; 1 without a jump.
 
-    A camera that starts to move does not jump: the steps about the largest are large too.
+    A camera that starts to move does not jump: the steps around the largest are large too.
 
     Args:
         steps: Differences of neighbouring frames, in 8-bit levels.
     """
     ratios = [1.0]
     for k, step in enumerate(steps):
-        about = steps[max(k - 3, 0) : k] + steps[k + 1 : k + 4]
-        if about and step > LEAST_JUMP:
-            ratios.append(step / max(float(np.median(about)), 1e-6))
+        around = steps[max(k - 3, 0) : k] + steps[k + 1 : k + 4]
+        if around and step > LEAST_JUMP:
+            ratios.append(step / max(float(np.median(around)), 1e-6))
     return max(ratios)
 
 
-def difference(one: Pixels, two: Pixels) -> float:
-    """Mean absolute difference of two frames, in 8-bit levels; from every fourth pixel."""
-    top = np.iinfo(one.dtype).max
-    apart = one[::4, ::4].astype(np.float32) - two[::4, ::4].astype(np.float32)
-    return float(np.abs(apart).mean()) * 255 / top
+def difference(a: Pixels, b: Pixels) -> float:
+    """Mean absolute difference of two frames in 8-bit levels, on every fourth row and column."""
+    top = np.iinfo(a.dtype).max
+    change = a[::4, ::4].astype(np.float32) - b[::4, ::4].astype(np.float32)
+    return float(np.abs(change).mean()) * 255 / top

@@ -1,11 +1,11 @@
-"""Data sets for training and measuring: where they are, whose they are, and how they come here.
+"""Download published data sets for training and evaluation.
 
-`fetch_dataset` downloads the archives of a row, unpacks them and marks each one that is finished by
-a file `<archive>.done`; a call that was broken off goes on, with the download and with the
-unpacking. What only comes through a form or a file sharer's page has a `note` instead of addresses.
+`fetch_dataset` downloads the archives of a row of DATASETS, unpacks them and marks each finished
+archive by a file `<archive>.done`; a call that was interrupted resumes both. Data sets that are
+available only through a form or a file sharer's page have a `note` instead of URLs.
 
-The addresses are the publishers' own; of Vid4, that of PaddleGAN's documentation. Where no SHA-256
-is published the first download's is pinned, as in `fetch.py`.
+The URLs are the publishers' own; that of Vid4 is from PaddleGAN's documentation. Where no SHA-256
+is published, the one of the first download is pinned, as in `system.download`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -27,9 +27,9 @@ from sharpreel.errors import DiskFullError, FetchError, UsageError, write_error
 from sharpreel.system import download
 
 Layout = Literal["vimeo90k", "reds", "folders", "videos"]
-Tell = Callable[[str, int, int | None], None]  # what is done, bytes so far, bytes in all
+ProgressCallback = Callable[[str, int, int | None], None]  # action, bytes so far, bytes in total
 CHUNK = 1 << 20
-SOME_BYTES = 1 << 24  # between two words about an archive of many small files
+REPORT_BYTES = 1 << 24  # between two reports about an archive of many small files
 GB = 10**9
 
 
@@ -38,8 +38,8 @@ class File:
     """One archive of a data set.
 
     Attributes:
-        sha256: All or the first digits; "" when nobody published it.
-        size: In bytes, about; for pictures that is what they take unpacked, too.
+        sha256: All or the first digits; "" if it is not published.
+        size: Approximately, in bytes; images take about as much unpacked.
     """
 
     url: str
@@ -53,12 +53,12 @@ class File:
 
 @dataclass(frozen=True)
 class Part:
-    """Clips that belong together; paths as from the folder that `fetch_dataset` returns.
+    """A part of a data set, such as its test set; paths start at `fetch_dataset`'s result.
 
     Attributes:
         folder: Of the clips.
-        lr_folder: Of their low-resolution twins, 4x bicubic; "": none.
-        list_file: Which clips of the folder are of this part; "": all.
+        lr_folder: Of their low-resolution versions, 4x bicubic; "": none.
+        list_file: Names of the clips of this part; "": all.
     """
 
     folder: str = "."
@@ -72,13 +72,13 @@ class Dataset:
 
     Attributes:
         licence: As the publisher states it.
-        page: Where it is described.
+        page: URL of its description.
         layout: "vimeo90k" (sequences/00001/0001/im1.png), "reds" (000/00000000.png), "folders" (of
-            pictures, one for each clip) or "videos".
+            images, one for each clip) or "videos".
         size_gb: Of the archives, in GB (10**9 bytes); unpacked it takes as much again.
-        files: Empty where there is no address to rely on; `note` then says what to do.
-        root: The folder that the archives hold everything in; "" for none.
-        parts: By what they are for.
+        files: Empty where there is no reliable URL; `note` then explains what to do.
+        root: Top folder inside the archives; "" for none.
+        parts: By their purpose.
     """
 
     name: str
@@ -142,7 +142,7 @@ ROWS = (
     ),
     Dataset(
         name="reds",
-        title="REDS: 240 + 30 clips of 100 frames, 1280x720, with their 4x bicubic twins",
+        title="REDS: 240 + 30 clips of 100 frames, 1280x720, with their 4x bicubic LR versions",
         licence=REDS_LICENCE,
         page=REDS_PAGE,
         layout="reds",
@@ -178,8 +178,8 @@ ROWS = (
         page="https://alexandrosstergiou.github.io/datasets/Inter4K/index.html",
         layout="videos",
         size_gb=15,
-        note="Its address, https://tinyurl.com/inter4KUHD, leads to Google Drive, which wants a "
-        "browser. Unpack what comes, and give the folder of its videos.",
+        note="Its URL, https://tinyurl.com/inter4KUHD, leads to Google Drive, which needs a "
+        "browser. Unpack the archive and pass the folder of its videos.",
         root="Inter4K",
         parts=(("train", Part("60fps/UHD")),),
     ),
@@ -188,10 +188,10 @@ DATASETS: dict[str, Dataset] = {row.name: row for row in ROWS}
 
 
 def dataset_named(name: str) -> Dataset:
-    """A row of DATASETS.
+    """Return a row of DATASETS.
 
     Raises:
-        UsageError: There is none of this name.
+        UsageError: There is no data set of this name.
     """
     if name not in DATASETS:
         raise UsageError(f"{name}: no such data set; choose one of {', '.join(DATASETS)}.")
@@ -199,35 +199,39 @@ def dataset_named(name: str) -> Dataset:
 
 
 def fetch_dataset(
-    name: str, folder: Path, tell: Tell | None = None, keep_archives: bool = False
+    name: str,
+    folder: Path,
+    on_progress: ProgressCallback | None = None,
+    keep_archives: bool = False,
 ) -> Path:
-    """Bring a data set to a folder, unless it is there, and return where its `parts` begin.
+    """Download and unpack a data set, and return the folder that the paths of its `parts` start at.
 
     Args:
-        name: Of DATASETS.
-        folder: Its own; made when it is not there.
-        tell: Called now and then with what is being done, and the bytes so far and in all.
-        keep_archives: Otherwise an archive is deleted when it is unpacked.
+        name: A key of DATASETS.
+        folder: For this data set only; created if missing.
+        on_progress: Called now and then with the current action, bytes so far and in total.
+        keep_archives: Otherwise an archive is deleted after it is unpacked.
 
     Raises:
-        UsageError: No such data set, or it has to be brought by hand; the folder cannot be written.
-        FetchError: An archive cannot be downloaded, is not the one that was published, is damaged
-            or wants to write outside the folder.
-        DiskFullError: There is not enough space; checked before anything begins.
+        UsageError: No such data set, or it has to be downloaded by hand; the folder cannot be
+            written.
+        FetchError: An archive cannot be downloaded, has another checksum than the published one,
+            is damaged, or has members outside the folder.
+        DiskFullError: There is not enough space; checked before the download.
     """
     row = dataset_named(name)
     if not row.files:
-        raise UsageError(f"{name} cannot be downloaded by a program. {row.note} See {row.page}.")
+        raise UsageError(f"{name} cannot be downloaded automatically. {row.note} See {row.page}.")
     todo = [file for file in row.files if not _mark(folder, file).is_file()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _check_space(folder, _estimate(folder, todo, keep_archives), row.name)
         for file in todo:
             archive = folder / file.name
-            _download(file, archive, tell)
-            unpack(archive, folder, tell)
+            _download(file, archive, on_progress)
+            unpack(archive, folder, on_progress)
             if hasattr(os, "sync"):
-                os.sync()  # the mark promises that all is on the disk
+                os.sync()  # the mark promises that everything is on the disk
             _mark(folder, file).write_text(f"{file.url}\n")
             if not keep_archives:
                 archive.unlink()
@@ -242,22 +246,22 @@ def _mark(folder: Path, file: File) -> Path:
     return folder / f"{file.name}.done"
 
 
-def _download(file: File, archive: Path, tell: Tell | None) -> None:
+def _download(file: File, archive: Path, on_progress: ProgressCallback | None) -> None:
     if not archive.is_file() and download.is_offline():
         raise FetchError(
-            f"{archive}: not there, and nothing may be downloaded (offline). Bring it once from "
-            f"{file.url} and put it there under this name."
+            f"{archive}: missing, and downloads are disabled (offline). Download it once from "
+            f"{file.url} and save it under this name."
         )
 
-    def told(done: int, total: int | None) -> None:
-        if tell is not None:
-            tell(f"Downloading {file.name}", done, total)
+    def on_bytes(done: int, total: int | None) -> None:
+        if on_progress is not None:
+            on_progress(f"Downloading {file.name}", done, total)
 
-    download.download(file.url, archive, file.sha256, told)
+    download.download(file.url, archive, file.sha256, on_bytes)
 
 
 def _estimate(folder: Path, todo: list[File], keep_archives: bool) -> int:
-    """Bytes that must be free for archives that are not here yet, and what is in them."""
+    """Bytes that must be free for archives that are still missing, and for their contents."""
     most = taken = 0
     for file in todo:
         archive = folder / file.name
@@ -277,53 +281,46 @@ def _check_space(folder: Path, needed: int, what: str) -> None:
     if needed > free:
         raise DiskFullError(
             f"{folder}: {what} needs {needed / GB:.1f} GB more, and {free / GB:.1f} GB are free. "
-            "Free some space or choose another disk, and give the same command again."
+            "Free some space or choose another disk, and run the same command again."
         )
 
 
-def unpack(archive: Path, folder: Path, tell: Tell | None = None) -> None:
-    """Unpack a ZIP file into a folder; members that are there with the right size stay.
+def unpack(archive: Path, folder: Path, on_progress: ProgressCallback | None = None) -> None:
+    """Unpack a ZIP file into a folder; existing files of the right size are kept.
 
-    A member is written under another name, its CRC checked, and then renamed. Nothing is written
-    when one of them is a link or would lie outside the folder.
+    A member is written under a temporary name, its CRC is checked, and then it is renamed. Nothing
+    is written when a member is a link or its name leads outside the folder.
 
     Raises:
         FetchError: Not a ZIP file, damaged, or with such a member.
-        DiskFullError: What is missing does not fit on the disk.
+        DiskFullError: The missing members do not fit on the disk.
         UsageError: The folder cannot be written.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
-            members = [m for m in opened.infolist() if not _checked(archive, m).is_dir()]
-            missing = [m for m in members if not _is_there(folder / m.filename, m)]
+            members = [m for m in opened.infolist() if not _validated(archive, m).is_dir()]
+            missing = [m for m in members if not _is_unpacked(folder / m.filename, m)]
             folder.mkdir(parents=True, exist_ok=True)
             _check_space(folder, sum(m.file_size for m in missing), archive.name)
             total = sum(m.file_size for m in members)
-            done = total - sum(m.file_size for m in missing)
-            told = done
-            home, safe = folder.resolve(), set[Path]()
-            for member in missing:
-                target = folder / member.filename
-                if target.parent not in safe:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    if not target.parent.resolve().is_relative_to(home):
-                        raise _outside(archive, member)
-                    safe.add(target.parent)
-                _write(opened, member, target)
+            done = reported = total - sum(m.file_size for m in missing)
+            for member in _extracted(opened, archive, missing, folder):
                 done += member.file_size
-                if tell is not None and (done - told >= SOME_BYTES or member is missing[-1]):
-                    told = done
-                    tell(f"Unpacking {archive.name}", done, total)
+                if on_progress is not None and (
+                    done - reported >= REPORT_BYTES or member is missing[-1]
+                ):
+                    reported = done
+                    on_progress(f"Unpacking {archive.name}", done, total)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as e:
         raise FetchError(
-            f"{archive}: is damaged, or not a ZIP file ({e}). Delete it and give the same command "
-            "again: it is downloaded anew, and what is unpacked already stays."
+            f"{archive}: is damaged, or not a ZIP file ({e}). Delete it and run the same command "
+            "again: it will be downloaded again; files already extracted are kept."
         ) from e
     except OSError as e:
         raise write_error(folder / archive.name, e) from e
 
 
-def _checked(archive: Path, member: zipfile.ZipInfo) -> zipfile.ZipInfo:
+def _validated(archive: Path, member: zipfile.ZipInfo) -> zipfile.ZipInfo:
     """The member, if it is a file or folder inside the target and not encrypted."""
     name = member.filename
     parts = PurePosixPath(name).parts
@@ -340,12 +337,32 @@ def _checked(archive: Path, member: zipfile.ZipInfo) -> zipfile.ZipInfo:
 def _outside(archive: Path, member: zipfile.ZipInfo) -> FetchError:
     return FetchError(
         f"{archive}: {member.filename!r} in it would be written outside the folder; unpacking "
-        "stopped. It is not the archive that was published, or was tampered with: delete it."
+        "stopped. It is not the published archive, or was tampered with: delete it."
     )
 
 
-def _is_there(target: Path, member: zipfile.ZipInfo) -> bool:
+def _is_unpacked(target: Path, member: zipfile.ZipInfo) -> bool:
     return target.is_file() and target.stat().st_size == member.file_size
+
+
+def _extracted(
+    opened: zipfile.ZipFile, archive: Path, members: list[zipfile.ZipInfo], folder: Path
+) -> Iterator[zipfile.ZipInfo]:
+    """Write members to the folder and yield each one that is finished.
+
+    Raises:
+        FetchError: A link that is in the folder already leads outside it.
+    """
+    root, safe = folder.resolve(), set[Path]()
+    for member in members:
+        target = folder / member.filename
+        if target.parent not in safe:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.parent.resolve().is_relative_to(root):
+                raise _outside(archive, member)
+            safe.add(target.parent)
+        _write(opened, member, target)
+        yield member
 
 
 def _write(opened: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
@@ -357,5 +374,5 @@ def _write(opened: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> No
     except OSError as e:
         raise write_error(target, e) from e
     finally:
-        with contextlib.suppress(OSError):  # it is gone when all went well
+        with contextlib.suppress(OSError):  # already renamed if nothing failed
             part.unlink()

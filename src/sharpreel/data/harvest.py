@@ -1,14 +1,14 @@
-"""Long videos, to short clean training clips that no cut crosses.
+"""Cut long videos into short, clean training clips without scene cuts.
 
-    file or address ──> frames ──> windows of one scene ──judge──> the best ──> clips + manifest.csv
+    file or URL ──> frames ──> windows of one scene ──measure──> the best ──> clips + manifest.csv
 
-A video is decoded once. Each frame is scaled down at once, so that most of what compression did to
-it vanishes, and only the frames of the window being filled stay in memory; a window that may be
-among the best waits on the disk. What is measured at the source's own size (blocks, combing) is
-measured on three frames of each window.
+A video is decoded once. Each frame is downscaled immediately, which removes most compression
+artefacts. Memory holds only the frames of the current window; windows that may be among the best
+are kept on disk. Blocking and combing are measured at the source's own size, on three frames of
+each window.
 
-`manifest.csv` and `done.txt` in the output folder say what was made and which sources are finished;
-the same call goes on with the rest. One run at a time in a folder.
+`manifest.csv` and `done.txt` in the output folder record the clips and the finished sources; the
+same call resumes with the others. Only one run at a time may use a folder.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ from sharpreel.data.manifest import (
     MANIFEST,
     ManifestRow,
     read_manifest,
-    read_rows,
+    read_text,
     replace_file,
     write_manifest,
 )
 from sharpreel.data.video_sources import (
-    download_address,
-    expand_playlist,
-    is_address,
-    plain_error,
+    download_video,
+    expand_sources,
+    is_url,
+    message_with_source,
     yt_dlp_command,
 )
 from sharpreel.errors import InputError, write_error
@@ -70,20 +70,21 @@ from sharpreel.ops import Pixels
 from sharpreel.system import download
 from sharpreel.system.prefetch import prefetch
 
-WORK = ".harvest-"  # begins the name of the folder in which a run works
-PER_PART = 2  # windows that wait for each part of a video: one, and one for a part that has none
+WORK = ".harvest-"  # prefix of the folder for a run's temporary files
+PER_PART = 2  # windows kept for each part of a video: one, and one for a part that has none
 
 
 @dataclass
 class HarvestReport:
-    """How far a source is, and in the end what became of it.
+    """Progress of one source, and in the end its result.
 
     Attributes:
-        seconds, of_seconds: How much was looked at, and how much there is when the file says.
-        windows: Of `clip_len` frames, looked at so far; `rejected` counts why some were not taken.
-        repeated: Frames left out because they repeat the one before.
-        problem: Why nothing was taken, or what of it could not be read; "" when all is well.
-        finished: Nothing more follows about this source.
+        seconds, of_seconds: Time that was examined, and duration where the file states it.
+        windows: Number of windows of `clip_len` frames so far; `rejected` counts the reasons why
+            some were not taken.
+        repeated: Frames skipped because they repeat the one before.
+        problem: Why nothing was taken, or what could not be read; "" without problems.
+        finished: This is the last report about the source.
     """
 
     source: str
@@ -98,14 +99,11 @@ class HarvestReport:
     finished: bool = False
 
 
-Tell = Callable[[HarvestReport], None]
-
-
-# --- frames --------------------------------------------------------------------------------------
+ProgressCallback = Callable[[HarvestReport], None]
 
 
 def shrink(frame: Pixels, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """The frame at a smaller size: the area mean of whole pixels, then bicubic for the rest.
+    """Downscale a frame: the area mean by the largest integer scale, then bicubic for the rest.
 
     Args:
         frame: RGB, (H, W, 3), uint8 or uint16, at least `height` by `width`.
@@ -125,12 +123,12 @@ def shrink(frame: Pixels, height: int, width: int) -> npt.NDArray[np.uint8]:
         frame = ((total + unit // 2) // unit).astype(np.uint8)
     if 0 <= frame.shape[0] - height < 2 and 0 <= frame.shape[1] - width < 2:
         frame = frame[:height, :width]
-    made: npt.NDArray[np.uint8] = ops.resize(frame, height, width)
-    return np.ascontiguousarray(made)
+    small: npt.NDArray[np.uint8] = ops.resize(frame, height, width)
+    return np.ascontiguousarray(small)
 
 
 def clip_size(info: VideoInfo, settings: HarvestSettings) -> tuple[int, int]:
-    """(width, height) of the clips of a video, before it is turned; square pixels, even.
+    """(width, height) of the clips of a video, before rotation; square pixels, even sides.
 
     Raises:
         InputError: The video is too small.
@@ -138,35 +136,35 @@ def clip_size(info: VideoInfo, settings: HarvestSettings) -> tuple[int, int]:
     aspect = info.sample_aspect_ratio
     width = Fraction(info.width) * min(aspect, Fraction(1))
     height = Fraction(info.height) / max(aspect, Fraction(1))
-    factor = min(width, height) / settings.height
-    if factor < settings.least_shrink and not settings.allow_small:
+    scale = min(width, height) / settings.height
+    if scale < settings.least_shrink and not settings.allow_small:
         least = math.ceil(settings.height * settings.least_shrink)
         raise InputError(
-            f"{info.path}: {info.width}x{info.height} is too small: clips of {settings.height} "
-            f"pixels want {least} or more. Choose a smaller height, or allow small sources."
+            f"{info.path}: {info.width}x{info.height} is too small: height={settings.height} needs "
+            f"{least} pixels or more. Choose a smaller `height`, or allow small sources."
         )
-    if factor <= 1:
+    if scale <= 1:
         return int(width) // 2 * 2, int(height) // 2 * 2
-    return 2 * round(width / factor / 2), 2 * round(height / factor / 2)
+    return 2 * round(width / scale / 2), 2 * round(height / scale / 2)
 
 
-def _sound(reader: video_reader.VideoReader, most_rate: float) -> Iterator[tuple[Frame, bool]]:
-    """Frames without faults, not too many a second, each with: is something missing before it?
+def _intact(reader: video_reader.VideoReader, most_rate: float) -> Iterator[tuple[Frame, bool]]:
+    """Undamaged frames at a limited rate, each with: are frames missing before it?
 
-    After a frame that was lost or damaged, nothing is taken until decoding starts afresh.
+    After a frame that was lost or damaged, frames are skipped until the next key frame.
     """
-    gap = 0.9 / (most_rate * float(reader.info.time_base))  # clocks of milliseconds waver
+    gap = 0.9 / (most_rate * float(reader.info.time_base))  # timestamps in milliseconds jitter
     report = reader.report
     lost: list[int] = []  # pts; decoders work ahead, so that good frames may still come before
-    told = damaged = 0
+    seen_errors = seen_damaged = 0
     broken, last = False, -math.inf
     for frame in reader:
-        lost += [pts for pts, _ in report.errors[told:]]
-        told = len(report.errors)
-        hurt, damaged = report.damaged > damaged, report.damaged
-        if hurt or any(pts <= frame.pts for pts in lost):
+        lost += [pts for pts, _ in report.errors[seen_errors:]]
+        seen_errors = len(report.errors)
+        damaged, seen_damaged = report.damaged > seen_damaged, report.damaged
+        if damaged or any(pts <= frame.pts for pts in lost):
             broken, lost = True, [pts for pts in lost if pts > frame.pts]
-        if broken and (hurt or not frame.key):
+        if broken and (damaged or not frame.key):
             continue
         if broken or frame.pts - last >= gap:
             yield frame, broken
@@ -175,7 +173,7 @@ def _sound(reader: video_reader.VideoReader, most_rate: float) -> Iterator[tuple
 
 @dataclass
 class _Window:
-    """Frames of one scene that follow each other, with what only their full size tells."""
+    """Consecutive frames of one scene, downscaled, with measures from their full size."""
 
     scene: int
     frames: list[npt.NDArray[np.uint8]] = field(default_factory=list)
@@ -192,14 +190,14 @@ class _Window:
             jump=jump(steps),
             detail=float(np.mean([detail(luma) for luma in some])),
             blockiness=float(np.mean(self.blockiness)),
-            combing=max(self.combing),  # of film shown as video two frames in five are combed
+            combing=max(self.combing),  # telecined film has two combed frames in five
             brightness=float(np.mean([luma.mean() for luma in some])),
             contrast=float(np.mean([luma.std() for luma in some])),
         )
 
 
 def _sampled(count: int) -> set[int]:
-    """Which frames of a window stand for all of them."""
+    """Indices of the frames of a window that are measured in place of all."""
     return {0, count // 2, count - 1}
 
 
@@ -213,26 +211,26 @@ def _windows(
     """Windows that do not overlap, each of `clip_len` frames of one scene.
 
     Args:
-        size: (width, height) that frames are scaled to, before they are turned.
-        quarter_turns: Clockwise.
+        size: (width, height) that frames are scaled to, before rotation.
+        quarter_turns: Clockwise rotation.
     """
     width, height = size
     find_cut = SceneCutDetector(settings.cut_threshold)
     before: Pixels | None = None
-    usual: deque[float] = deque(maxlen=8)
+    recent: deque[float] = deque(maxlen=8)  # differences of neighbouring frames
     window = _Window(0)
     sampled = _sampled(settings.clip_len)
     for frame, broken in frames:
         if before is not None and not broken:
-            apart = difference(frame.pixels, before)
-            relative = settings.repeat_share * median_high(usual) if usual else 0.0
-            if apart < max(settings.repeat_below, min(relative, 1.0)):
+            change = difference(frame.pixels, before)
+            relative = settings.repeat_share * median_high(recent) if recent else 0.0
+            if change < max(settings.repeat_below, min(relative, 1.0)):
                 report.repeated += 1
                 continue
-            usual.append(apart)
+            recent.append(change)
         before = frame.pixels
         if find_cut(frame.pixels) or broken:
-            usual.clear()
+            recent.clear()
             window = _Window(window.scene + 1)
         report.scenes = window.scene + 1
         if len(window.frames) in sampled:
@@ -246,12 +244,9 @@ def _windows(
             window = _Window(window.scene)
 
 
-# --- the best windows ----------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class _Kept:
-    """A window that may become a clip; its frames, (T, H, W, 3), wait in a file."""
+class _Candidate:
+    """A window that may become a clip; its frames, (T, H, W, 3), are in a file."""
 
     path: Path
     scene: int
@@ -260,72 +255,73 @@ class _Kept:
     measures: ClipMeasures
 
 
-class _Pool:
-    """The best windows seen so far, spread over the video; few, however long it is.
+class _CandidatePool:
+    """The best windows so far, spread over the video; few, however long the video is.
 
     Args:
-        folder: Where their frames wait.
-        seconds: Length of the video; None where the file does not say. The parts then begin
+        folder: Where their frames are stored.
+        seconds: Duration of the video; None where the file does not state it. The parts then begin
             short, and double when there would be more than `per_video`.
     """
 
     def __init__(self, folder: Path, settings: HarvestSettings, seconds: float | None) -> None:
         self._folder, self._settings = folder, settings
         self._part_seconds = max((seconds or 1.0) / settings.per_video, 1e-3)
-        self._kept: list[_Kept] = []
-        self._seen = 0
+        self._candidates: list[_Candidate] = []
+        self._added = 0
 
     def add(self, window: _Window, measures: ClipMeasures, begins: float) -> None:
-        self._seen += 1
-        path = self._folder / f"{self._seen}.npy"
-        new = _Kept(path, window.scene, begins, tuple(window.pts), measures)
+        self._added += 1
+        path = self._folder / f"{self._added}.npy"
+        new = _Candidate(path, window.scene, begins, tuple(window.pts), measures)
         while begins / self._part_seconds >= self._settings.per_video:
             self._part_seconds *= 2
-        staying = self._pruned([*self._kept, new])
+        staying = self._pruned([*self._candidates, new])
         if new in staying:
             try:
                 np.save(path, np.stack(window.frames))
             except OSError as e:
                 raise write_error(path, e) from e
-        for old in self._kept:
+        for old in self._candidates:
             if old not in staying:
                 old.path.unlink(missing_ok=True)
-        self._kept = staying
+        self._candidates = staying
 
-    def _part(self, one: _Kept) -> int:
-        return int(one.begins / self._part_seconds)
+    def _part(self, candidate: _Candidate) -> int:
+        return int(candidate.begins / self._part_seconds)
 
-    def _pruned(self, kept: list[_Kept]) -> list[_Kept]:
+    def _pruned(self, candidates: list[_Candidate]) -> list[_Candidate]:
         """At most `per_scene` of each scene, and of those at most PER_PART of each part."""
         scenes: Counter[int] = Counter()
         parts: Counter[int] = Counter()
         staying = []
-        for one in sorted(kept, key=lambda k: (-k.measures.score, k.begins)):
-            if scenes[one.scene] == self._settings.per_scene or parts[self._part(one)] == PER_PART:
+        for candidate in sorted(candidates, key=lambda c: (-c.measures.score, c.begins)):
+            scene, part = candidate.scene, self._part(candidate)
+            if scenes[scene] == self._settings.per_scene or parts[part] == PER_PART:
                 continue
-            scenes[one.scene] += 1
-            parts[self._part(one)] += 1
-            staying.append(one)
+            scenes[scene] += 1
+            parts[part] += 1
+            staying.append(candidate)
         return staying
 
-    def best(self) -> list[_Kept]:
-        """The best of each part, then the best of the rest, `per_video` at most; in order."""
-        firsts: dict[int, _Kept] = {}
-        for one in self._kept:  # best first
-            firsts.setdefault(self._part(one), one)
+    def best(self) -> list[_Candidate]:
+        """The best of each part, then the best of the rest, at most `per_video`; in order."""
+        firsts: dict[int, _Candidate] = {}
+        for candidate in self._candidates:  # best first
+            firsts.setdefault(self._part(candidate), candidate)
         chosen = list(firsts.values())
-        chosen += [one for one in self._kept if one not in chosen]
-        return sorted(chosen[: self._settings.per_video], key=lambda k: k.begins)
-
-
-# --- clips ---------------------------------------------------------------------------------------
+        chosen += [candidate for candidate in self._candidates if candidate not in chosen]
+        return sorted(chosen[: self._settings.per_video], key=lambda c: c.begins)
 
 
 def _write_clip(
-    frames: Pixels, pts: tuple[int, ...], info: VideoInfo, settings: HarvestSettings,
+    frames: Pixels,
+    pts: tuple[int, ...],
+    info: VideoInfo,
+    settings: HarvestSettings,
     target: Path,
-) -> None:  # fmt: skip
-    """Encode frames, (T, H, W, 3), to an MP4 with their own timing, from zero on; BT.709."""
+) -> None:
+    """Encode frames, (T, H, W, 3), to an MP4 with their own timing, starting at 0; BT.709."""
     _, height, width, _ = frames.shape
     color = ColorInfo(BT709, False, primaries=BT709, transfer=BT709)
     encode = EncodeSettings(
@@ -342,20 +338,20 @@ def _write_clip(
     segment = target.with_suffix(".mkv")
     encoder = writer.SegmentWriter(segment, encode)
     try:
-        for pixels, when in zip(frames, pts, strict=True):
-            encoder.write(Frame(pixels, when - pts[0]))
+        for pixels, frame_pts in zip(frames, pts, strict=True):
+            encoder.write(Frame(pixels, frame_pts - pts[0]))
         encoder.close()
     except BaseException:
         encoder.abandon()
         raise
     last = round(float(np.median(np.diff(pts))))
-    whole = Assembly(None, (), ".mp4", encode, None, last)
-    mux.assemble(whole, [Segment(segment, encoder.pts, encoder.order)], target)
+    assembly = Assembly(None, (), ".mp4", encode, None, last)
+    mux.assemble(assembly, [Segment(segment, encoder.pts, encoder.order)], target)
     segment.unlink()
 
 
 def _free_name(out: Path, stem: str) -> str:
-    """`<stem>_<number>.mp4` with the first number that is not taken."""
+    """`<stem>_<number>.mp4` with the first number that is free."""
     stem = re.sub(r"[^\w.-]+", "_", stem).strip("._-") or "clip"
     return next(
         name
@@ -364,26 +360,22 @@ def _free_name(out: Path, stem: str) -> str:
     )
 
 
-def _cut(
-    path: Path, source: str, out: Path, work: Path,
-    settings: HarvestSettings, report: HarvestReport,
-    tell: Tell | None,
-) -> list[ManifestRow]:  # fmt: skip
-    """The clips of one video, under their names in `out`; the manifest does not have them yet.
+def _find_candidates(
+    info: VideoInfo,
+    size: tuple[int, int],
+    source: str,
+    work: Path,
+    settings: HarvestSettings,
+    report: HarvestReport,
+    on_progress: ProgressCallback | None,
+) -> list[_Candidate]:
+    """Decode a video once and return its best windows, in order.
 
-    Raises:
-        InputError: It cannot be read, or is not for clips.
+    What was found before an unreadable part of the file is kept; `report.problem` names it.
     """
-    info = probe(path)
-    if info.color.hdr:
-        raise InputError(
-            f"{source}: is HDR ({info.color.hdr}); clips are BT.709. Convert it to SDR first."
-        )
-    size = clip_size(info, settings)
-    report.of_seconds = info.duration_seconds
-    pool = _Pool(work, settings, info.duration_seconds)
+    pool = _CandidatePool(work, settings, info.duration_seconds)
     reader = video_reader.VideoReader(info)
-    with closing(prefetch(_sound(reader, settings.most_rate))) as frames:
+    with closing(prefetch(_intact(reader, settings.most_rate))) as frames:
         try:
             for window in _windows(frames, size, info.rotation // 90, settings, report):
                 measures = window.measure()
@@ -395,80 +387,116 @@ def _cut(
                     pool.add(window, measures, begins)
                 report.windows += 1
                 report.seconds = float((window.pts[-1] - info.start_pts) * info.time_base)
-                _tell(tell, report)
+                _send(on_progress, report)
         except InputError as e:
-            report.problem = plain_error(e, work, source)  # what was found before it is good
+            report.problem = message_with_source(e, work, source)
     if reader.report.lost and not report.problem:
         report.problem = (
-            f"{source}: {reader.report.lost} frames do not decode; what is near them was left out."
+            f"{source}: {reader.report.lost} frames cannot be decoded; those near them were "
+            "skipped."
         )
-    made: list[tuple[Path, _Kept]] = []
-    for one in pool.best():
-        made.append((one.path.with_suffix(".mp4"), one))
-        _write_clip(np.load(one.path), one.pts, info, settings, made[-1][0])
+    return pool.best()
+
+
+def _cut(
+    path: Path,
+    source: str,
+    out: Path,
+    work: Path,
+    settings: HarvestSettings,
+    report: HarvestReport,
+    on_progress: ProgressCallback | None,
+) -> list[ManifestRow]:
+    """Write the clips of one video to `out` and return their rows, not yet in the manifest.
+
+    Raises:
+        InputError: The video cannot be read, or is not suitable.
+    """
+    info = probe(path)
+    if info.color.hdr:
+        raise InputError(
+            f"{source}: is HDR ({info.color.hdr}); clips are BT.709. Convert it to SDR first."
+        )
+    size = clip_size(info, settings)
+    report.of_seconds = info.duration_seconds
+    encoded: list[tuple[Path, _Candidate]] = []
+    for candidate in _find_candidates(info, size, source, work, settings, report, on_progress):
+        clip = candidate.path.with_suffix(".mp4")
+        _write_clip(np.load(candidate.path), candidate.pts, info, settings, clip)
+        encoded.append((clip, candidate))
     rows = []
-    for part, one in made:
-        width, height = size if not info.sideways else size[::-1]
-        measures = one.measures
-        digest = download.sha256_of(part)
+    for clip, candidate in encoded:
+        digest = download.sha256_of(clip)
         name = _free_name(out, path.stem)
-        os.replace(part, out / name)
-        rows.append(
-            ManifestRow(
-                file=name,
-                source=source,
-                start_seconds=round(float(one.pts[0] * info.time_base - info.origin), 3),
-                frames=len(one.pts),
-                width=width,
-                height=height,
-                source_width=info.width,
-                source_height=info.height,
-                motion=round(measures.motion, 2),
-                detail=round(measures.detail, 1),
-                blockiness=round(measures.blockiness, 3),
-                score=round(measures.score, 4),
-                sha256=digest,
-                rights=settings.rights,
-            )
-        )
+        os.replace(clip, out / name)
+        rows.append(_row(name, source, info, size, candidate, settings, digest))
     return rows
 
 
-def _tell(tell: Tell | None, report: HarvestReport) -> None:
-    if tell is not None:
-        tell(replace(report, rejected=Counter(report.rejected)))
+def _row(
+    name: str,
+    source: str,
+    info: VideoInfo,
+    size: tuple[int, int],
+    candidate: _Candidate,
+    settings: HarvestSettings,
+    digest: str,
+) -> ManifestRow:
+    width, height = size[::-1] if info.sideways else size
+    measures = candidate.measures
+    return ManifestRow(
+        file=name,
+        source=source,
+        start_seconds=round(float(candidate.pts[0] * info.time_base - info.origin), 3),
+        frames=len(candidate.pts),
+        width=width,
+        height=height,
+        source_width=info.width,
+        source_height=info.height,
+        motion=round(measures.motion, 2),
+        detail=round(measures.detail, 1),
+        blockiness=round(measures.blockiness, 3),
+        score=round(measures.score, 4),
+        sha256=digest,
+        rights=settings.rights,
+    )
+
+
+def _send(on_progress: ProgressCallback | None, report: HarvestReport) -> None:
+    if on_progress is not None:
+        on_progress(replace(report, rejected=Counter(report.rejected)))
 
 
 def harvest(
     sources: Iterable[str | Path],
     out: Path,
     settings: HarvestSettings = DEFAULTS,
-    tell: Tell | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> list[ManifestRow]:
-    """Cut clips from videos into a folder, and return the rows of the new ones.
+    """Cut clips from videos into a folder, and return the manifest rows of the new clips.
 
-    A source that cannot be read or is not fit is told of and left out; another call tries it
-    again. Sources that are finished, with or without a clip, are passed over in the next call.
+    A source that cannot be read or is not suitable is reported and skipped; the next call tries it
+    again. Sources that are finished, with or without a clip, are skipped in the next call.
 
     Args:
-        sources: Files, folders, lists (.txt) and addresses; see `sources_of`.
-        out: The folder of the clips, `manifest.csv` and `done.txt`; made when it is not there.
-        tell: Called after each window, and at the end of each source.
+        sources: Files, folders, lists (.txt) and URLs; see `sources_of`.
+        out: Folder of the clips, `manifest.csv` and `done.txt`; created if missing.
+        on_progress: Called after each window, and at the end of each source.
 
     Raises:
-        InputError: A folder or a list names no video, or the manifest in `out` is not one.
-        UsageError: An address, and yt-dlp is not installed; or `out` cannot be written.
-        DiskFullError: No space left; the same call goes on.
+        InputError: A folder or list contains no video, or the manifest in `out` is invalid.
+        UsageError: A source is a URL and yt-dlp is not installed; or `out` cannot be written.
+        DiskFullError: No space left; the same call resumes.
     """
     manifest, done_list = out / MANIFEST, out / DONE
-    wanted = expand_playlist(sources)
+    expanded = expand_sources(sources)
     rows = read_manifest(manifest) if manifest.is_file() else []
-    done = dict.fromkeys(read_rows(done_list).splitlines() if done_list.is_file() else [])
-    passed = {row.source for row in rows}.union(done)
-    passed |= {os.path.abspath(out / row.file) for row in rows}  # where clips lie among sources
-    todo = [source for source in wanted if source not in passed]
-    command = yt_dlp_command() if any(map(is_address, todo)) else []
-    made: list[ManifestRow] = []
+    done = dict.fromkeys(read_text(done_list).splitlines() if done_list.is_file() else [])
+    skipped = {row.source for row in rows}.union(done)
+    skipped |= {os.path.abspath(out / row.file) for row in rows}  # `out` may be among the sources
+    todo = [source for source in expanded if source not in skipped]
+    command = yt_dlp_command() if any(map(is_url, todo)) else []
+    new_rows: list[ManifestRow] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
         for left in out.glob(WORK + "*"):  # of a run that was killed
@@ -478,22 +506,18 @@ def harvest(
             with tempfile.TemporaryDirectory(prefix=WORK, dir=out) as folder:
                 work = Path(folder)
                 try:
-                    path = (
-                        download_address(source, command, work)
-                        if is_address(source)
-                        else Path(source)
-                    )
-                    new = _cut(path, source, out, work, settings, report, tell)
+                    path = download_video(source, command, work) if is_url(source) else Path(source)
+                    cut = _cut(path, source, out, work, settings, report, on_progress)
                 except InputError as e:
-                    report.problem = plain_error(e, work, source)
+                    report.problem = message_with_source(e, work, source)
                 else:
-                    made += new
-                    report.clips = len(new)
-                    write_manifest(manifest, [*rows, *made])
+                    new_rows += cut
+                    report.clips = len(cut)
+                    write_manifest(manifest, [*rows, *new_rows])
                     done[source] = None
                     replace_file(done_list, "".join(f"{name}\n" for name in done))
             report.finished = True
-            _tell(tell, report)
+            _send(on_progress, report)
     except OSError as e:
         raise write_error(out / MANIFEST, e) from e
-    return made
+    return new_rows

@@ -1,4 +1,4 @@
-"""The manifest of harvested clips: what came from where, with its rights."""
+"""Read and write `manifest.csv`, the record of harvested clips: source, size, measures, rights."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MANIFEST, DONE = "manifest.csv", "done.txt"
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """One clip, as a line of the manifest has it.
+    """One row of the manifest: one clip.
 
     Attributes:
         file: Its name in the folder of the manifest.
-        source: The absolute path, or the address, that it was cut from.
-        start_seconds: Of its first frame, by the source's clock.
-        width, height: In pixels; `source_width` and `source_height` are as stored, not turned.
-        motion, detail, blockiness, score: See `Measures`.
+        source: Absolute path or URL of the video that it was cut from.
+        start_seconds: Time of its first frame in the source.
+        width, height: In pixels; `source_width` and `source_height` are as stored, not rotated.
+        motion, detail, blockiness, score: See `ClipMeasures`.
         sha256: Of the file.
     """
 
@@ -44,31 +44,28 @@ class ManifestRow:
     rights: str
 
 
-# --- the folder ----------------------------------------------------------------------------------
-
-
 def read_manifest(path: Path) -> list[ManifestRow]:
-    """The rows of a manifest, in order.
+    """Return the rows of a manifest, in order.
 
     Raises:
-        InputError: Not a manifest of this kind.
+        InputError: The file cannot be read, or is not a manifest of clips.
     """
     kinds: dict[str, Any] = get_type_hints(ManifestRow)
     rows = []
-    reader = csv.DictReader(io.StringIO(read_rows(path), newline=""), restval="")
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), restval="")
     for line in reader:
         try:
             rows.append(ManifestRow(**{name: kind(line[name]) for name, kind in kinds.items()}))
         except (KeyError, ValueError) as e:
             raise InputError(
-                f"{path}: line {reader.line_num} is not of a manifest of clips; its columns are "
-                f"{', '.join(kinds)}. Choose another output folder, or mend it."
+                f"{path}: line {reader.line_num} is not a row of a manifest of clips; its columns "
+                f"are {', '.join(kinds)}. Choose another output folder, or fix the file."
             ) from e
     return rows
 
 
 def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
-    """Write a manifest anew; the old one stands until the new one is whole."""
+    """Replace a manifest; the old file stays until the new one is complete."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([f.name for f in fields(ManifestRow)])
@@ -76,7 +73,12 @@ def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
     replace_file(path, text.getvalue())
 
 
-def read_rows(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, whatever bytes its file names hold.
+
+    Raises:
+        InputError: It cannot be read.
+    """
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             return file.read()
@@ -85,6 +87,7 @@ def read_rows(path: Path) -> str:
 
 
 def replace_file(path: Path, text: str) -> None:
+    """Write a text file so that readers see either the old or the new content; see `read_text`."""
     part = path.with_name(path.name + ".part")
     try:
         with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:

@@ -1,4 +1,8 @@
-"""Cuts training batches and bursts out of clips."""
+"""Draw training samples: batches of crops from pairs of clips, and from bursts of scans.
+
+A sample depends on (seed, step, number in the batch) alone. Training therefore resumes exactly, and
+several processes divide one batch among themselves.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +17,13 @@ from sharpreel.errors import UsageError
 
 
 def middle(clip: Clip, scale: int, frames: int, patch: int) -> Clip:
-    """The first frames of a clip, cut to their middle `patch` lr pixels a side (0: uncut)."""
+    """The first frames of a clip, cropped to the middle `patch` lr pixels per side (0: all)."""
     _, h, w, _ = clip.lr.shape
-    high, wide = (min(side, patch or side) for side in (h, w))
-    y, x = (h - high) // 2, (w - wide) // 2
-    lr = clip.lr[:frames, y : y + high, x : x + wide]
-    hr = clip.hr[:frames, y * scale : (y + high) * scale, x * scale : (x + wide) * scale]
+    height, width = (min(side, patch or side) for side in (h, w))
+    y, x = (h - height) // 2, (w - width) // 2
+    lr = clip.lr[:frames, y : y + height, x : x + width]
+    hr = clip.hr[:frames, y * scale : (y + height) * scale, x * scale : (x + width) * scale]
     return Clip(clip.name, hr, lr)
-
-
-# Batches ---------------------------------------------------------------------------------------
 
 
 def sample_batch(
@@ -39,8 +40,8 @@ def sample_batch(
 
     Args:
         patch: Side of the crop in lr pixels.
-        seed, step: Name the batch: the same pair gives the same bytes.
-        part: (number of this process, how many there are): the share of the batch that is its.
+        seed, step: Identify the batch: the same pair gives the same bytes.
+        part: (rank of this process, number of processes): which share of the batch to return.
 
     Returns:
         lr, (N, T, 3, patch, patch), and hr, (N, T, 3, scale * patch, scale * patch), uint8.
@@ -52,7 +53,7 @@ def sample_batch(
         t, h, w, _ = clip.lr.shape
         first = rng.integers(max(t - clip_len, 0) + 1)
         y, x = rng.integers(h - patch + 1), rng.integers(w - patch + 1)
-        # A clip that is too short goes on backwards from its last frame.
+        # A clip that is too short continues backwards from its last frame.
         times = first + np.arange(clip_len)
         times = np.abs((times + t - 1) % max(2 * t - 2, 1) - (t - 1))
         if rng.random() < 0.5:
@@ -66,7 +67,7 @@ def sample_batch(
 
 
 def _turned(rng: np.random.Generator, *clips: Frames) -> list[Frames]:
-    """The same flips and transposition of each clip (T, H, W, 3): all eight symmetries."""
+    """The same random flips and transposition of each clip (T, H, W, 3): all eight symmetries."""
     flip_y, flip_x, swap = rng.random(3) < 0.5
     step_y, step_x = (-1 if flip_y else 1), (-1 if flip_x else 1)
     turned = [clip[:, ::step_y, ::step_x] for clip in clips]
@@ -74,26 +75,23 @@ def _turned(rng: np.random.Generator, *clips: Frames) -> list[Frames]:
 
 
 def check_clips(clips: Sequence[Clip], patch: int) -> list[Clip]:
-    """The clips that a patch fits into.
+    """Return the clips that are at least as large as a patch.
 
     Raises:
-        UsageError: None.
+        UsageError: There is no such clip.
     """
     kept = [c for c in clips if min(c.lr.shape[1:3]) >= patch]
     if not kept:
         sizes = ", ".join(sorted({f"{c.lr.shape[2]}x{c.lr.shape[1]}" for c in clips})[:3])
         raise UsageError(
-            f"No clip is as large as a patch of {patch} pixels: reduced they are "
+            f"patch={patch} is larger than every clip: in low resolution they are "
             f"{sizes or 'none at all'}. Choose a smaller patch, or larger videos."
         )
     return kept
 
 
-# Bursts of scans -------------------------------------------------------------------------------
-
-
 def noise_score(scan: ops.Pixels) -> float:
-    """How much a scan is streaked along its rows, about 0 for a clean one.
+    """Measure how much a scan is streaked along its rows; about 0 for a clean one.
 
     mean(|d/dy| - |d/dx|) / 3 of Sobel slopes in [0, 1] units, as in yasue32/afm-denoise: scan-line
     noise makes neighbouring rows differ more than neighbouring columns.
@@ -124,16 +122,17 @@ def _grey(scan: ops.Pixels) -> npt.NDArray[np.float32]:
 def choose_target(
     scans: Frames, max_noise: float = 0.02, blur: tuple[float, float] = (250, 1500)
 ) -> list[int]:
-    """Scans of a burst in the order that training wants them: target, reference, the others.
+    """Order the scans of a burst for training: target first, then reference, then the others.
 
     The target is the least noisy of the good ones (noise and sharpness within the bounds), the
     reference the least noisy after it; where fewer than two are good, the least noisy of all.
     """
     noise = [noise_score(scan) for scan in scans]
     good = [
-        k for k, scan in enumerate(scans)
+        k
+        for k, scan in enumerate(scans)
         if noise[k] < max_noise and blur[0] < blur_score(scan) < blur[1]
-    ]  # fmt: skip
+    ]
     best = sorted(good if len(good) > 1 else range(len(scans)), key=noise.__getitem__)[:2]
     return [*best, *(k for k in range(len(scans)) if k not in best)]
 
@@ -148,12 +147,12 @@ def sample_bursts(
     part: tuple[int, int] = (0, 1),
     tries: int = 20,
 ) -> tuple[Frames, Frames]:
-    """Crops of bursts of scans, each with the least noisy of its own as the target.
+    """Random crops of bursts of scans; the least noisy scan of a crop is its target.
 
     Args:
-        bursts: Each (T, H, W, 3), T scans of one place.
-        frames: Scans in a window; the reference stands in its middle.
-        tries: Crops that are looked at for one whose target is good.
+        bursts: Each (T, H, W, 3), T scans of the same area.
+        frames: Scans in a window; the reference is in its middle.
+        tries: At most N crops are drawn in search of one with a clean target.
 
     Returns:
         lr, (N, frames, 1, patch, patch), and hr, (N, 1, 1, patch, patch), grey, uint8.

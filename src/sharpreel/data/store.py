@@ -1,14 +1,15 @@
-"""Clips to train and to measure on: found in folders, decoded once to a store, cut to batches.
+"""Decode clips once into a folder of memory-mapped arrays, and pair them with LR versions.
 
-    folders, lists, videos --find_clips--> Source --prepare--> store --Store.pairs--> Clip
-                                                                 (lr, hr) --sample_batch--> batch
+    folders, lists, videos --find_clips--> ClipSource --prepare--> ClipStore --pairs--> Clip
+                                                                   (lr, hr) --sample_batch--> batch
 
-The store holds one memory-mapped file of bytes for each clip; its low-resolution twins, made once
-for each degradation, factor and seed, lie beside it in `<store>.lr`. Where several processes want
-the same store or twins, one makes them and the others wait. Crops are cut before anything becomes
-float. Which crop a sample is depends on (seed, step, number) alone, so training resumes exactly and
-several processes share one batch. Clips are split whole: neighbouring frames never fall into two
-parts.
+A store holds one memory-mapped file of bytes for each clip. The low-resolution versions are
+computed once for each degradation, scale and seed, and are kept beside it in `<store>.lr`. When
+several processes need the same store or LR version, one computes it and the others wait.
+
+Crops are cut before anything becomes float (`sampling`). A crop depends only on (seed, step,
+number), so training resumes exactly and several processes can share one batch. Clips are never
+divided: neighbouring frames always fall into the same part of a split.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import numpy.typing as npt
 
 from sharpreel import ops
 from sharpreel.data import degrade
-from sharpreel.data.clips import ClipSource, first_names
+from sharpreel.data.clips import ClipSource, find_clips, first_names
 from sharpreel.errors import InputError, UsageError, did_you_mean, write_error
 from sharpreel.media import images
 from sharpreel.media import reader as video_reader
@@ -39,17 +40,15 @@ from sharpreel.media.reader import read_frames
 from sharpreel.system.files import FileLock, atomic_write
 
 Frames = npt.NDArray[np.uint8]
-Tell = Callable[[str, int, int], None]  # what was done, how many of how many
+ProgressCallback = Callable[[str, int, int], None]  # name of a clip, clips done, clips in total
 FORMAT = "sharpreel-clips-1"
 ORIGIN_BYTES = 1 << 12  # of a clip's first file; there may be very many clips to look at
-
-
-# The store -------------------------------------------------------------------------------------
+STILL_FRAMES = 20  # frames that a still becomes by default
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip, (T, H, W, 3) high-resolution and (T, H / scale, W / scale, 3) low."""
+    """A clip in two resolutions: hr is (T, H, W, 3), lr is (T, H / scale, W / scale, 3)."""
 
     name: str
     hr: Frames
@@ -58,8 +57,15 @@ class Clip:
 
 @dataclass(frozen=True)
 class StoredClip:
-    """A clip in a store: where it is, how large, the SHA-256 of its bytes, and `origin_of` what
-    it was decoded from ("" in stores of the first version)."""
+    """Manifest entry of a clip in a store.
+
+    Attributes:
+        file: Name of its array in the folder of the store.
+        sha256: Of its bytes.
+        source: Path that it was decoded from.
+        lr_file: Array of the LR version that the publisher provides; "": none.
+        origin: `origin_of` the files that it was decoded from; "" in stores of the first version.
+    """
 
     name: str
     file: str
@@ -90,26 +96,26 @@ class ClipStore:
 
     @property
     def sha256(self) -> str:
-        """Names the contents: of all clips' names and sums."""
+        """A checksum of the contents: of the names and checksums of all clips."""
         text = "".join(f"{e.name}\t{e.sha256}\n" for e in self.entries)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def only(self, names: Iterable[str]) -> ClipStore:
-        """The same store with these clips alone.
+        """Return the same store restricted to these clips.
 
         Raises:
             InputError: It has no clip of such a name.
         """
         wanted = dict.fromkeys(names)
-        there = set(self.names)
-        missing = [name for name in wanted if name not in there]
+        known = set(self.names)
+        missing = [name for name in wanted if name not in known]
         if missing:
             near = did_you_mean(missing[0], self.names)
             raise InputError(f"{self.folder} has no clip called {first_names(missing)}.{near}")
         return ClipStore(self.folder, tuple(e for e in self.entries if e.name in wanted))
 
     def frames(self, entry: StoredClip) -> Frames:
-        """A clip's frames, (T, H, W, 3), read from the disk as they are used."""
+        """Return a clip's frames, (T, H, W, 3), memory-mapped: they are read when they are used."""
         path = self.folder / entry.file
         try:
             frames: Frames = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -118,12 +124,12 @@ class ClipStore:
         return frames
 
     def verify(self) -> None:
-        """Raise InputError unless every clip's bytes are those of the manifest."""
+        """Raise InputError unless every clip has the SHA-256 that the manifest records."""
         for entry in self.entries:
             if _digest(self.frames(entry)) != entry.sha256:
                 raise InputError(
-                    f"{self.folder / entry.file}: not the bytes of the manifest. Delete the file "
-                    "and prepare the data again."
+                    f"{self.folder / entry.file}: its SHA-256 is not that of the manifest. Delete "
+                    "the file and prepare the data again."
                 )
 
     def pairs(
@@ -131,37 +137,41 @@ class ClipStore:
         scale: int,
         degradation: str = "bi",
         seed: int = 0,
-        tell: Tell | None = None,
+        on_progress: ProgressCallback | None = None,
         max_frames: int | None = None,
     ) -> list[Clip]:
-        """Each clip with its low-resolution twin, which is made when it is not there yet.
+        """Return each clip with its low-resolution version, computed if it is not on disk yet.
 
-        A twin that the publisher gave is used for "given" alone.
+        An LR version that the publisher provides is used with degradation="given" only.
         """
         clips = []
         for k, entry in enumerate(self.entries):
             hr = self.frames(entry)[:max_frames]
             if degradation == "given":
-                if not entry.lr_file:
-                    raise UsageError(
-                        f"{entry.name}: no low-resolution twin was given when it was prepared."
-                    )
-                lr = np.load(self.folder / entry.lr_file, mmap_mode="r", allow_pickle=False)
-                lr = lr[: len(hr)]
+                lr = self._given_lr(entry)[: len(hr)]
             else:
-                lr = self._twin(entry, hr, scale, degradation, seed, max_frames)
-            high, wide = lr.shape[1] * scale, lr.shape[2] * scale
-            if high > hr.shape[1] or wide > hr.shape[2] or high == 0:
+                lr = self._degraded(entry, hr, scale, degradation, seed, max_frames)
+            height, width = lr.shape[1] * scale, lr.shape[2] * scale
+            if height > hr.shape[1] or width > hr.shape[2] or height == 0:
                 raise UsageError(
-                    f"{entry.name}: a twin of {lr.shape[2]}x{lr.shape[1]} does not go with "
-                    f"{hr.shape[2]}x{hr.shape[1]} at factor {scale}."
+                    f"{entry.name}: a low-resolution version of {lr.shape[2]}x{lr.shape[1]} does "
+                    f"not match {hr.shape[2]}x{hr.shape[1]} at scale {scale}."
                 )
-            clips.append(Clip(entry.name, hr[:, :high, :wide], lr))
-            if tell is not None:
-                tell(entry.name, k + 1, len(self.entries))
+            clips.append(Clip(entry.name, hr[:, :height, :width], lr))
+            if on_progress is not None:
+                on_progress(entry.name, k + 1, len(self.entries))
         return clips
 
-    def _twin(
+    def _given_lr(self, entry: StoredClip) -> Frames:
+        if not entry.lr_file:
+            raise UsageError(
+                f"{entry.name}: degradation='given', but no low-resolution version was given when "
+                "the clip was prepared."
+            )
+        lr: Frames = np.load(self.folder / entry.lr_file, mmap_mode="r", allow_pickle=False)
+        return lr
+
+    def _degraded(
         self,
         entry: StoredClip,
         hr: Frames,
@@ -170,21 +180,44 @@ class ClipStore:
         seed: int,
         max_frames: int | None,
     ) -> Frames:
+        """The LR version by a degradation, from the disk; the first caller computes it."""
         kind = f"{name}-x{scale}-s{seed}" + ("" if max_frames is None else f"-{max_frames}f")
-        # Beside the store, which stays as it was prepared. The clip's sum is part of the name, for
-        # a store that is made anew must not meet the twins of other pictures.
+        # Beside the store, which stays as it was prepared. The clip's SHA-256 is part of the name:
+        # a store that is prepared again must not find the LR versions of other frames.
         store = Path(os.path.abspath(self.folder))
         folder = store.with_name(store.name + ".lr") / kind
         path = folder / f"{Path(entry.file).stem}-{entry.sha256[:16]}.npy"
         if not path.is_file():
-            with _alone(folder):
+            with _locked(folder):
                 if not path.is_file():
-                    # Each clip has a seed of its own, the same whatever clips are beside it.
+                    # Each clip has its own seed, which does not depend on the other clips.
                     own = int(hashlib.sha256(entry.name.encode()).hexdigest()[:8], 16)
                     lr = degrade.degrade(np.asarray(hr), scale, name, (seed, own))[1]
                     _write(path, iter(lr))
-        twin: Frames = np.load(path, mmap_mode="r", allow_pickle=False)
-        return twin
+        stored: Frames = np.load(path, mmap_mode="r", allow_pickle=False)
+        return stored
+
+
+def prepare_folder(
+    folder: Path,
+    output: Path,
+    *,
+    list_file: Path | None = None,
+    lr_folder: Path | None = None,
+    stills: bool = False,
+    max_frames: int | None = None,
+    height: int | None = None,
+    seed: int = 0,
+    on_progress: ProgressCallback | None = None,
+) -> ClipStore:
+    """Decode the clips of a folder into a store: `find_clips`, then `prepare`; see both.
+
+    Args:
+        folder: Videos, or folders of images.
+        output: Folder of the store; clips that are in it already are kept.
+    """
+    sources = find_clips(folder, list_file, lr_folder, stills)
+    return prepare(sources, output, max_frames, seed, on_progress, height)
 
 
 def prepare(
@@ -192,47 +225,60 @@ def prepare(
     folder: Path,
     max_frames: int | None = None,
     seed: int = 0,
-    tell: Tell | None = None,
+    on_progress: ProgressCallback | None = None,
     height: int | None = None,
 ) -> ClipStore:
-    """Decode clips to a store, each frame once; what is in the store already stays.
+    """Decode clips into a store, each frame once; clips that are in it already are kept.
 
-    A clip whose files have become others is decoded anew.
+    A clip whose files have changed is decoded again.
 
     Args:
-        max_frames: Of each clip, at most so many. A still becomes a clip of so many, 20 by default.
-        seed: Of the camera's way over stills.
-        height: Reduce frames to so many lines by bicubic, the width in proportion and even.
+        max_frames: At most N frames of each clip. A still becomes a clip of N frames, by default
+            20.
+        seed: Of the camera's path over stills.
+        height: Reduce frames to N lines by bicubic; the width follows in proportion and is even.
+        on_progress: Called after each clip.
 
     Raises:
-        InputError: A clip cannot be decoded, its pictures differ in size, or they are too small.
+        InputError: A clip cannot be decoded, its frames differ in size, or are too small.
         DiskFullError, UsageError: The store cannot be written.
     """
-    with _alone(folder):
+    with _locked(folder):
         for left in folder.glob("*.npy.*.part"):  # of a process that was killed
             left.unlink(missing_ok=True)
         known = {e.name: e for e in open_store(folder).entries} if is_store(folder) else {}
         entries: list[StoredClip] = []
         for k, source in enumerate(sources):
-            entry = known.get(source.name)
-            if entry is not None and entry.origin not in ("", origin_of(source)):
-                entry = None
-            if entry is not None and height is not None and entry.height != height:
-                raise UsageError(
-                    f"{folder}: {source.name} was prepared with {entry.height} lines, not "
-                    f"{height}. Choose another folder."
-                )
-            if entry is None or not (folder / entry.file).is_file():
+            entry = _reusable(known.get(source.name), source, folder, height)
+            if entry is None:
                 file = _free_file(source.name, known.values())
                 entry = _store_clip(source, folder, file, max_frames, seed, height)
                 known[source.name] = entry
                 _write_manifest(folder, [*entries, entry, *_rest(known, entries, entry)])
             entries.append(entry)
-            if tell is not None:
-                tell(source.name, k + 1, len(sources))
+            if on_progress is not None:
+                on_progress(source.name, k + 1, len(sources))
         entries += _rest(known, entries)
         _write_manifest(folder, entries)
         return ClipStore(folder, tuple(entries)).only(s.name for s in sources)
+
+
+def _reusable(
+    entry: StoredClip | None, source: ClipSource, folder: Path, height: int | None
+) -> StoredClip | None:
+    """The entry of a clip that need not be decoded again; None: decode it.
+
+    Raises:
+        UsageError: It was prepared with another height.
+    """
+    if entry is None or entry.origin not in ("", origin_of(source)):
+        return None
+    if height is not None and entry.height != height:
+        raise UsageError(
+            f"height={height}: {folder} holds {source.name} with {entry.height} lines. Choose "
+            "another folder."
+        )
+    return entry if (folder / entry.file).is_file() else None
 
 
 def _rest(
@@ -242,11 +288,18 @@ def _rest(
     return [e for name, e in known.items() if name not in have]
 
 
+def clip_names(folder: Path) -> list[str]:
+    """Return the names of the clips in a folder: a store, or a folder that `find_clips` takes."""
+    if is_store(folder):
+        return open_store(folder).names
+    return [source.name for source in find_clips(folder)]
+
+
 def open_store(folder: Path) -> ClipStore:
-    """A store that `prepare` made.
+    """Open a store that `prepare` wrote.
 
     Raises:
-        InputError: It is none.
+        InputError: The folder is not a store.
     """
     try:
         content = json.loads(_manifest(folder).read_text())
@@ -255,11 +308,12 @@ def open_store(folder: Path) -> ClipStore:
         return ClipStore(folder, tuple(StoredClip(**entry) for entry in content["clips"]))
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise InputError(
-            f"{folder}: not a store of clips; make one with `sharpreel data prepare`."
+            f"{folder}: not a store of clips; create one with `sharpreel data prepare`."
         ) from e
 
 
 def is_store(folder: Path) -> bool:
+    """Whether a folder holds the manifest of a store."""
     return _manifest(folder).is_file()
 
 
@@ -276,8 +330,8 @@ def _write_manifest(folder: Path, entries: list[StoredClip]) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a folder, made when it is not there; who else wants to write to it waits."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which is created if missing; other writers wait."""
     lock = FileLock(folder / "lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -291,7 +345,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _free_file(name: str, known: Iterable[StoredClip]) -> str:
-    """A clip's file, which no other clip has, even where A and a are one name."""
+    """A file name that no other clip has, even on file systems that ignore case."""
     plain = re.sub(r"[^\w.-]+", "_", name)
     taken = {file.casefold() for e in known if e.name != name for file in (e.file, e.lr_file)}
     if not taken.isdisjoint({f"{plain}.npy".casefold(), _given(f"{plain}.npy").casefold()}):
@@ -312,27 +366,38 @@ def _store_clip(
     height: int | None,
 ) -> StoredClip:
     if len(source.paths) == 1 and not source.is_video:
-        frames = pan(read_images(source.paths)[0], max_frames or 20, (seed, *file.encode()))
+        still = read_images(source.paths)[0]
+        frames = pan(still, max_frames or STILL_FRAMES, (seed, *file.encode()))
     else:
         frames = _decoded(source.paths, max_frames)
     if height is not None:
         if source.lr_paths:
-            raise UsageError("Clips whose low-resolution twins are given keep their height.")
-        frames = (_lowered(frame, height, source.name) for frame in frames)
+            raise UsageError(
+                f"height={height}: clips whose low-resolution versions are given keep their height."
+            )
+        frames = (_reduced(frame, height, source.name) for frame in frames)
     shape, digest = _write(folder / file, frames)
     lr_file = ""
     if source.lr_paths:
         lr_file = _given(file)
         _write(folder / lr_file, _decoded(source.lr_paths, max_frames))
-    frames_count, height, width = shape
+    count, height, width = shape
     return StoredClip(
-        source.name, file, frames_count, height, width, digest, source.rights,
-        str(source.paths[0]), lr_file, origin_of(source),
-    )  # fmt: skip
+        name=source.name,
+        file=file,
+        frames=count,
+        height=height,
+        width=width,
+        sha256=digest,
+        rights=source.rights,
+        source=str(source.paths[0]),
+        lr_file=lr_file,
+        origin=origin_of(source),
+    )
 
 
 def origin_of(source: ClipSource) -> str:
-    """What tells a clip's files from others of the same names: their sizes, the first one's head.
+    """A digest by which changed files of a clip are recognised: file sizes, first bytes.
 
     Raises:
         InputError: They cannot be read.
@@ -346,13 +411,13 @@ def origin_of(source: ClipSource) -> str:
     return hashlib.sha256(repr(sizes).encode() + head).hexdigest()
 
 
-def _lowered(frame: Frames, height: int, name: str) -> Frames:
-    """A frame of so many lines, its width in proportion and even."""
+def _reduced(frame: Frames, height: int, name: str) -> Frames:
+    """The frame reduced to `height` lines, its width in proportion and even."""
     rows, columns, _ = frame.shape
     if rows < height:
         raise InputError(
-            f"{name}: {columns}x{rows} is lower than {height} lines, and clips are never enlarged "
-            "to learn from. Choose a smaller height."
+            f"height={height}: {name} is {columns}x{rows}, and training clips are never enlarged. "
+            "Choose a smaller height."
         )
     if rows == height:
         return frame
@@ -360,7 +425,7 @@ def _lowered(frame: Frames, height: int, name: str) -> Frames:
 
 
 def _decoded(paths: tuple[Path, ...], max_frames: int | None) -> Iterator[Frames]:
-    """The frames of a video or of pictures, one by one."""
+    """The frames of a video or of images, one by one."""
     if paths[0].suffix.lower() in VIDEO_SUFFIXES:
         reader = video_reader.VideoReader(probe(paths[0]))
         for k, frame in enumerate(reader):
@@ -373,7 +438,7 @@ def _decoded(paths: tuple[Path, ...], max_frames: int | None) -> Iterator[Frames
 
 
 def read_images(paths: Iterable[Path]) -> list[Frames]:
-    """PNG or JPEG files as RGB bytes (H, W, 3)."""
+    """Read PNG or JPEG files as RGB bytes, each (H, W, 3)."""
     return [_bytes(images.read_rgb(path)) for path in paths]
 
 
@@ -384,7 +449,7 @@ def _bytes(pixels: ops.Pixels) -> Frames:
 
 
 def _write(path: Path, frames: Iterator[Frames]) -> tuple[tuple[int, int, int], str]:
-    """Write frames to an .npy file as they come; (frames, height, width) and their SHA-256."""
+    """Write a stream of frames to an .npy file; (frames, height, width) and their SHA-256."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     total, count = hashlib.sha256(), 0
     first: tuple[int, ...] | None = None
@@ -396,17 +461,17 @@ def _write(path: Path, frames: Iterator[Frames]) -> tuple[tuple[int, int, int], 
                     _header(file, (0, *first))
                 elif frame.shape != first:
                     raise InputError(
-                        f"{path.stem}: frame {count} is {frame.shape[1]}x{frame.shape[0]}, those "
-                        f"before it are {first[1]}x{first[0]}."
+                        f"{path.stem}: frame {count} is {frame.shape[1]}x{frame.shape[0]}, the "
+                        f"frames before it are {first[1]}x{first[0]}."
                     )
                 raw = np.ascontiguousarray(frame).data
                 total.update(raw)
                 file.write(raw)
                 count += 1
             if first is None:
-                raise InputError(f"{path.stem}: no frame decodes.")
+                raise InputError(f"{path.stem}: none of its frames can be decoded.")
             file.seek(0)
-            _header(file, (count, *first))  # as long as the first one: numpy leaves room to grow
+            _header(file, (count, *first))  # as long as the first header: numpy pads it
         os.replace(part, path)
     except OSError as e:
         raise write_error(path, e) from e
@@ -430,29 +495,29 @@ def _digest(frames: Frames) -> str:
 def pan(
     still: Frames, frames: int, seed: int | Sequence[int], share: float = 0.8
 ) -> Iterator[Frames]:
-    """A camera moved over a still: crops of `share` of its sides along a smooth random way.
+    """Move a camera over a still: crops of `share` of its sides along a smooth random path.
 
     After TecoGAN's `moving_first_frame` (Chu et al., 2020). Steps are whole pixels of the still,
-    up to 8 a frame; after the reduction they are parts of a pixel.
+    at most 8 per frame; after downscaling they are fractions of a pixel.
     """
     rng = np.random.default_rng(seed)
     height, width = (int(side * share) // 8 * 8 for side in still.shape[:2])
-    room = np.array(still.shape[:2]) - (height, width)
-    at = rng.random(2) * room
+    limit = np.array(still.shape[:2]) - (height, width)
+    corner = rng.random(2) * limit
     speed = rng.normal(0, 3, 2)
     for _ in range(frames):
-        y, x = np.rint(at).astype(int)
+        y, x = np.rint(corner).astype(int)
         yield still[y : y + height, x : x + width]
         speed = np.clip(speed + rng.normal(0, 0.7, 2), -8, 8)
-        at = at + speed
-        speed = np.where((at < 0) | (at > room), -speed, speed)
-        at = np.clip(at, 0, room)
+        corner = corner + speed
+        speed = np.where((corner < 0) | (corner > limit), -speed, speed)
+        corner = np.clip(corner, 0, limit)
 
 
 def load_clips(
     paths: Iterable[Path], scale: int, max_frames: int | None = None, degradation: str = "bi"
 ) -> list[Clip]:
-    """Decode videos into memory and make their low-resolution twins."""
+    """Decode videos into memory and degrade them to low resolution."""
     clips = []
     for path in paths:
         hr = read_frames(path, max_frames)

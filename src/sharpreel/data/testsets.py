@@ -1,7 +1,7 @@
-"""The sets that papers measure on, by name: where they lie, which clips count, which protocol.
+"""Find published test sets by name on the disk, with the clips and the protocol that papers use.
 
-A set is looked for in $SHARPREEL_DATA, then in `data` of the cache folder, in the folders where
-`sharpreel data fetch` and the publishers' archives leave it. Nothing is downloaded.
+A set is searched in $SHARPREEL_DATA, then in `data` of the cache folder, in the folders that
+`sharpreel data fetch` and the publishers' archives create. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from sharpreel.system import download
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """A published set.
+    """A published test set.
 
     Attributes:
-        folders: Where its clips may lie, the first that is there counts.
-        protocol: Of the tables that it is known from.
-        clips: Those that count; empty: all.
-        list_file: In the folder: the clips that count, where it is there.
-        fetched: What `sharpreel data fetch` calls it; "": it has to be brought by hand.
+        folders: Where its clips may be; the first that exists is used.
+        protocol: Of the published tables.
+        clips: Names of the clips that count; empty: all.
+        list_file: Name of a file in the folder that lists the clips that count, if it exists.
+        fetched: Its name in `downloads.DATASETS`; "": it has to be downloaded by hand.
     """
 
     folders: tuple[str, ...]
@@ -35,7 +35,7 @@ class PublishedSet:
 
 TEST_SETS = {
     "vid4": PublishedSet(("vid4/Vid4", "vid4", "Vid4"), "P1", fetched="vid4"),
-    # Four clips of REDS's training set, as in EDVR and all that follow it.
+    # Four clips of REDS's training set, as in EDVR and all later papers.
     "reds4": PublishedSet(
         ("reds4", "REDS4", "reds/train/train_sharp", "REDS/train_sharp"),
         "P1-RGB",
@@ -57,8 +57,8 @@ TEST_SETS = {
 
 
 @dataclass(frozen=True)
-class Found:
-    """A set that is there."""
+class LocalTestSet:
+    """A test set that was found on the disk; see `PublishedSet`."""
 
     folder: Path
     clips: tuple[str, ...]
@@ -66,34 +66,35 @@ class Found:
     protocol: str
 
 
-def homes() -> list[Path]:
-    """The folders that sets are looked for in."""
+def search_folders() -> list[Path]:
+    """The folders that test sets are searched in."""
     own = os.environ.get("SHARPREEL_DATA")
     cache = download.cache_folder() / "data"
     return [Path(own).expanduser(), cache] if own else [cache]
 
 
-def find(name: str) -> Found | None:
-    """The set of this name; None when it names something else, or a path that is there.
+def find(name: str) -> LocalTestSet | None:
+    """Find the test set of this name; None if it is not the name of a set, or is a path.
 
     Raises:
-        InputError: The set is not there; the message says how to bring it.
+        InputError: The set is not on the disk; the message tells how to get it.
     """
     if name not in TEST_SETS or Path(name).exists():
         return None
     row = TEST_SETS[name]
-    for home in homes():
-        for folder in (home / inside for inside in row.folders):
-            if folder.is_dir():
-                listed = folder / row.list_file
-                return Found(folder, row.clips, listed if listed.is_file() else None, row.protocol)
-    first = homes()[0]
+    roots = search_folders()
+    for folder in (root / inside for root in roots for inside in row.folders):
+        if folder.is_dir():
+            list_file = folder / row.list_file
+            return LocalTestSet(
+                folder, row.clips, list_file if list_file.is_file() else None, row.protocol
+            )
     if row.fetched:
-        how = f"`sharpreel data fetch {row.fetched} -o {first / row.fetched}` brings it"
+        how = f"`sharpreel data fetch {row.fetched} -o {roots[0] / row.fetched}` downloads it"
     else:
-        how = f"Its publisher gives it by hand: put its clips into {first / row.folders[0]}"
-    where = " and ".join(map(str, homes()))
+        how = f"Download it by hand and put its clips into {roots[0] / row.folders[0]}"
+    where = " and ".join(map(str, roots))
     raise InputError(
-        f"{name}: not in {where}. {how}; or say in SHARPREEL_DATA which folder holds it, or give "
-        "its path."
+        f"{name}: not in {where}. {how}; or set SHARPREEL_DATA to the folder that holds it, or "
+        "pass its path."
     )

@@ -1,4 +1,7 @@
-"""Files, lists and addresses of videos; addresses are downloaded with yt-dlp."""
+"""Expand what a user names as sources of videos: files, folders, lists, and URLs.
+
+URLs are downloaded with yt-dlp, which is a separate program.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
-from sharpreel.data.manifest import read_rows
+from sharpreel.data.manifest import read_text
 from sharpreel.errors import InputError, UsageError
 from sharpreel.media.probe import VIDEO_SUFFIXES
 
@@ -21,87 +24,93 @@ YT_DLP = (
 )
 
 
-def plain_error(error: InputError, work: Path, source: str) -> str:
-    """What an error says, with the address in place of the file that was brought from it."""
-    return re.sub(rf"{re.escape(str(work))}[^:]*", lambda _: source, str(error))
-
-
-# --- sources -------------------------------------------------------------------------------------
-
-
-def is_address(source: str | Path) -> bool:
+def is_url(source: str | Path) -> bool:
+    """Whether a source has to be downloaded."""
     return str(source).startswith(("http://", "https://"))
 
 
 def sources_of(folder_or_list: str | Path) -> list[str]:
-    """The videos of a folder and those below it, or the lines of a list; else the thing itself.
+    """Return the videos in a folder and below it, or the lines of a list; else the source itself.
 
-    A list is a .txt file with a path or an address a line; relative paths begin at its folder,
-    lines that begin with # are comments.
+    A list is a .txt file with one path or URL per line; relative paths start at its folder, lines
+    that begin with # are comments.
 
     Raises:
-        InputError: There is nothing at this path, or no video in it.
+        InputError: The path does not exist, or there is no video in it.
     """
-    if is_address(folder_or_list):
-        return [str(folder_or_list)]
     path = Path(folder_or_list)
+    if is_url(folder_or_list):
+        return [str(folder_or_list)]
     if path.is_dir():
-        found = [
-            str(p)
-            for p in sorted(path.rglob("*"))
-            if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()
-            and not any(part.startswith(".") for part in p.relative_to(path).parts)
-        ]  # fmt: skip
+        sources = _videos_below(path)
     elif path.suffix.lower() == ".txt":
-        found = [
-            line if is_address(line) else str(path.parent / line)
-            for line in map(str.strip, read_rows(path).splitlines())
-            if line and not line.startswith("#")
-        ]
+        sources = _lines_of(path)
     elif path.exists():
         return [str(path)]
     else:
         raise InputError(f"{path}: no such file or folder.")
-    if not found:
-        raise InputError(f"{path}: names no video.")
-    return found
+    if not sources:
+        raise InputError(f"{path}: no videos found.")
+    return sources
 
 
-def expand_playlist(sources: Iterable[str | Path]) -> list[str]:
-    """Each source once, absolute; folders and lists as what is in them."""
-    found: dict[str, None] = {}
+def _videos_below(folder: Path) -> list[str]:
+    return [
+        str(path)
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in VIDEO_SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+
+
+def _lines_of(list_file: Path) -> list[str]:
+    return [
+        line if is_url(line) else str(list_file.parent / line)
+        for line in map(str.strip, read_text(list_file).splitlines())
+        if line and not line.startswith("#")
+    ]
+
+
+def expand_sources(sources: Iterable[str | Path]) -> list[str]:
+    """Return each source once, paths absolute; folders and lists are replaced by their videos."""
+    expanded: dict[str, None] = {}
     for given in sources:
         path = Path(given)
-        several = not is_address(given) and (path.is_dir() or path.suffix.lower() == ".txt")
+        several = not is_url(given) and (path.is_dir() or path.suffix.lower() == ".txt")
         for source in sources_of(given) if several else [str(given)]:
-            found[source if is_address(source) else os.path.abspath(source)] = None
-    return list(found)
+            expanded[source if is_url(source) else os.path.abspath(source)] = None
+    return list(expanded)
 
 
 def yt_dlp_command() -> list[str]:
-    """The command that runs yt-dlp here.
+    """Return the command line that starts yt-dlp on this machine.
 
     Raises:
-        UsageError: It is not installed.
+        UsageError: yt-dlp is not installed.
     """
     if script := shutil.which("yt-dlp"):
         return [os.path.abspath(script)]
     if find_spec("yt_dlp") is not None:
         return [sys.executable, "-m", "yt_dlp"]
     raise UsageError(
-        "Videos at addresses are brought by yt-dlp, which is not installed: pip install yt-dlp."
+        "Videos at URLs are downloaded by yt-dlp, which is not installed: pip install yt-dlp."
     )
 
 
-def download_address(address: str, command: list[str], folder: Path) -> Path:
-    """The video of an address, in the folder; of a playlist, the first.
+def download_video(url: str, command: list[str], folder: Path) -> Path:
+    """Download the video of a URL into a folder; of a playlist, the first.
+
+    Args:
+        command: See `yt_dlp_command`.
+        folder: Empty, and deleted by the caller.
 
     Raises:
-        InputError: yt-dlp does not bring it.
+        InputError: yt-dlp could not download it.
     """
     try:
         done = subprocess.run(
-            [*command, *YT_DLP, "--", address],
+            [*command, *YT_DLP, "--", url],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -110,9 +119,14 @@ def download_address(address: str, command: list[str], folder: Path) -> Path:
             check=False,
         )
     except OSError as e:
-        raise InputError(f"{address}: yt-dlp cannot be run ({e.strerror or e}).") from e
+        raise InputError(f"{url}: yt-dlp cannot be run ({e.strerror or e}).") from e
     files = [p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES]
     if done.returncode or not files:
-        words = done.stderr.strip().splitlines() or ["it says nothing"]
-        raise InputError(f"{address}: yt-dlp does not bring it ({words[-1]}).")
+        lines = done.stderr.strip().splitlines() or ["without an error message"]
+        raise InputError(f"{url}: yt-dlp could not download it ({lines[-1]}).")
     return max(files, key=lambda p: p.stat().st_size)
+
+
+def message_with_source(error: InputError, work: Path, source: str) -> str:
+    """The message of an error, with the source in place of its temporary file below `work`."""
+    return re.sub(rf"{re.escape(str(work))}[^:]*", lambda _: source, str(error))

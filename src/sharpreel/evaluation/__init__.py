@@ -1,1 +1,1 @@
-"""Measures networks and videos."""
+"""Measure models on clips with a known ground truth, and compare videos with each other."""

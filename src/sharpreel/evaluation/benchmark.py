@@ -1,13 +1,12 @@
-"""Benchmark in, table out: what networks gain over bicubic on clips whose truth is known.
+"""Measure how much models gain over bicubic on clips with a known ground truth.
 
-A clip is reduced and enlarged again by `upscale_frames`, the very function that users call, so the
-numbers are about the product and not about a training graph. `benchmark` takes any number of clips
-of any length and several networks at once, bicubic always first; `evaluate` scores one engine on
-clips in memory, as training does.
+A clip is downscaled and then upscaled by `upscale_frames`, the function that users call, so the
+numbers describe the product and not a training graph. `benchmark` takes any number of clips of any
+length and several models at once; bicubic always comes first. See `validation` for clips in memory.
 
-    frames ──reduce──> lr ─┬─> bicubic ──┬─> Tally    the truth waits for the slowest; no frame
-              truth ───────┼─> network A ┼─> Tally    lives longer, so that a film needs no more
-                           └─> network B ┴─> Tally    memory than a trailer
+    frames ──degrade──> lr ─┬─> bicubic ─┬─> ScoreAccumulator   the reference waits for the slowest;
+             reference ─────┼─> model A ─┼─> ScoreAccumulator   no frame lives longer, so a long
+                            └─> model B ─┴─> ScoreAccumulator   video needs no more memory
 """
 
 from __future__ import annotations
@@ -15,284 +14,307 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sharpreel.data import testsets
-from sharpreel.data.store import Clip
-from sharpreel.engines.base import Engine
 from sharpreel.errors import InputError, UsageError
-from sharpreel.evaluation import pairs as pairs_module
-from sharpreel.evaluation.metrics.fidelity import is_constant, psnr_y
+from sharpreel.evaluation import pairs
+from sharpreel.evaluation.crops import CropSelector
+from sharpreel.evaluation.environment import gpu_memory_mb, versions
+from sharpreel.evaluation.metric_set import MetricSet, open_lpips, open_niqe
 from sharpreel.evaluation.metrics.seams import Seams
-from sharpreel.evaluation.pairs import GIVEN, PairedClip
-from sharpreel.evaluation.protocols import Protocol
-from sharpreel.evaluation.results import ClipResult, Crop, Evaluation, Measure, Score, mean_scores
-from sharpreel.evaluation.runners import (
-    ModelRow,
-    ModelRunner,
-    bicubic_frames,
-    gpu_memory_mb,
-    model_runners,
-    niqe_model,
-    open_lpips,
-    upscaled_frames,
-    versions,
-)
-from sharpreel.evaluation.scores import (
-    FrameScore,
-    MetricSet,
-    ReferenceFrame,
-    ScoreAccumulator,
-    listed,
-    mean_of_numbers,
-    to_protocol,
-)
-from sharpreel.evaluation.showcase import Showcase, VmafClips, chosen_frames, side_by_side
+from sharpreel.evaluation.pairs import GIVEN, PairedClip, PairSource
+from sharpreel.evaluation.protocols import Protocol, to_protocol
+from sharpreel.evaluation.results import ClipResult, Crop, Evaluation, FrameScore
+from sharpreel.evaluation.runners import ModelRow, ModelRunner, model_runners, side_by_side
+from sharpreel.evaluation.scores import ClipScores, listed, score_frames
+from sharpreel.evaluation.vmaf_clips import VmafClips
 from sharpreel.models.weights import Model
 from sharpreel.ops import Pixels
 from sharpreel.system.resources import peak_memory_mb
 
-Tell = Callable[[str, int, int | None], None]  # clip, frames done, frames in all where known
-# clip, and the scores of the frame that was measured last, by model
-Hear = Callable[[str, Mapping[str, FrameScore]], None]
+# name of the clip, frames done, frames in total where known
+ProgressCallback = Callable[[str, int, int | None], None]
+# name of the clip, scores of its last frame by model
+FrameCallback = Callable[[str, Mapping[str, FrameScore]], None]
 
 
-def evaluate(engine: Engine, clips: Iterable[Clip]) -> list[Score]:
-    """Score an engine on clips; each clip begins with an empty state."""
-    return list(scores(engine, clips))
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """How a benchmark downscales, upscales and measures.
 
-
-def scores(
-    engine: Engine, clips: Iterable[Clip], more: Mapping[str, Measure] | None = None
-) -> Iterator[Score]:
-    """As `evaluate`, clip by clip as they are done.
-
-    Args:
-        more: Measures of one frame, (sr, hr) -> number, that are taken besides.
+    Attributes:
+        degradation: A key of `degrade.DEGRADATIONS`, or "given": from a store or `lr_folder`.
+        scale: By default the first model's.
+        protocol: A key of `protocols.PROTOCOLS`, or a variant of one; by default the published
+            set's, else P1.
+        list_file: Names of the clips to take; see `clips.find_clips`.
+        lr_folder: Low-resolution frames with the same layout as the source, used in place of
+            degraded ones.
+        max_frames: At most N frames of each clip.
+        temporal: Measure tOF, warping error and flicker, which needs OpenCV and takes most of the
+            time of small networks.
+        vmaf: Also measure VMAF and VMAF-NEG, through lossless files in the folder for temporary
+            files: about two bytes for each pixel, frame and model.
+        lpips: Files of trunk and heads; see `lpips.Lpips`. Also measures LPIPS, which needs torch.
+        niqe: A model that `Niqe.save` wrote, or a folder of sharp images to fit one on: also
+            measures NIQE. Images similar to the reference are best.
+        seams: Possible positions of seams; see `seams.Seams`.
+        device, engine, precision: See `choose.choose_engine`.
     """
-    baseline = bicubic_frames(engine.scale)
-    measures = {"psnr": psnr_y, **(more or {})}
-    for clip in clips:
-        own = mean_scores(upscaled_frames(clip, engine), clip, measures)
-        plain = mean_scores(upscaled_frames(clip, baseline), clip, measures)
-        both = {name: (own[name], plain[name]) for name in more or {}}
-        yield Score(clip.name, own["psnr"], plain["psnr"], both)
+
+    degradation: str = "bi"
+    scale: float | None = None
+    protocol: str | Protocol | None = None
+    list_file: Path | None = None
+    lr_folder: Path | None = None
+    max_frames: int | None = None
+    temporal: bool = True
+    vmaf: bool = False
+    lpips: tuple[Path, Path] | None = None
+    niqe: Path | None = None
+    seams: str | None = None
+    device: str = "auto"
+    engine: str = "auto"
+    precision: str = "auto"
+
+
+DEFAULTS = BenchmarkSettings()
 
 
 def benchmark(
     models: Sequence[str | Path | Model],
     source: Path | str,
+    settings: BenchmarkSettings = DEFAULTS,
     *,
-    degradation: str = "bi",
-    scale: float | None = None,
-    protocol: str | Protocol | None = None,
-    list_file: Path | None = None,
-    lr_folder: Path | None = None,
-    max_frames: int | None = None,
-    temporal: bool = True,
-    with_vmaf: bool = False,
-    lpips: tuple[Path, Path] | None = None,
-    niqe: Path | None = None,
-    seams: str | None = None,
-    device: str = "auto",
-    engine: str = "auto",
-    precision: str = "auto",
-    tell: Tell | None = None,
-    hear: Hear | None = None,
+    on_progress: ProgressCallback | None = None,
+    on_frame: FrameCallback | None = None,
 ) -> Evaluation:
-    """Measure models, side by side and with bicubic, on clips in high resolution.
+    """Measure models, side by side and with bicubic, on high-resolution clips.
 
     Frames stream: memory depends on the size of frames and not on their number. The degradations
-    bi, bd, bd-duf, bd-tecogan and area are made frame by frame; the others, which draw something
-    for a whole clip or code it, in stretches of at most 100 frames, each drawn anew, which the
-    notes say. Sizes are cut to what the factor divides, at the bottom and the right.
+    bi, bd, bd-duf, bd-tecogan and area work frame by frame; the others, which draw parameters for a
+    clip or encode it, work in chunks of at most 100 frames, which the notes mention. Frames are
+    cropped at the bottom and right to a multiple of the scale.
 
     Args:
-        models: Names of `sharpreel models` or model files, all of one factor. The first is the
-            one whose best and worst frames are kept.
-        source: A folder of clips as `clips.find_clips` finds them, a data store, one video, or,
-            where nothing of this name is there, a published set in `testsets.TEST_SETS`.
-        degradation: A key of `degrade.DEGRADATIONS`, or "given": as a store or `lr_folder` has it.
-        scale: Factor; by default the first model's.
-        protocol: A key of `protocols.PROTOCOLS`, or a variant of one; by default the published
-            set's, else P1.
-        list_file: Names of the clips to take; see `clips.find_clips`.
-        lr_folder: Frames in low resolution, laid out as the source is, to be taken in the place
-            of reduced ones.
-        max_frames: Of each clip, at most so many.
-        temporal: Measure tOF, warping error and flicker, which needs OpenCV and takes most of the
-            time of small networks.
-        with_vmaf: Measure VMAF and VMAF-NEG, too, through lossless files in the folder for
-            temporary ones: about two bytes for each pixel, frame and model.
-        lpips: Files of trunk and heads; see `lpips.Lpips`. Measures LPIPS, too, which needs torch.
-        niqe: A model that `Niqe.save` wrote, or a folder of sharp pictures to fit one on: measures
-            NIQE, too. Pictures of the truth's own kind make good ones.
-        seams: Where joins may show; see `seams.Seams`.
-        device, engine, precision: See `choose.choose_engine`.
-        tell: Called for each frame with the clip's name, the frames done and, where that is
-            known, the frames in all.
-        hear: Called for each frame that counts with its scores.
+        models: Names of `sharpreel models` or model files, all of one scale. The best and worst
+            frames of the first one are kept.
+        source: A folder of clips as `clips.find_clips` finds them, a data store, one video, or, if
+            no such path exists, a published set of `testsets.TEST_SETS`.
+        on_progress: Called after each frame.
+        on_frame: Called for each counted frame with its scores.
 
     Raises:
-        InputError: A clip cannot be read; its twin has other frames, or of another size.
+        InputError: A clip cannot be read; its low-resolution version has another number of frames,
+            or another size.
         UsageError: No such model, degradation or protocol, or they do not go together.
     """
     began = time.perf_counter()
-    folder, names = Path(source), tuple[str, ...]()
-    published = testsets.find(str(source))
-    if published is not None:
-        folder, names = published.folder, published.clips
-        list_file = list_file or published.list_file
-        protocol = protocol or published.protocol
-    rule = to_protocol(protocol or "P1")
-    if lr_folder is not None:
-        if degradation not in ("bi", GIVEN):
-            raise UsageError(
-                f"The low-resolution frames are given by {lr_folder}: leave {degradation!r} out."
-            )
-        degradation = GIVEN
-    runners, factor = model_runners(models, scale, device, engine, precision)
-    pairs_module.validate_degradation(degradation, factor)
-    judge, known = niqe_model(niqe) if niqe else (None, None)
-    measures = MetricSet(
-        protocol=rule,
-        temporal=temporal,
-        lpips=open_lpips(*lpips, device) if lpips else None,
-        niqe=judge,
-        seams=Seams.parse(seams) if seams else None,
+    pair_source, protocol = _resolve(source, settings)
+    runners, scale = model_runners(
+        models, settings.scale, settings.device, settings.engine, settings.precision
     )
-    notes: list[str] = []
-    found = pairs_module.find_pairs(
-        folder, list_file, lr_folder, degradation, max_frames, notes, names
+    pairs.validate_degradation(pair_source.degradation, scale)
+    niqe, niqe_source = open_niqe(settings.niqe) if settings.niqe else (None, None)
+    metrics = MetricSet(
+        protocol=protocol,
+        temporal=settings.temporal,
+        lpips=open_lpips(*settings.lpips, settings.device) if settings.lpips else None,
+        niqe=niqe,
+        seams=Seams.parse(settings.seams) if settings.seams else None,
     )
-    clips: list[ClipResult] = []
-    crops: list[Crop] = []
-    for each in found:
-        one = pairs_module.counted(each, max_frames) if rule.only_centre else each
-        pairs = pairs_module.pairs(one, degradation, factor, max_frames, notes)
-        try:
-            result, kept = _measure(
-                one, pairs, runners, measures, with_vmaf, factor, tell, hear, notes
-            )
-        except ValueError as e:
-            raise UsageError(f"{one.name}: {e}") from e
-        clips.append(result)
-        crops += kept
+    run = _BenchmarkRun(runners, metrics, scale, pair_source, settings.vmaf, on_progress, on_frame)
+    for clip in pairs.find_pairs(pair_source, run.notes):
+        run.add(clip)
     return Evaluation(
-        protocol=rule.name,
-        protocol_text=rule.summary,
-        degradation=degradation,
-        scale=factor,
+        protocol=protocol.name,
+        protocol_text=protocol.summary,
+        degradation=pair_source.degradation,
+        scale=scale,
         models=tuple(runner.info for runner in runners),
-        clips=tuple(clips),
-        notes=tuple(notes),
-        settings={
-            "source": str(source),
-            "folder": str(folder),
-            "list_file": None if list_file is None else str(list_file),
-            "lr_folder": None if lr_folder is None else str(lr_folder),
-            "max_frames": max_frames,
-            "temporal": temporal,
-            "vmaf": with_vmaf,
-            "lpips": None if measures.lpips is None else measures.lpips.about,
-            "niqe": known,
-            "seams": seams,
-            "device": device,
-            "engine": engine,
-            "precision": precision,
-            "seed": pairs_module.SEED,
-            "protocol": {f.name: getattr(rule, f.name) for f in dataclasses.fields(rule)},
-        },
+        clips=tuple(run.results),
+        notes=tuple(run.notes),
+        settings=_recorded(source, settings, pair_source, metrics, niqe_source),
         versions=versions(),
         seconds=time.perf_counter() - began,
         peak_memory_mb=peak_memory_mb(),
         gpu_memory_mb=gpu_memory_mb(runner.info.engine for runner in runners),
-        crops=tuple(crops),
+        crops=tuple(run.crops),
     )
 
 
-def _measure(
-    one: PairedClip,
-    pairs: Iterator[tuple[Pixels, Pixels]],
-    runners: list[ModelRunner],
-    measures: MetricSet,
-    with_vmaf: bool,
-    scale: float,
-    tell: Tell | None,
-    hear: Hear | None,
-    notes: list[str],
-) -> tuple[ClipResult, list[Crop]]:
-    protocol = measures.protocol
-    tallies = [ScoreAccumulator(measures) for _ in runners]
-    still: list[int] = []  # frames of the truth that are of one colour
-    own: list[tuple[float | None, float | None]] = []  # the truth's warping error and NIQE
-    showcase = Showcase(one.name, [r.info.name for r in runners], scale)
-    count = counted = 0
-    shapes: tuple[tuple[int, ...], tuple[int, ...]] = ((0, 0), (0, 0))
-
-    def rows() -> Iterator[ModelRow]:
-        nonlocal count
-        for row in side_by_side(pairs, runners):
-            yield row
-            count += 1
-            del row
-            if tell is not None:
-                tell(one.name, count, one.total)
-
-    with ExitStack() as stack:
-        films: VmafClips | None = None
-        if with_vmaf:
-            films = VmafClips(
-                Path(stack.enter_context(tempfile.TemporaryDirectory())), len(runners)
+def _resolve(source: Path | str, settings: BenchmarkSettings) -> tuple[PairSource, Protocol]:
+    """The clips to read and the protocol; a published set brings its own clips and protocol."""
+    path, names = Path(source), tuple[str, ...]()
+    list_file, protocol = settings.list_file, settings.protocol
+    published = testsets.find(str(source))
+    if published is not None:
+        path, names = published.folder, published.clips
+        list_file = list_file or published.list_file
+        protocol = protocol or published.protocol
+    resolved = to_protocol(protocol or "P1")
+    degradation, lr_folder = settings.degradation, settings.lr_folder
+    if lr_folder is not None:
+        if degradation not in ("bi", GIVEN):
+            raise UsageError(
+                f"degradation={degradation!r} cannot be combined with lr_folder={lr_folder}, which "
+                "gives the low-resolution frames: remove one of them."
             )
-        before: Pixels | None = None
-        for row in chosen_frames(rows(), protocol, one.total):
-            truth = ReferenceFrame(measures, row.index, row.hr, before)
-            for tally, sr in zip(tallies, row.srs, strict=True):
-                tally.add(sr, truth)
-            if hear is not None:
-                hear(
-                    one.name,
-                    {r.info.name: t.scores[-1] for r, t in zip(runners, tallies, strict=True)},
+        degradation = GIVEN
+    pair_source = PairSource(path, list_file, lr_folder, degradation, settings.max_frames, names)
+    return pair_source, resolved
+
+
+def _recorded(
+    source: Path | str,
+    settings: BenchmarkSettings,
+    pair_source: PairSource,
+    metrics: MetricSet,
+    niqe_source: str | None,
+) -> dict[str, Any]:
+    """The settings as `Evaluation.settings` and scores.json keep them."""
+    list_file, lr_folder = pair_source.list_file, pair_source.lr_folder
+    return {
+        "source": str(source),
+        "folder": str(pair_source.path),
+        "list_file": None if list_file is None else str(list_file),
+        "lr_folder": None if lr_folder is None else str(lr_folder),
+        "max_frames": settings.max_frames,
+        "temporal": settings.temporal,
+        "vmaf": settings.vmaf,
+        "lpips": None if metrics.lpips is None else metrics.lpips.about,
+        "niqe": niqe_source,
+        "seams": settings.seams,
+        "device": settings.device,
+        "engine": settings.engine,
+        "precision": settings.precision,
+        "seed": pairs.SEED,
+        "protocol": dataclasses.asdict(metrics.protocol),
+    }
+
+
+class _BenchmarkRun:
+    """Measures clip after clip with the same models and metrics.
+
+    Attributes:
+        results, crops, notes: Of the clips so far.
+    """
+
+    def __init__(
+        self,
+        runners: list[ModelRunner],
+        metrics: MetricSet,
+        scale: float,
+        source: PairSource,
+        vmaf: bool,
+        on_progress: ProgressCallback | None,
+        on_frame: FrameCallback | None,
+    ) -> None:
+        self._runners, self._metrics, self._scale = runners, metrics, scale
+        self._source, self._vmaf = source, vmaf
+        self._on_progress, self._on_frame = on_progress, on_frame
+        self.results: list[ClipResult] = []
+        self.crops: list[Crop] = []
+        self.notes: list[str] = []
+
+    def add(self, clip: PairedClip) -> None:
+        """Measure one clip.
+
+        Raises:
+            InputError: It cannot be read, or the protocol counts none of its frames.
+            UsageError: Its frames are too small for a metric.
+        """
+        if self._metrics.protocol.only_centre:
+            clip = pairs.with_exact_total(clip, self._source.max_frames)
+        try:
+            self._measure(clip)
+        except ValueError as e:
+            raise UsageError(f"{clip.name}: {e}") from e
+
+    def _measure(self, clip: PairedClip) -> None:
+        protocol = self._metrics.protocol
+        names = [runner.info.name for runner in self._runners]
+        scores = ClipScores(self._metrics, len(self._runners))
+        selector = CropSelector(clip.name, names, self._scale)
+        sizes: dict[str, int] = {}
+        count = 0
+
+        def rows() -> Iterator[ModelRow]:
+            nonlocal count
+            frame_pairs = pairs.read_pairs(clip, self._source, self._scale, self.notes)
+            for row in side_by_side(frame_pairs, self._runners):
+                yield row
+                count += 1
+                del row
+                if self._on_progress is not None:
+                    self._on_progress(clip.name, count, clip.total)
+
+        with ExitStack() as stack:
+            vmaf_clips: VmafClips | None = None
+            if self._vmaf:
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+                vmaf_clips = VmafClips(Path(folder), len(self._runners))
+            for row in score_frames(_counted_rows(rows(), protocol, clip.total), scores):
+                if self._on_frame is not None:
+                    self._on_frame(clip.name, dict(zip(names, scores.last, strict=True)))
+                selector.offer(row, [score.psnr for score in scores.last])
+                if vmaf_clips is not None:
+                    vmaf_clips.write(row.hr, row.srs)
+                sizes = _sizes(row.lr, row.hr)
+                del row
+            if not scores.count:
+                raise InputError(
+                    f"{clip.name}: protocol {protocol.name} counts none of its {count} frames."
                 )
-            own.append((truth.warping_error(), truth.niqe()))
-            if is_constant(row.hr):
-                still.append(row.index)
-            before = row.hr
-            showcase.offer(row, [tally.scores[-1].psnr for tally in tallies])
-            if films is not None:
-                films.write(row)
-            shapes = row.lr.shape, row.hr.shape
-            counted += 1
-            del row, truth
-        if not counted:
-            raise InputError(
-                f"{one.name}: protocol {protocol.name} counts none of its {count} frames."
+            vmafs = [None] * len(names) if vmaf_clips is None else vmaf_clips.measure()
+        self._note(clip.name, scores)
+        self.crops += selector.crops()
+        self.results.append(
+            ClipResult(
+                clip=clip.name,
+                frames=count,
+                counted=scores.count,
+                truth_warping_error=scores.reference_warping_error,
+                truth_niqe=scores.reference_niqe,
+                results=tuple(
+                    version.result(runner.info.name, runner.fps, vmaf)
+                    for runner, version, vmaf in zip(
+                        self._runners, scores.versions, vmafs, strict=True
+                    )
+                ),
+                **sizes,
             )
-        vmafs = [None] * len(runners) if films is None else films.measure()
-    if still:
-        notes.append(
-            f"{one.name}: {listed('frame', still)} of one colour in the truth itself, where PSNR "
-            "says little"
         )
-    for runner, tally in zip(runners, tallies, strict=True):
-        notes += [f"{one.name}, {runner.info.name}: {note}" for note in tally.notes()]
-    (lr_height, lr_width), (height, width) = (shape[:2] for shape in shapes)
-    result = ClipResult(
-        clip=one.name,
-        width=width,
-        height=height,
-        lr_width=lr_width,
-        lr_height=lr_height,
-        frames=count,
-        counted=counted,
-        truth_warping_error=mean_of_numbers([warping for warping, _ in own if warping is not None]),
-        truth_niqe=mean_of_numbers([niqe for _, niqe in own if niqe is not None]),
-        results=tuple(
-            tally.result(runner.info.name, runner.fps, vmaf)
-            for runner, tally, vmaf in zip(runners, tallies, vmafs, strict=True)
-        ),
-    )
-    return result, showcase.crops()
+
+    def _note(self, clip: str, scores: ClipScores) -> None:
+        if scores.constant:
+            self.notes.append(
+                f"{clip}: {listed('frame', scores.constant)} of one colour in the reference "
+                "itself, where PSNR means little"
+            )
+        for runner, version in zip(self._runners, scores.versions, strict=True):
+            self.notes += [f"{clip}, {runner.info.name}: {note}" for note in version.notes()]
+
+
+def _sizes(lr: Pixels, hr: Pixels) -> dict[str, int]:
+    return {
+        "width": hr.shape[1],
+        "height": hr.shape[0],
+        "lr_width": lr.shape[1],
+        "lr_height": lr.shape[0],
+    }
+
+
+def _counted_rows(
+    rows: Iterator[ModelRow], protocol: Protocol, total: int | None
+) -> Iterator[ModelRow]:
+    """The frames that the protocol counts. The middle one is known, since the clip was counted."""
+    if not protocol.only_centre:
+        return protocol.select(rows)
+    assert total is not None
+    return (row for row in rows if row.index == total // 2)

@@ -1,4 +1,8 @@
-"""Measurement protocols of the field: which pixels and frames count."""
+"""Measurement protocols of published papers: which colours, pixels and frames count.
+
+Published numbers are often not comparable because protocols differ. `PROTOCOLS` names those of the
+best-known lines of papers; `measure` applies one to a frame.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
+from sharpreel.errors import UsageError
 from sharpreel.evaluation.metrics.fidelity import (
     PEAK,
     Channel,
@@ -25,12 +30,10 @@ from sharpreel.ops import Pixels
 
 T = TypeVar("T")
 
-# Protocols -----------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a line of papers compares: colours, borders, frames, and how numbers are rounded.
+    """How a line of papers compares: colours, borders, frames, and rounding.
 
     A variant is `dataclasses.replace(PROTOCOLS["P4"], crop_border=2)`.
     """
@@ -40,8 +43,8 @@ class Protocol:
     channel: Channel = "y"
     rounded_luma: bool = False  # Y to whole levels, before PSNR and SSIM
     crop_border: int = 0  # pixels; what `border` does with it:
-    # "even": left out at each side. "uneven": one more at the top and the left. "blocks": sides
-    # are cut about the middle to the largest multiple of 32 that leaves out 16 or more.
+    # "even": skipped at each side. "uneven": one more at the top and the left. "blocks": sides
+    # are cropped around the middle to the largest multiple of 32 that skips 16 or more.
     border: Literal["even", "uneven", "blocks"] = "even"
     ssim_window: Window = "matlab"
     ssim_range: Literal["full", "prediction"] = "full"  # L = 255, or max - min of sr
@@ -49,10 +52,10 @@ class Protocol:
     skip_last: int = 0
     only_centre: bool = False
     mse_floor: float = 0.0  # added to the mean squared error of values in [0, 1]
-    psnr_equal: float = math.inf  # dB of equal pictures
+    psnr_equal: float = math.inf  # dB of equal frames
 
     def region(self, height: int, width: int) -> Region:
-        """The rows and columns of a frame that count."""
+        """The rows and columns of a frame that count; ValueError if there are none."""
         match self.border:
             case "even":
                 return inner_region(height, width, self.crop_border)
@@ -73,9 +76,9 @@ class Protocol:
         return region
 
     def select(self, frames: Iterable[T]) -> Iterator[T]:
-        """Those of a clip's frames that count, as they come; at most `skip_last` are held back.
+        """Yield the frames of a clip that count; at most `skip_last` frames are held back.
 
-        The one in the middle of a clip is known at its end: with `only_centre` all are held.
+        The middle of a clip is known only at its end: with `only_centre` all are held.
         """
         if self.only_centre:
             clip = list(frames)
@@ -94,10 +97,10 @@ PROTOCOLS: dict[str, Protocol] = {
     for p in (
         Protocol(
             "P1",
-            "BasicVSR, BasicSR, VRT, RVRT, IART on Vid4 and UDM10: Y, whole frames, all of them.",
+            "BasicVSR, BasicSR, VRT, RVRT, IART on Vid4 and UDM10: Y, full frames, all of them.",
         ),
         Protocol(
-            "P1-RGB", "The same papers on REDS4: RGB, whole frames, all of them.", channel="rgb"
+            "P1-RGB", "The same papers on REDS4: RGB, full frames, all of them.", channel="rgb"
         ),
         Protocol(
             "P1-Vimeo",
@@ -109,7 +112,7 @@ PROTOCOLS: dict[str, Protocol] = {
             "DUF, RRN, RSDN, ETDM, PFNL (blurred input): Y, 8 pixels off each side, all frames.",
             crop_border=8,
         ),
-        # The script rounds colours to whole levels, which ours are, and Y not. Its SSIM is
+        # The script rounds colours to integers, which ours are, but not Y. Its SSIM is
         # scikit-image's with the defaults of 2020 and the range of the prediction.
         Protocol(
             "P3",
@@ -121,8 +124,8 @@ PROTOCOLS: dict[str, Protocol] = {
             skip_first=2,
             skip_last=2,
         ),
-        # The script compares the network's floats, neither clamped nor rounded; ours are the
-        # integers that are written to the file. It has no SSIM; ours is over the same pixels.
+        # The script compares the network's floats, neither clamped nor rounded; we compare the
+        # integers that are written to the file. It has no SSIM; ours uses the same pixels.
         Protocol(
             "P4",
             "RBPN and iSeeBetter's test script, x4: RGB, 5 pixels off the top and the left, 4 off "
@@ -136,10 +139,10 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         # Their tables measure the network where its convolutions without padding leave pixels (6
         # or 9 fewer at each side) and bicubic everywhere; here both are measured everywhere. 80 dB
-        # is the most that the floor allows.
+        # is the maximum that the floor allows.
         Protocol(
             "E",
-            "Temporal Super Resolution (super-enhanced-resolution): RGB, whole frames, all of "
+            "Temporal Super Resolution (super-enhanced-resolution): RGB, full frames, all of "
             "them, PSNR of an error with 1e-8 added, SSIM with 7 taps; see qm and score.",
             channel="rgb",
             ssim_window="seven",
@@ -149,18 +152,33 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
+def to_protocol(protocol: str | Protocol) -> Protocol:
+    """Return a protocol by its key in PROTOCOLS; a variant is returned as it is.
+
+    Raises:
+        UsageError: There is no such key.
+    """
+    if isinstance(protocol, Protocol):
+        return protocol
+    if protocol not in PROTOCOLS:
+        raise UsageError(
+            f"protocol={protocol!r} is not known; choose one of {', '.join(PROTOCOLS)}."
+        )
+    return PROTOCOLS[protocol]
+
+
 @dataclass(frozen=True)
 class Measured:
-    """One frame by one protocol."""
+    """PSNR and SSIM of one frame by one protocol."""
 
     psnr: float  # dB
     ssim: float
 
 
 def measure(sr: Pixels, hr: Pixels, protocol: Protocol) -> Measured:
-    """PSNR and SSIM of one frame, as a line of papers takes them.
+    """Measure PSNR and SSIM of one frame as a line of papers does.
 
-    Which frames of a clip count is `protocol.select`'s to say; a clip's number is the mean over
+    `protocol.select` chooses the frames of a clip that count; a clip's number is the mean over
     them.
 
     Args:
@@ -168,7 +186,7 @@ def measure(sr: Pixels, hr: Pixels, protocol: Protocol) -> Measured:
         protocol: One of PROTOCOLS, or a variant.
 
     Returns:
-        By "P3", SSIM is NaN when sr is flat where it counts: its range is 0.
+        By "P3", SSIM is NaN when the counted region of sr is flat: its range is 0.
     """
     validate_frames(sr, hr)
     region = protocol.region(hr.shape[0], hr.shape[1])

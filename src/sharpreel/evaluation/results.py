@@ -1,76 +1,72 @@
-"""The results of an evaluation."""
+"""Results of an evaluation: scores of frames, of models on clips, and of a complete benchmark.
+
+FrameScore ──mean over frames──> ModelResult ──one per model──> ClipResult ──> Evaluation
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sharpreel.data.store import Clip
 from sharpreel.evaluation.metrics import fidelity
-from sharpreel.evaluation.scores import ModelResult, mean, plain
 from sharpreel.ops import Pixels
 
-Measure = Callable[[Pixels, Pixels], float]  # of one frame: sr, hr
-
-PROTOCOL = "P1: PSNR on Y (BT.601 studio, not rounded), BI, no border crop, all frames"
 BICUBIC = "bicubic"
-CROP = (120, 160)  # height and width of the pieces that are kept to be looked at
 
 
-# Clips in memory -----------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class FrameScore:
+    """Scores of one frame of one model. `frame` counts from 0 at the beginning of the clip."""
+
+    frame: int
+    psnr: float
+    ssim: float
+    constant: bool = False  # one colour everywhere, while the reference is not
+    lpips: float | None = None
+    niqe: float | None = None
+
+    @property
+    def qm(self) -> float:
+        return fidelity.qm(self.psnr, self.ssim)
 
 
 @dataclass(frozen=True)
-class Score:
-    """One clip's mean PSNR on Y over its frames, in dB, and the same for bicubic.
+class ModelResult:
+    """One model on one clip: means over the frames that the protocol counts.
 
-    `more` has other measures by name: the engine's mean and bicubic's.
+    Motion and flicker are means over pairs of neighbouring frames, seams over positions; None: not
+    measured.
     """
 
-    clip: str
-    psnr: float
-    bicubic: float
-    more: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-
-    @property
-    def gain(self) -> float:
-        return self.psnr - self.bicubic
-
-
-def mean_scores(
-    sr: Iterator[Pixels], clip: Clip, measures: Mapping[str, Measure]
-) -> dict[str, float]:
-    found = [
-        [measure(made, truth) for measure in measures.values()]
-        for made, truth in zip(sr, clip.hr, strict=True)
-    ]
-    return dict(zip(measures, map(float, np.mean(found, axis=0)), strict=True))
-
-
-def mean_gain(scores: list[Score]) -> float:
-    """Mean over clips of the gain over bicubic, dB."""
-    return float(np.mean([score.gain for score in scores]))
-
-
-def markdown(title: str, scores: list[Score]) -> str:
-    """The scores as a Markdown table with the protocol in its caption."""
-    rows = [f"| {s.clip} | {s.bicubic:.2f} | {s.psnr:.2f} | {s.gain:+.2f} |" for s in scores]
-    bicubic, psnr = (float(np.mean([getattr(s, k) for s in scores])) for k in ("bicubic", "psnr"))
-    rows.append(f"| **mean** | {bicubic:.2f} | {psnr:.2f} | {mean_gain(scores):+.2f} |")
-    head = ["| clip | bicubic | " + title + " | gain |", "|---|---|---|---|"]
-    return "\n".join([*head, *rows, "", f"{PROTOCOL}; dB."])
-
-
-# What a benchmark finds ----------------------------------------------------------------------
+    model: str
+    psnr: float  # dB
+    ssim: float
+    qm: float
+    tof: float | None  # pixels
+    warping_error: float | None  # of values in [0, 1]
+    flicker: float | None  # levels of 255
+    lpips: float | None
+    niqe: float | None
+    seam_time: float | None  # 1: not visible
+    seam_space: float | None
+    vmaf: float | None
+    vmaf_neg: float | None
+    fps: float  # of the network alone, without one frame of warm-up
+    frames: tuple[FrameScore, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
 class ClipResult:
-    """One clip: its sizes in pixels, its frames in all and those that count, and every model."""
+    """One clip: its sizes in pixels, its frames in total and those that count, and every model.
+
+    `truth_warping_error` and `truth_niqe` are those of the reference itself.
+    """
 
     clip: str
     width: int
@@ -84,29 +80,30 @@ class ClipResult:
     results: tuple[ModelResult, ...]
 
     def of(self, model: str) -> ModelResult:
+        """The result of the model of this name."""
         return next(result for result in self.results if result.model == model)
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model that was measured: what ran, on which engine, and the sum of its weights."""
+    """A model that was measured: its name, its engine, and the SHA-256 of its weights."""
 
     name: str
-    source: str  # as it was asked for
+    source: str  # as the caller named it
     engine: str
     sha256: str
 
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """A piece of one frame to be looked at, in every version, about where most detail is.
+    """A textured piece of one frame in every version, to be shown in the report.
 
     Attributes:
         kind: "best" or "worst" frame of its clip, by `gain`; "only" of a single one.
-        gain: Of `model` over bicubic in this whole frame, dB; of bicubic alone, its PSNR.
-        top, left: Of the piece in the truth, pixels.
-        lr, truth: RGB, (H, W, 3).
-        pictures: One for each model, of the size and type of the truth.
+        gain: Of `model` over bicubic in the complete frame, dB; for bicubic alone, its PSNR.
+        top, left: Position of the piece in the reference, pixels.
+        lr, hr: RGB, (H, W, 3).
+        srs: One for each model by name, of the size and type of hr.
     """
 
     clip: str
@@ -117,15 +114,15 @@ class Crop:
     top: int
     left: int
     lr: Pixels = field(repr=False)
-    truth: Pixels = field(repr=False)
-    pictures: Mapping[str, Pixels] = field(repr=False)
+    hr: Pixels = field(repr=False)
+    srs: Mapping[str, Pixels] = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that `benchmark` found, and how; `notes` say what no mean tells.
+    """Everything that `benchmark` measured, and how; `notes` list what the means hide.
 
-    `peak_memory_mb` is the whole process's, all models and measures in it.
+    `peak_memory_mb` is that of the process, including all models and metrics.
     """
 
     protocol: str
@@ -144,8 +141,7 @@ class Evaluation:
 
     def mean(self, model: str, measure: str) -> float | None:
         """The mean over clips of a field of `ModelResult`; None where it was not measured."""
-        found = [getattr(clip.of(model), measure) for clip in self.clips]
-        return mean(found)
+        return mean([getattr(clip.of(model), measure) for clip in self.clips])
 
     def gain(self, model: str) -> float:
         """The mean over clips of PSNR above bicubic's, dB."""
@@ -158,7 +154,7 @@ class Evaluation:
 
     @property
     def title(self) -> str:
-        """How the numbers were taken, in a line; it belongs under every table of them."""
+        """Scale, degradation and protocol in one line; every table of the numbers needs it."""
         return f"x{self.scale:g}, degradation {self.degradation}, protocol {self.protocol}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -177,8 +173,37 @@ class Evaluation:
             }
             for model in self.models
         }
-        places = ("clip", "frame", "kind", "model", "gain", "top", "left")
+        positions = ("clip", "frame", "kind", "model", "gain", "top", "left")
         content["crops"] = [
-            {name: plain(getattr(crop, name)) for name in places} for crop in self.crops
+            {name: plain(getattr(crop, name)) for name in positions} for crop in self.crops
         ]
         return content
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """The mean of the measured values, or None; a NaN or an infinity makes the mean the same."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def mean_of_numbers(values: Sequence[float]) -> float | None:
+    """The mean of all values except NaN, which some metrics return after a scene cut."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return float(np.mean(numbers)) if numbers else (math.nan if values else None)
+
+
+def plain(value: Any) -> Any:
+    """Convert results to values that JSON can hold; the scores of frames become columns."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, tuple) and value and isinstance(value[0], FrameScore):
+        names = [f.name for f in dataclasses.fields(FrameScore)]
+        return {name: [plain(getattr(score, name)) for score in value] for name in names}
+    if dataclasses.is_dataclass(value):
+        names = [f.name for f in dataclasses.fields(value)]
+        return {name: plain(getattr(value, name)) for name in names}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

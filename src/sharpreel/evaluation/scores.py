@@ -1,169 +1,62 @@
-"""What one model's pictures of a clip come to, frame by frame against the truth.
+"""Score versions of a clip frame by frame against a reference, for `benchmark` and `compare`.
 
-    truth ──> Truth: what moves in it, what LPIPS sees in it      once for each frame
-    model ──> Tally ──> FrameScore for each frame, ModelResult    for each model
+    reference ──> ReferenceFrame: its motion, its LPIPS features       once for each frame
+    version ────> ScoreAccumulator ──> FrameScores, ModelResult        for each version
+    all ────────> score_frames / ClipScores                            the loop over a clip
 
-`benchmark` and `compare` count with it; neither holds more than the last pair of frames.
+At most the last pair of frames of each version is in memory.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from sharpreel.errors import UsageError
-from sharpreel.evaluation.metrics import fidelity
+from sharpreel.evaluation.metric_set import MetricSet
 from sharpreel.evaluation.metrics.fidelity import Region, is_constant, qm
-from sharpreel.evaluation.metrics.niqe import Niqe
 from sharpreel.evaluation.metrics.seams import Seams, error_step, prominence, seam_in_space
 from sharpreel.evaluation.metrics.temporal import FLOW_SMALLEST, Motion
-from sharpreel.evaluation.protocols import PROTOCOLS, Protocol, measure
+from sharpreel.evaluation.protocols import measure
+from sharpreel.evaluation.results import FrameScore, ModelResult, mean, mean_of_numbers
 from sharpreel.ops import Pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sharpreel.evaluation.metrics.lpips import Lpips
 
-
-SEEN = 1.5  # times the steps around it: a join that stands out more is noted
-
-
-@dataclass(frozen=True, slots=True)
-class FrameScore:
-    """One frame of one model. `frame` counts from 0 at the beginning of the clip."""
-
-    frame: int
-    psnr: float
-    ssim: float
-    constant: bool = False  # of one colour all over, where the truth is not
-    lpips: float | None = None
-    niqe: float | None = None
-
-    @property
-    def qm(self) -> float:
-        return fidelity.qm(self.psnr, self.ssim)
-
-
-@dataclass(frozen=True)
-class ModelResult:
-    """One model on one clip: means over the frames that the protocol counts.
-
-    Motion and flicker are means over pairs of neighbouring frames, seams over joins; None: not
-    measured.
-    """
-
-    model: str
-    psnr: float  # dB
-    ssim: float
-    qm: float
-    tof: float | None  # pixels
-    warping_error: float | None  # of values in [0, 1]
-    flicker: float | None  # levels of 255
-    lpips: float | None
-    niqe: float | None
-    seam_time: float | None  # 1: does not stand out
-    seam_space: float | None
-    vmaf: float | None
-    vmaf_neg: float | None
-    fps: float  # of the network alone, one frame of warm-up aside
-    frames: tuple[FrameScore, ...] = field(repr=False)
-
-
-def to_protocol(protocol: str | Protocol) -> Protocol:
-    """A key of PROTOCOLS, or a variant, as a protocol.
-
-    Raises:
-        UsageError: There is no such key.
-    """
-    if isinstance(protocol, Protocol):
-        return protocol
-    if protocol not in PROTOCOLS:
-        raise UsageError(f"There is no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}.")
-    return PROTOCOLS[protocol]
-
-
-def plain(value: Any) -> Any:
-    """The same as JSON has it; frames' scores are written as columns."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, tuple) and value and isinstance(value[0], FrameScore):
-        names = [f.name for f in dataclasses.fields(FrameScore)]
-        return {name: [plain(getattr(score, name)) for score in value] for name in names}
-    if dataclasses.is_dataclass(value):
-        names = [f.name for f in dataclasses.fields(value)]
-        return {name: plain(getattr(value, name)) for name in names}
-    if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, tuple | list):
-        return [plain(one) for one in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def mean(values: Sequence[float | None]) -> float | None:
-    """None where nothing was measured; a NaN or an infinity among the values stays one."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
-def mean_of_numbers(values: Sequence[float]) -> float | None:
-    """As `mean`, of those that are a number: some measures have none after a cut."""
-    numbers = [value for value in values if not math.isnan(value)]
-    return float(np.mean(numbers)) if numbers else (math.nan if values else None)
-
-
-@dataclass(frozen=True)
-class MetricSet:
-    """What is measured of every frame: a protocol, and what else.
-
-    LPIPS and NIQE look at the pixels that the protocol counts, joins and motion at whole frames.
-
-    Attributes:
-        temporal: tOF, warping error and flicker, which need OpenCV.
-        seams: Where joins of segments and tiles may show.
-    """
-
-    protocol: Protocol
-    temporal: bool = True
-    lpips: Lpips | None = None
-    niqe: Niqe | None = None
-    seams: Seams | None = None
+VISIBLE_SEAM = 1.5  # prominence above which a seam is noted
 
 
 class ReferenceFrame:
-    """One frame of the truth that counts, and what all that is measured against it shares.
+    """One counted frame of the reference, with everything that all versions share.
 
     Args:
         index: Counted from 0 at the beginning of the clip.
-        before: The frame that counts before it.
+        before: The previous counted frame.
     """
 
-    def __init__(self, measures: MetricSet, index: int, hr: Pixels, before: Pixels | None) -> None:
+    def __init__(self, metrics: MetricSet, index: int, hr: Pixels, before: Pixels | None) -> None:
         self.index, self.hr, self.before = index, hr, before
-        self._measures = measures
+        self._metrics = metrics
         self.motion: Motion | None = None
-        if measures.temporal and before is not None:
+        if metrics.temporal and before is not None:
             self.motion = Motion(before, hr)
 
     @property
     def region(self) -> Region:
-        return self._measures.protocol.region(self.hr.shape[0], self.hr.shape[1])
+        return self._metrics.protocol.region(self.hr.shape[0], self.hr.shape[1])
 
     @cached_property
-    def seen(self) -> list[Tensor]:
-        """What LPIPS sees in it."""
-        assert self._measures.lpips is not None
-        return self._measures.lpips.seen(self.hr[self.region])
+    def lpips_features(self) -> list[Tensor]:
+        assert self._metrics.lpips is not None
+        return self._metrics.lpips.features(self.hr[self.region])
 
     def warping_error(self) -> float | None:
-        """Its own; see `temporal.warping_error`."""
+        """Of the reference itself; see `temporal.warping_error`."""
         if self.motion is None or self.before is None or not self.can_be_warped:
             return None
         return self.motion.warping_error(self.before, self.hr)
@@ -174,16 +67,16 @@ class ReferenceFrame:
         return bool(min(height, width) >= FLOW_SMALLEST)
 
     def niqe(self) -> float | None:
-        """Its own."""
-        niqe = self._measures.niqe
+        """Of the reference itself; None if NIQE is not measured."""
+        niqe = self._metrics.niqe
         return None if niqe is None else niqe(self.hr[self.region])
 
 
 class ScoreAccumulator:
-    """What one model's pictures of a clip come to; it holds the last picture, and numbers."""
+    """Collects the scores of one version of a clip; it holds numbers, and the last frame."""
 
-    def __init__(self, measures: MetricSet) -> None:
-        self.measures = measures
+    def __init__(self, metrics: MetricSet) -> None:
+        self.metrics = metrics
         self.scores: list[FrameScore] = []
         self._before: Pixels | None = None
         self._tof: list[float] = []
@@ -192,50 +85,60 @@ class ScoreAccumulator:
         self._steps: dict[int, float] = {}  # of the error, by the later frame
         self._bends: list[float] = []
 
-    def add(self, sr: Pixels, truth: ReferenceFrame) -> None:
-        """Measure the next frame that counts.
+    def add(self, sr: Pixels, reference: ReferenceFrame) -> None:
+        """Measure the next counted frame.
 
         Raises:
-            ValueError: The frames are of two shapes or types, or too small for a measure.
-            MissingExtra: OpenCV is not there.
+            ValueError: The frames differ in shape or type, or are too small for a metric.
+            MissingExtra: OpenCV is not installed.
         """
-        hr, wanted = truth.hr, self.measures
-        found = measure(sr, hr, wanted.protocol)
-        broken = is_constant(sr) and not is_constant(hr)
+        hr, metrics = reference.hr, self.metrics
+        fidelity = measure(sr, hr, metrics.protocol)
+        constant = is_constant(sr) and not is_constant(hr)
         lpips = niqe = None
-        if wanted.lpips is not None:
-            lpips = wanted.lpips.between(wanted.lpips.seen(sr[truth.region]), truth.seen)
-        if wanted.niqe is not None:
-            niqe = wanted.niqe(sr[truth.region])
-        self.scores.append(FrameScore(truth.index, found.psnr, found.ssim, broken, lpips, niqe))
-        if self._before is not None and truth.motion is not None:
-            self._tof.append(truth.motion.tof(self._before, sr, wanted.protocol))
-            if truth.can_be_warped:
-                self._warping.append(truth.motion.warping_error(self._before, sr))
-            self._flicker.append(truth.motion.flicker(self._before, sr))
-        if wanted.seams is not None:
-            self._look_for_seams(wanted.seams, sr, truth)
+        if metrics.lpips is not None:
+            features = metrics.lpips.features(sr[reference.region])
+            lpips = metrics.lpips.distance(features, reference.lpips_features)
+        if metrics.niqe is not None:
+            niqe = metrics.niqe(sr[reference.region])
+        self.scores.append(
+            FrameScore(reference.index, fidelity.psnr, fidelity.ssim, constant, lpips, niqe)
+        )
+        if self._before is not None and reference.motion is not None:
+            self._tof.append(reference.motion.tof(self._before, sr, metrics.protocol))
+            if reference.can_be_warped:
+                self._warping.append(reference.motion.warping_error(self._before, sr))
+            self._flicker.append(reference.motion.flicker(self._before, sr))
+        if metrics.seams is not None:
+            self._measure_seams(metrics.seams, sr, reference)
         self._before = sr
 
-    def _look_for_seams(self, seams: Seams, sr: Pixels, truth: ReferenceFrame) -> None:
-        if self._before is not None and truth.before is not None and seams.has("t"):
-            self._steps[truth.index] = error_step(self._before, sr, (truth.before, truth.hr))
+    def _measure_seams(self, seams: Seams, sr: Pixels, reference: ReferenceFrame) -> None:
+        if self._before is not None and reference.before is not None and seams.has("t"):
+            pair = (reference.before, reference.hr)
+            self._steps[reference.index] = error_step(self._before, sr, pair)
         for y in seams.on("y", sr.shape[0]):
-            self._bends.append(seam_in_space(sr, y, 0, truth.hr))
+            self._bends.append(seam_in_space(sr, y, 0, reference.hr))
         for x in seams.on("x", sr.shape[1]):
-            self._bends.append(seam_in_space(sr, x, 1, truth.hr))
+            self._bends.append(seam_in_space(sr, x, 1, reference.hr))
 
-    def joins(self) -> dict[int, float]:
-        """How much each join of segments stands out, by its frame."""
-        seams = self.measures.seams
+    def seams_in_time(self) -> dict[int, float]:
+        """The prominence of each seam between segments, by its frame."""
+        seams = self.metrics.seams
         if seams is None or not self._steps:
             return {}
-        found = seams.on("t", max(self._steps) + 1)
-        return {t: prominence(self._steps, t) for t in found if t in self._steps}
+        positions = seams.on("t", max(self._steps) + 1)
+        return {t: prominence(self._steps, t) for t in positions if t in self._steps}
 
     def result(
         self, model: str, fps: float, vmaf: Mapping[str, float] | None = None
     ) -> ModelResult:
+        """Means over the frames so far.
+
+        Args:
+            fps: Frames per second, which is not measured here.
+            vmaf: Result of `vmaf.vmaf`, if it was measured.
+        """
         psnr, ssim = (
             float(np.mean([getattr(score, name) for score in self.scores]))
             for name in ("psnr", "ssim")
@@ -251,7 +154,7 @@ class ScoreAccumulator:
             flicker=mean_of_numbers(self._flicker),
             lpips=mean([score.lpips for score in self.scores]),
             niqe=mean_of_numbers([score.niqe for score in self.scores if score.niqe is not None]),
-            seam_time=mean_of_numbers(list(self.joins().values())),
+            seam_time=mean_of_numbers(list(self.seams_in_time().values())),
             seam_space=mean_of_numbers(self._bends),
             vmaf=vmaf.get("vmaf"),
             vmaf_neg=vmaf.get("vmaf_neg"),
@@ -260,40 +163,44 @@ class ScoreAccumulator:
         )
 
     def notes(self) -> list[str]:
-        """What the means hide, or what made one infinite or no number."""
-        notes = []
-        for what, frames in (
-            (
-                "of one colour where the truth is not, and counted",
-                [s.frame for s in self.scores if s.constant],
-            ),
-            ("equal to the truth", [s.frame for s in self.scores if s.psnr == math.inf]),
-            (
-                "without a number (NaN), which makes the mean one",
-                [s.frame for s in self.scores if math.isnan(s.psnr) or math.isnan(s.ssim)],
-            ),
-            (
-                "too flat for NIQE and not in its mean",
-                [s.frame for s in self.scores if s.niqe is not None and math.isnan(s.niqe)],
-            ),
-        ):
+        """What the means hide, or why one is infinite or NaN."""
+        return [*self._frame_notes(), *self._pair_notes(), *self._seam_notes()]
+
+    def _frame_notes(self) -> Iterator[str]:
+        scores = self.scores
+        frames_by_note = {
+            "of one colour where the reference is not, and counted": [
+                s.frame for s in scores if s.constant
+            ],
+            "equal to the reference": [s.frame for s in scores if s.psnr == math.inf],
+            "without a number (NaN), which makes the mean NaN": [
+                s.frame for s in scores if math.isnan(s.psnr) or math.isnan(s.ssim)
+            ],
+            "too flat for NIQE and not in its mean": [
+                s.frame for s in scores if s.niqe is not None and math.isnan(s.niqe)
+            ],
+        }
+        for note, frames in frames_by_note.items():
             if frames:
-                notes.append(f"{listed('frame', frames)} {what}")
+                yield f"{listed('frame', frames)} {note}"
+
+    def _pair_notes(self) -> Iterator[str]:
         for name, values in (("warping error", self._warping), ("flicker", self._flicker)):
             empty = sum(map(math.isnan, values))
             if empty:
-                notes.append(
+                yield (
                     f"{empty} of {len(values)} pairs of frames have no {name} (a cut, or nothing "
-                    "that stands still) and are not in its mean"
+                    "is static) and are not in its mean"
                 )
-        joins = {frame: seam for frame, seam in self.joins().items() if seam > SEEN}
-        if joins:
-            frame = max(joins, key=lambda t: joins[t])
-            notes.append(
-                f"the join before frame {frame} stands out most, {joins[frame]:.2f} times the "
-                "steps around it"
+
+    def _seam_notes(self) -> Iterator[str]:
+        seams = {t: value for t, value in self.seams_in_time().items() if value > VISIBLE_SEAM}
+        if seams:
+            frame = max(seams, key=lambda t: seams[t])
+            yield (
+                f"the seam before frame {frame} is the most visible one, {seams[frame]:.2f} times "
+                "the steps around it"
             )
-        return notes
 
 
 def listed(word: str, numbers: Sequence[int], most: int = 5) -> str:
@@ -302,3 +209,81 @@ def listed(word: str, numbers: Sequence[int], most: int = 5) -> str:
         return f"{word} {numbers[0]} is"
     more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
     return f"{word}s {', '.join(map(str, numbers[:most]))}{more} are"
+
+
+class ClipScores:
+    """Scores of all versions of one clip against its reference.
+
+    Attributes:
+        versions: One accumulator for each version.
+        constant: Indices of the reference's frames that are of one colour.
+    """
+
+    def __init__(self, metrics: MetricSet, versions: int) -> None:
+        self._metrics = metrics
+        self.versions = [ScoreAccumulator(metrics) for _ in range(versions)]
+        self.constant: list[int] = []
+        self._warping: list[float] = []
+        self._niqe: list[float] = []
+        self._before: Pixels | None = None
+
+    def add(self, index: int, hr: Pixels, srs: Sequence[Pixels]) -> None:
+        """Measure the next counted frame of all versions; see `ScoreAccumulator.add`."""
+        reference = ReferenceFrame(self._metrics, index, hr, self._before)
+        for version, sr in zip(self.versions, srs, strict=True):
+            version.add(sr, reference)
+        warping, niqe = reference.warping_error(), reference.niqe()
+        self._warping += [] if warping is None else [warping]
+        self._niqe += [] if niqe is None else [niqe]
+        if is_constant(hr):
+            self.constant.append(index)
+        self._before = hr
+
+    @property
+    def count(self) -> int:
+        """Frames so far."""
+        return len(self.versions[0].scores)
+
+    @property
+    def last(self) -> list[FrameScore]:
+        """The scores of the last frame, one for each version."""
+        return [version.scores[-1] for version in self.versions]
+
+    @property
+    def reference_warping_error(self) -> float | None:
+        """Of the reference itself; see `temporal.warping_error`."""
+        return mean_of_numbers(self._warping)
+
+    @property
+    def reference_niqe(self) -> float | None:
+        """Of the reference itself."""
+        return mean_of_numbers(self._niqe)
+
+
+class ScorableFrame(Protocol):
+    """A frame of a clip in all versions: its index, the reference, and what is compared with it."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def hr(self) -> Pixels: ...
+    @property
+    def srs(self) -> Sequence[Pixels]: ...
+
+
+F = TypeVar("F", bound=ScorableFrame)
+
+
+def score_frames(frames: Iterable[F], scores: ClipScores) -> Iterator[F]:
+    """Score each frame and pass it on; `scores.last` are its scores at that moment.
+
+    Args:
+        frames: Those that the protocol counts, in order.
+
+    Raises:
+        ValueError, MissingExtra: See `ScoreAccumulator.add`.
+    """
+    for frame in frames:
+        scores.add(frame.index, frame.hr, frame.srs)
+        yield frame
+        del frame

@@ -9,7 +9,7 @@ import streamlit as st
 
 from sharpreel import ops
 from sharpreel.errors import InputError
-from sharpreel.evaluation import pairs, report
+from sharpreel.evaluation import html_page, pairs
 from sharpreel.media import reader as video_reader
 from sharpreel.media.probe import probe
 from sharpreel.media.side_data import upright
@@ -64,7 +64,7 @@ def _show_slider(source: Path, result: Path) -> None:
     duration = float(info.duration_seconds or 0)
     seconds = st.slider("Frame at, seconds", 0.0, max(duration, 0.1), duration / 2, key="test-at")
     pair = frames_at(source, result, seconds)
-    page = report.slider(pair, f"{source.name} at {seconds:.2f} s")
+    page = html_page.slider(pair, f"{source.name} at {seconds:.2f} s")
     height, width = pair["bicubic"].shape[:2]
     widgets.embedded_page(page, height + CONTROLS_HEIGHT, max(width, MIN_WIDTH) + MARGINS)
 

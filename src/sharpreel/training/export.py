@@ -17,8 +17,8 @@ from sharpreel._version import __version__
 from sharpreel.data.store import Clip
 from sharpreel.engines.openvino import OpenVinoEngine
 from sharpreel.errors import write_error
-from sharpreel.evaluation import benchmark
-from sharpreel.evaluation.results import PROTOCOL, Score, mean_gain
+from sharpreel.evaluation import validation as clip_validation
+from sharpreel.evaluation.validation import PROTOCOL, Score, mean_gain
 from sharpreel.models import weights
 from sharpreel.models.export import export_graph
 from sharpreel.models.weights import load_model
@@ -102,7 +102,7 @@ def release_graph(path: Path, val_clips: Sequence[Any]) -> Path | None:
     if clips:
         import safetensors.torch
 
-        scores = benchmark.evaluate(OpenVinoEngine(load_model(path)), clips)
+        scores = clip_validation.evaluate(OpenVinoEngine(load_model(path)), clips)
         card = {**model.card, "val_psnr_y": card_scores(scores)}
         save_model(path, safetensors.torch.load_file(path), card)
     return graph

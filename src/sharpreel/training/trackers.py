@@ -27,7 +27,7 @@ from sharpreel.training.config import TrainConfig
 from sharpreel.training.progress import TrainProgress, mean_terms
 
 if TYPE_CHECKING:
-    from sharpreel.evaluation.results import Score
+    from sharpreel.evaluation.validation import Score
 
 MOST_LINES = 2000  # of batches.jsonl: lines of long runs are means of several steps,
 LINE_SECONDS = 5.0  # but never cover more than this time

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpreel.errors import TerminatedError, TrainingError, write_error
-from sharpreel.evaluation.results import Score, mean_gain
+from sharpreel.evaluation.validation import Score, mean_gain
 from sharpreel.models import MODELS
 from sharpreel.models.weights import read_card
 from sharpreel.system.files import atomic_write

@@ -14,8 +14,7 @@ from sharpreel import ops
 from sharpreel.data.sampling import choose_target, middle
 from sharpreel.data.store import Clip
 from sharpreel.engines.pytorch import TorchEngine
-from sharpreel.evaluation.benchmark import scores
-from sharpreel.evaluation.results import Measure, Score
+from sharpreel.evaluation.validation import Measure, Score, scores
 from sharpreel.models import MODELS
 from sharpreel.models.weights import Model
 from sharpreel.ops import Pixels
@@ -134,7 +133,7 @@ def score_bursts(
     """Yield the PSNR of each burst's denoised reference to its best scan, beside the reference's.
 
     Args:
-        more: Additional measures of levels of 8 bits; see `benchmark.scores`.
+        more: Additional measures of levels of 8 bits; see `validation.scores`.
     """
     network: Any = module
     neighbours = network.past + network.future

@@ -13,7 +13,7 @@ from sharpreel.data import degrade
 from sharpreel.data.degrade import realworld as d
 from sharpreel.data.degrade.resample import bicubic
 from sharpreel.evaluation.metrics.fidelity import psnr_y
-from tests.data.degrade.test_degrade import psnr, scene
+from tests.support.degradations import psnr, scene
 
 
 def by_the_tool(hr: d.Clip, chain: str, encode: list[str], path: Path) -> d.Clip:
@@ -107,8 +107,14 @@ def test_the_mixture_draws_by_its_shares() -> None:
     assert sum(len(c.codings) == 2 for c in coded) == pytest.approx(len(coded) * d.TWICE, rel=0.2)
     assert sum(c.noise > 0 for c in drawn) == pytest.approx(2000 * d.NOISY, rel=0.1)
     assert {c.codings[0].decoder for c in coded} == {
-        "h264", "vp9", "mpeg4", "mpeg2video", "flv", "mjpeg", "vp8",
-    }  # fmt: skip
+        "h264",
+        "vp9",
+        "mpeg4",
+        "mpeg2video",
+        "flv",
+        "mjpeg",
+        "vp8",
+    }
     assert {c.kernel for c in drawn} == {"area", "bicubic", "lanczos"}
     assert max(c.blur for c in drawn) <= 1.2
 

@@ -8,7 +8,7 @@ import pytest
 from sharpreel import ops
 from sharpreel.data.degrade import realworld
 from sharpreel.evaluation.metrics.grid import grid_visibility
-from tests.data.degrade.test_degrade import scene
+from tests.support.degradations import scene
 
 
 def test_steps_at_block_edges_are_seen_and_a_shifted_grid_is_not() -> None:

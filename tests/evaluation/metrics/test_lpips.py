@@ -91,7 +91,7 @@ def plain(given: tuple[str, Path, Path], sr: Pixels, hr: Pixels) -> float:
     return total
 
 
-def test_it_is_the_equation_of_the_paper(given: Any) -> None:
+def test_lpips_is_the_equation_of_the_paper(given: Any) -> None:
     lpips = Lpips(*given[1:])
     assert lpips.name == given[0]
     for seed in range(2):
@@ -99,7 +99,7 @@ def test_it_is_the_equation_of_the_paper(given: Any) -> None:
         assert lpips(sr, hr) == pytest.approx(plain(given, sr, hr), rel=1e-4)
 
 
-def test_equal_frames_have_no_distance_and_more_noise_more(given: Any) -> None:
+def test_distance_is_zero_for_equal_frames_and_grows_with_noise(given: Any) -> None:
     lpips = Lpips(*given[1:])
     sr, hr = pair()
     assert lpips(hr, hr) == 0
@@ -109,7 +109,7 @@ def test_equal_frames_have_no_distance_and_more_noise_more(given: Any) -> None:
     assert lpips(*deep) == pytest.approx(lpips(sr, hr), rel=1e-4)
 
 
-def test_it_is_torchmetrics_with_the_published_heads(
+def test_lpips_is_torchmetrics_with_the_published_heads(
     given: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     oracle = pytest.importorskip("torchmetrics.functional.image.lpips")
@@ -141,16 +141,14 @@ def test_it_is_torchmetrics_with_the_published_heads(
     assert ours(sr, hr) == pytest.approx(expected, rel=1e-3)
 
 
-def test_files_that_do_not_fit_are_one_line_that_says_what_to_get(
-    given: Any, tmp_path: Path
-) -> None:
+def test_wrong_files_are_one_line_that_names_the_right_ones(given: Any, tmp_path: Path) -> None:
     name, trunk, heads = given
     file = {"vgg16": "v0.1/vgg.pth", "alexnet": "v0.1/alex.pth"}[name]
-    with pytest.raises(WeightsError, match=r"gone.pth: no such file. LPIPS takes .*vgg16-397923af"):
+    with pytest.raises(WeightsError, match=r"gone.pth: no such file. LPIPS needs .*vgg16-397923af"):
         Lpips(tmp_path / "gone.pth", heads)
     with pytest.raises(WeightsError, match=r"no such file. .*alexnet-owt-7be5be79.pth with .*alex"):
         Lpips(trunk, tmp_path / "gone.pth")
-    with pytest.raises(WeightsError, match="no VGG-16 and no AlexNet"):
+    with pytest.raises(WeightsError, match="neither VGG-16 nor AlexNet"):
         Lpips(heads, heads)
     with pytest.raises(WeightsError, match=f"lin0.model.1.weight is missing.*{file}"):
         Lpips(trunk, trunk)
@@ -160,7 +158,7 @@ def test_files_that_do_not_fit_are_one_line_that_says_what_to_get(
         Lpips(trunk, others)
 
 
-def test_frames_too_small_or_of_two_sizes_are_refused(given: Any) -> None:
+def test_frames_too_small_or_of_two_sizes_are_rejected(given: Any) -> None:
     lpips = Lpips(*given[1:])
     small, _ = pair(size=(12, 40))
     with pytest.raises(ValueError, match=r"needs sides of (16|31) pixels or more, got 40x12"):

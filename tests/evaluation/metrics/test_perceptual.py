@@ -12,7 +12,7 @@ from scipy import ndimage
 from sharpreel.errors import MissingExtra
 from sharpreel.evaluation.metrics import perceptual
 from sharpreel.evaluation.metrics.perceptual import Lite0
-from tests.data.degrade.test_degrade import scene
+from tests.support.degradations import scene
 
 WIDTHS = (16, 24, 40, 80, 112)
 KERNELS = (3, 3, 5, 3, 5)
@@ -61,9 +61,13 @@ def lite0(tmp_path_factory: pytest.TempPathFactory) -> Lite0:
 def test_features_halve_the_frame_at_each_strided_stage(lite0: Lite0) -> None:
     found = lite0.features(torch.rand(2, 3, 64, 96))
     assert [tuple(x.shape) for x in found] == [
-        (2, 32, 32, 48), (2, 16, 32, 48), (2, 24, 16, 24), (2, 40, 8, 12), (2, 80, 4, 6),
+        (2, 32, 32, 48),
+        (2, 16, 32, 48),
+        (2, 24, 16, 24),
+        (2, 40, 8, 12),
+        (2, 80, 4, 6),
         (2, 112, 4, 6),
-    ]  # fmt: skip
+    ]
 
 
 def test_equal_frames_are_at_no_distance_and_more_blur_is_farther(lite0: Lite0) -> None:

@@ -1,4 +1,4 @@
-"""hr -> lr: the degradations that we train on and are measured by.
+"""Degrade high-resolution clips to low resolution, for training and for evaluation.
 
     name           blur and downscale                   then
     bi             MATLAB bicubic                       -
@@ -16,17 +16,18 @@
                    lanczos or area                      the codec; see realworld.py
 
 `degrade` runs one of them by its name in DEGRADATIONS. A clip is (T, H, W, 3), RGB, integers of
-full range. Chance comes from a NumPy generator, drawn anew for each clip: the same seed gives the
-same bytes. What is drawn holds for all frames of the clip or drifts slowly, as in a real video;
-only noise is new in each frame. Sizes are cropped to a multiple of the scale, from the top left.
+full range. Random degradations use a NumPy generator, created for each clip: the same seed gives
+the same bytes. Random parameters are constant over the frames of a clip or drift slowly, as in a
+real video; only noise is new in each frame. Sizes are cropped to a multiple of the scale, from the
+top left.
 
-BD is not one thing. With scale 4, `x` where the lr pixels' centres lie among the hr pixels:
+BD is not one definition. With scale 4, `x` marks the centres of the lr pixels among the hr pixels:
 
     hr pixel          0   1   2   3   4   5   6   7
-    bi, bd, area            x               x         (1.5, 5.5: both pictures cover one area)
+    bi, bd, area            x               x         (1.5, 5.5: lr and hr cover the same area)
     bd-duf, -tecogan  x               x               (0, 4: lr is shifted by 1.5 hr pixels)
 
-A network trained with one phase and tested with the other loses decibels by the shift alone.
+A network trained with one phase and tested with the other loses several dB by the shift alone.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ from sharpreel.errors import UsageError, did_you_mean
 
 
 def _plain(function: Callable[[Clip, int], Clip]) -> Callable[..., Clip]:
-    """A degradation without chance, in the form that the table wants."""
+    """A deterministic degradation with the signature that the table needs."""
     return lambda hr, scale, _rng: function(hr, scale)
 
 
@@ -73,8 +74,8 @@ class Degradation:
         summary: One line for a list of choices.
         function: hr clip (T, H, W, 3) of a size that divides by the scale, scale, generator -> lr
             clip (T, H / scale, W / scale, 3).
-        standard: A published definition that benchmarks are made with, free of chance.
-        scales: Those it is defined for; empty: every whole number from 1.
+        standard: A published definition that benchmarks use, without randomness.
+        scales: Those it is defined for; empty: every integer from 1.
     """
 
     name: str
@@ -103,7 +104,7 @@ DEGRADATIONS: dict[str, Degradation] = {
         ),
         Degradation("area", "means of blocks", _plain(area)),
         Degradation(
-            "random-kernel", "bilinear, gaussian, nearest or area by chance", random_kernel
+            "random-kernel", "bilinear, gaussian, nearest or area at random", random_kernel
         ),
         Degradation("bi-h264", "bicubic, then H.264 (CRF 15 to 35) on half of the clips", bi_h264),
         Degradation("call", "bicubic, light noise and H.264 or VP8, as in a video call", call),
@@ -125,14 +126,14 @@ DEGRADATIONS: dict[str, Degradation] = {
 def degrade(
     hr: Clip, scale: int, name: str = "bi", seed: int | tuple[int, ...] = 0
 ) -> tuple[Clip, Clip]:
-    """hr cropped to a multiple of the scale from the top left, and its degraded twin.
+    """Crop hr to a multiple of the scale from the top left, and compute its lr version.
 
     Args:
         hr: (T, H, W, 3) uint8; uint16 where no codec is involved.
-        scale: Integer factor.
+        scale: An integer.
         name: A key of DEGRADATIONS.
-        seed: Of the clip, such as (seed of the run, number of the clip); the same one gives the
-            same bytes.
+        seed: Of the clip, such as (seed of the run, number of the clip); equal seeds give equal
+            bytes.
 
     Returns:
         The cropped hr (a view), and lr, (T, H // scale, W // scale, 3), of its type.
@@ -142,13 +143,13 @@ def degrade(
     """
     if name not in DEGRADATIONS:
         raise UsageError(
-            f"No degradation is called {name}.{did_you_mean(name, DEGRADATIONS)} "
-            f"There are {', '.join(DEGRADATIONS)}."
+            f"degradation={name!r} is not known.{did_you_mean(name, DEGRADATIONS)} "
+            f"Choose one of {', '.join(DEGRADATIONS)}."
         )
     row = DEGRADATIONS[name]
     if row.scales and scale not in row.scales:
         allowed = ", ".join(str(s) for s in row.scales)
-        raise UsageError(f"{name!r} is defined for scales {allowed}, not {scale}.")
+        raise UsageError(f"degradation={name!r} is defined for scale {allowed}, not {scale}.")
     hr = crop_to_multiple(hr, scale)
     lr = row.function(hr, scale, np.random.default_rng(seed))
     t, h, w, c = hr.shape

@@ -1,9 +1,9 @@
-"""Compression: video codecs and JPEG, there and back."""
+"""Compress clips and decompress them again: video codecs (by FFmpeg) and JPEG (computed)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
@@ -31,15 +31,16 @@ from sharpreel.system.resources import has_avx512
 CodecName = Literal["h264", "hevc", "mpeg4", "vp8", "vp9", "mpeg2video"]
 
 
-# Compression.
-
-
 @dataclass(frozen=True)
 class Coder:
-    """An encoder of FFmpeg: how its quality is asked for and what else it is told.
+    """An encoder of FFmpeg and its options.
 
-    `crf` is its range, best first, and `usual` what is taken by default. All encode on one thread,
-    and with settings under which equal frames give equal bytes.
+    All encode on one thread, with settings under which equal frames give equal bytes.
+
+    Attributes:
+        crf: Range of the quality, best first.
+        usual: Default quality.
+        crf_options: Names of the options that set the quality.
     """
 
     encoder: str
@@ -49,7 +50,7 @@ class Coder:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-# In "good" libvpx works at the speed it is told; in "realtime" the clock decides, and the bytes.
+# With "good" libvpx uses the requested speed; with "realtime" the clock would change the bytes.
 _VPX = {"deadline": "good", "cpu-used": "5", "qmin": "0"}
 _X265 = {"preset": "veryfast", "x265-params": "log-level=none:pools=none:frame-threads=1"}
 _QUANTISER = ("qmin", "qmax")
@@ -61,9 +62,9 @@ CODERS: dict[str, Coder] = {
     "vp9": Coder("libvpx-vp9", (0, 63), 32, options=_VPX),
     "mpeg2video": Coder("mpeg2video", (1, 31), 4, _QUANTISER),
 }
-_NO_LIMIT = 1_000_000_000  # bits a second: VP8 keeps to a rate even when it is given a quality
-_SMALLEST = 16  # pixels that a side must have; libx265 takes no less
-# swscale's bicubic, full chroma on both sides, accurate rounding: what convert.SCALE_FLAGS names.
+_NO_LIMIT = 1_000_000_000  # bits per second: VP8 obeys a rate even when it is given a quality
+_SMALLEST = 16  # pixels per side; libx265 accepts no less
+# swscale's bicubic, full chroma on both sides, accurate rounding: as convert.SCALE_FLAGS.
 _SWS_FLAGS = 0x4 | 0x2000 | 0x4000 | 0x40000
 
 
@@ -74,70 +75,91 @@ def compress(
     bitrate: int | None = None,
     rate: int | Fraction = 25,
 ) -> Clip:
-    """The clip as a decoder shows it after a lossy video codec; nothing is written to disk.
+    """Encode and decode a clip with a lossy video codec; nothing is written to disk.
 
     4:2:0, BT.601 or BT.709 by size as the rest of sharpreel assumes, limited range; chroma is
-    placed in the middle of its four pixels both ways, so that colours move nowhere.
+    sampled in the middle of its four pixels in both directions, so that colours do not shift.
 
     Args:
-        clip: (T, H, W, 3) uint8; sides are padded to even ones, at least 16, and cut again.
+        clip: (T, H, W, 3) uint8; sides are padded to even ones, at least 16, and cropped again.
         codec: A key of CODERS.
-        crf: Quality in the encoder's own measure, 0 to 51 for h264 and hevc, 0 to 63 for vp8 and
+        crf: Quality in the encoder's own units, 0 to 51 for h264 and hevc, 0 to 63 for vp8 and
             vp9; for mpeg4 and mpeg2video their constant quantiser, 1 to 31. Higher is worse.
-        bitrate: Instead of crf, bits a second.
-        rate: Frames a second, which only a bitrate depends on.
+        bitrate: Instead of crf, bits per second.
+        rate: Frames per second, which only a bitrate depends on.
 
     Returns:
-        As many frames of the same size, uint8.
+        The same number of frames of the same size, uint8.
 
     Raises:
         UsageError: This FFmpeg was built without the encoder.
     """
     validate_bytes(clip)
+    _validate_quality(codec, crf, bitrate)
+    t, h, w, _ = clip.shape
+    bottom, right = (max(_SMALLEST, side + side % 2) - side for side in (h, w))
+    padded = np.pad(clip, ((0, 0), (0, bottom), (0, right), (0, 0)), mode="edge")
+    space = Colorspace.ITU709 if default_matrix(w, h) == BT709 else Colorspace.ITU601
+    packets = _encode(padded, _open_encoder(codec, padded, crf, bitrate, Fraction(rate)), space)
+    frames = [frame[:h, :w] for frame in _decode(packets, codec, space)]
+    if len(frames) != t:
+        raise SharpreelError(f"{CODERS[codec].encoder} returned {len(frames)} of {t} frames.")
+    return np.stack(frames)
+
+
+def _validate_quality(codec: str, crf: int | None, bitrate: int | None) -> None:
     if codec not in CODERS:
         raise ValueError(f"codec must be one of {', '.join(CODERS)}, got {codec!r}.")
     coder = CODERS[codec]
     if crf is not None and bitrate is not None:
-        raise ValueError("Give either crf or bitrate: one of them rules.")
+        raise ValueError("Give either crf or bitrate, not both.")
     if crf is not None and not coder.crf[0] <= crf <= coder.crf[1]:
         raise ValueError(f"{codec} takes crf {coder.crf[0]} to {coder.crf[1]}, got {crf}.")
     if bitrate is not None and bitrate < 1:
-        raise ValueError(f"bitrate is in bits a second and must be positive, got {bitrate}.")
+        raise ValueError(f"bitrate is in bits per second and must be positive, got {bitrate}.")
     if coder.encoder not in av.codecs_available:
-        raise UsageError(f"This FFmpeg has no encoder {coder.encoder}; choose another codec.")
-    t, h, w, _ = clip.shape
-    bottom, right = (max(_SMALLEST, side + side % 2) - side for side in (h, w))
-    padded = np.pad(clip, ((0, 0), (0, bottom), (0, right), (0, 0)), mode="edge")
+        raise UsageError(
+            f"codec={codec!r}: this FFmpeg has no encoder {coder.encoder}; choose another codec."
+        )
 
-    encoder: Any = av.CodecContext.create(coder.encoder, "w")
-    encoder.width, encoder.height, encoder.pix_fmt = w + right, h + bottom, "yuv420p"
-    encoder.framerate, encoder.time_base = Fraction(rate), 1 / Fraction(rate)
+
+def _open_encoder(
+    codec: str, clip: Clip, crf: int | None, bitrate: int | None, rate: Fraction
+) -> Any:
+    encoder: Any = av.CodecContext.create(CODERS[codec].encoder, "w")
+    _, encoder.height, encoder.width, _ = clip.shape
+    encoder.pix_fmt = "yuv420p"
+    encoder.framerate, encoder.time_base = rate, 1 / rate
     encoder.thread_count = 1
-    encoder.options = _options(codec, crf, bitrate, Fraction(rate))
+    encoder.options = _options(codec, crf, bitrate, rate)
     if bitrate is not None or codec == "vp8":
         encoder.bit_rate = bitrate or _NO_LIMIT
-    decoder: Any = av.CodecContext.create(codec, "r")
-    decoder.thread_count = 1
+    return encoder
 
-    matrix = default_matrix(w, h)
-    space = Colorspace.ITU709 if matrix == BT709 else Colorspace.ITU601
+
+def _encode(clip: Clip, encoder: Any, space: Colorspace) -> list[Any]:
+    """The packets of a clip."""
     packets = []
-    for number, pixels in enumerate(padded):
+    for number, pixels in enumerate(clip):
         frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
         frame = _converted(frame, "yuv420p", space, ColorRange.JPEG, ColorRange.MPEG)
         frame.pts = number
         packets += encoder.encode(frame)
     packets += encoder.encode(None)
+    return packets
 
-    lr = []
-    for frame in (frame for packet in [*packets, None] for frame in decoder.decode(packet)):
-        # H.264 frames say that chroma lies at the left; without that word it is where we put it.
-        plain = VideoFrame.from_ndarray(frame.to_ndarray(), "yuv420p")
-        shown = _converted(plain, "rgb24", space, ColorRange.MPEG, ColorRange.JPEG)
-        lr.append(shown.to_ndarray()[:h, :w])
-    if len(lr) != t:
-        raise SharpreelError(f"{coder.encoder} made {len(lr)} frames of {t}.")
-    return np.stack(lr)
+
+def _decode(packets: list[Any], codec: str, space: Colorspace) -> Iterator[Clip]:
+    """The frames of packets, each (H, W, 3), uint8."""
+    decoder: Any = av.CodecContext.create(codec, "r")
+    decoder.thread_count = 1
+    for packet in [*packets, None]:
+        for frame in decoder.decode(packet):
+            # H.264 frames claim that chroma is sampled at the left; without that property swscale
+            # assumes the middle, where we sampled it.
+            plain = VideoFrame.from_ndarray(frame.to_ndarray(), "yuv420p")
+            rgb = _converted(plain, "rgb24", space, ColorRange.MPEG, ColorRange.JPEG)
+            yield rgb.to_ndarray()
 
 
 def _options(codec: str, crf: int | None, bitrate: int | None, rate: Fraction) -> dict[str, str]:
@@ -149,13 +171,13 @@ def _options(codec: str, crf: int | None, bitrate: int | None, rate: Fraction) -
         if codec == "vp9":
             options["b"] = "0"  # no limit
     elif coder.crf_options == _QUANTISER:
-        # FFmpeg's own encoders keep to a rate over minutes, a clip is shorter than a second.
+        # FFmpeg's own encoders obey a rate over minutes, and a clip is shorter than a second.
         options |= {"bt": str(int(2 * bitrate / rate) + 1), "maxrate": str(bitrate)}
         options["bufsize"] = str(max(bitrate // 4, 1))
     if codec == "h264" and has_avx512():
         options["x264-params"] = "asm=AVX2"  # see encoders.EncodeSettings
     if codec == "mpeg2video":
-        options["strict"] = "experimental"  # frame rates beside those of the standard
+        options["strict"] = "experimental"  # frame rates that the standard does not list
     return options
 
 
@@ -189,9 +211,6 @@ _JPEG_LUMA = np.array(
 )
 _JPEG_CHROMA = np.full((8, 8), 99)
 _JPEG_CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
-_DCT = np.cos(np.pi / 16 * np.arange(8)[:, None] * (2 * np.arange(8) + 1)) / 2
-_DCT[0] /= math.sqrt(2)
-_DCT = _DCT.astype(np.float32)
 _KR, _KB = 0.299, 0.114
 _YCC = np.array(
     [
@@ -202,23 +221,34 @@ _YCC = np.array(
 )
 
 
-def jpeg(clip: Clip, quality: int | npt.NDArray[np.integer[Any]]) -> Clip:
-    """The clip after each frame was a JPEG picture, as libjpeg makes and shows them with 4:2:0.
+def _dct_matrix() -> npt.NDArray[np.float32]:
+    """The orthonormal DCT of 8 samples, (8, 8)."""
+    waves = np.cos(np.pi / 16 * np.arange(8)[:, None] * (2 * np.arange(8) + 1)) / 2
+    waves[0] /= math.sqrt(2)
+    matrix: npt.NDArray[np.float32] = waves.astype(np.float32)
+    return matrix
 
-    Computed, not written: JPEG's entropy coding loses nothing, so colour conversion, subsampling
-    and the rounding of DCT coefficients are all there is.
+
+_DCT = _dct_matrix()
+
+
+def jpeg(clip: Clip, quality: int | npt.NDArray[np.integer[Any]]) -> Clip:
+    """Compress each frame as JPEG and decompress it, as libjpeg does with 4:2:0.
+
+    Computed without a file: JPEG's entropy coding is lossless, so colour conversion, subsampling
+    and the rounding of DCT coefficients are the whole loss.
 
     Args:
         clip: (T, H, W, 3) uint8.
         quality: libjpeg's, 1 (worst) to 100, one for all frames or (T,).
 
     Returns:
-        As many frames of the same size, uint8.
+        The same number of frames of the same size, uint8.
     """
     validate_bytes(clip)
     qualities = np.broadcast_to(np.asarray(quality), len(clip))
     if qualities.min() < 1 or qualities.max() > 100:
-        raise ValueError(f"JPEG's quality is 1 to 100, got {quality}.")
+        raise ValueError(f"quality must be 1 to 100, got {quality}.")
     return np.stack([_jpeg_frame(f, int(q)) for f, q in zip(clip, qualities, strict=True)])
 
 
@@ -240,7 +270,7 @@ def _jpeg_frame(frame: Clip, quality: int) -> Clip:
 
 
 def _through_dct(plane: Floats, table: npt.NDArray[Any], percent: int) -> Floats:
-    """(H, W) of levels around 0, divisible by 8, after its DCT coefficients were quantised."""
+    """Quantise the DCT coefficients of a plane, (H, W), sides divisible by 8, levels around 0."""
     h, w = plane.shape
     steps = np.clip((table * percent + 50) // 100, 1, 255).astype(np.float32)[:, None]
     rows = (plane.reshape(h, -1, 8) @ _DCT.T).reshape(-1, 8, w)

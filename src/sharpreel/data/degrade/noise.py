@@ -1,4 +1,4 @@
-"""Noise: Gaussian, Poisson, and the streaks of scanning probes."""
+"""Add noise to clips: Gaussian, Poisson (shot noise), and the streaks of scanning probes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import numpy as np
 
 from sharpreel.data.degrade.resample import Clip, Floats, to_integers, validate_clip
 
-# Noise.
-
 
 def gaussian_noise(
     clip: Clip, sigma: float | Floats, rng: np.random.Generator, grey: bool = False
 ) -> Clip:
-    """The clip with white noise, new in every frame.
+    """Add white noise, new in every frame.
 
     Args:
         clip: (T, H, W, C).
@@ -30,6 +28,7 @@ def gaussian_noise(
 def add_gaussian(
     clip: Floats, sigma: Floats, rng: np.random.Generator, grey: bool = False
 ) -> Floats:
+    """`gaussian_noise` on floats, without rounding; sigma in units of the clip."""
     t, h, w, c = clip.shape
     noise = rng.standard_normal((t, h, w, 1 if grey else c), np.float32)
     return clip + noise * np.broadcast_to(sigma, t).astype(np.float32).reshape(-1, 1, 1, 1)
@@ -38,11 +37,11 @@ def add_gaussian(
 def poisson_noise(
     clip: Clip, strength: float | Floats, rng: np.random.Generator, grey: bool = False
 ) -> Clip:
-    """The clip with shot noise: its variance grows with the light.
+    """Add shot noise, whose variance grows with brightness.
 
-    A pixel of 8-bit level v is taken for v photons and the deviation of their count is multiplied
-    by the strength: standard deviation strength * sqrt(v) levels (Real-ESRGAN's, for pictures that
-    use all levels).
+    A pixel of 8-bit level v stands for v photons, and the deviation of their count is multiplied
+    by the strength: standard deviation strength * sqrt(v) levels (as in Real-ESRGAN, for images
+    that use all levels).
 
     Args:
         clip: (T, H, W, C).
@@ -58,6 +57,7 @@ def poisson_noise(
 def add_poisson(
     clip: Floats, strength: Floats, rng: np.random.Generator, grey: bool = False
 ) -> Floats:
+    """`poisson_noise` on floats in 8-bit levels, without rounding."""
     light = np.clip(clip, 0, 255)
     if grey and clip.shape[3] == 3:
         light = (light @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
@@ -67,14 +67,14 @@ def add_poisson(
 
 
 def streaks(clip: Clip, rng: np.random.Generator, strength: float | Floats = 3.0) -> Clip:
-    """The clip with scan-line noise, as atomic force microscopes have it: horizontal streaks.
+    """Add scan-line noise of atomic force microscopes: horizontal streaks.
 
-    The tip draws one line after the other, and its height reference drifts: each line gets an
-    offset of its own (standard deviation 0.8 * strength), a part that changes slowly along the line
-    (0.4 * strength, correlation length 32 pixels), and in one of 20 lines a jump where the tip
-    catches, of 2 to 4 * strength for a stretch of the line. Every frame is a new scan. On a flat
-    picture, strength 2.4 has the noise score, mean(|Sobel_y| - |Sobel_x|), of 0.035 that the real
-    frames of github.com/yasue32/afm-denoise have on average.
+    The tip scans line by line, and its height reference drifts: each line gets its own offset
+    (standard deviation 0.8 * strength), a part that changes slowly along the line (0.4 * strength,
+    correlation length 32 pixels), and one line in 20 a jump where the tip catches, of 2 to
+    4 * strength on a stretch of the line. Every frame is a new scan. On a flat image, strength 2.4
+    has the noise score, mean(|Sobel_y| - |Sobel_x|), of 0.035 that the real frames of
+    github.com/yasue32/afm-denoise have on average.
 
     Args:
         clip: (T, H, W, 1) or (T, H, W, 3); all channels get the same offset.

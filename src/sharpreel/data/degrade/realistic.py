@@ -1,4 +1,4 @@
-"""Degradations as real videos have them: several steps with random strengths."""
+"""Chains of random degradations as in real videos: blur, resize, noise, JPEG, video codecs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,11 @@ from sharpreel.data.degrade.resample import (
     validate_bytes,
 )
 
-# A long chain of random steps.
-
 
 def _walk(
     rng: np.random.Generator, low: float, high: float, step: float, count: int
 ) -> npt.NDArray[np.float64]:
-    """(count,) values that begin anywhere in [low, high] and move by at most a step, inside it."""
+    """A random walk of `count` values inside [low, high], in steps of at most `step`."""
     value = rng.uniform(low, high)
     values = [value]
     for change in rng.uniform(-step, step, count - 1):
@@ -43,7 +41,7 @@ def _bessel_j1(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return values
 
 
-# Real-ESRGAN's blurs and how often RealBasicVSR draws each.
+# Real-ESRGAN's blurs (shape, isotropic) and their probabilities in RealBasicVSR.
 _BLURS = {
     ("gaussian", True): 0.405,
     ("gaussian", False): 0.225,
@@ -58,13 +56,13 @@ _BLURS = {
 def _blur_kernels(
     rng: np.random.Generator, count: int, sigma: float, only_sinc: bool = False
 ) -> Floats:
-    """Kernels for `count` frames, of one shape that changes slowly, (count, k, k), k 7 to 21.
+    """Random kernels for `count` frames, of one slowly changing shape, (count, k, k), k 7 to 21.
 
     Args:
         sigma: The largest, in pixels; the smallest is 0.2.
     """
     size = 7 + 2 * int(rng.integers(8))
-    family, round_one = list(_BLURS)[rng.choice(len(_BLURS), p=list(_BLURS.values()))]
+    family, isotropic = list(_BLURS)[rng.choice(len(_BLURS), p=list(_BLURS.values()))]
     y, x = np.mgrid[:size, :size] - size // 2
 
     def walk(low: float, high: float, step: float) -> Floats:
@@ -78,7 +76,7 @@ def _blur_kernels(
         wide, narrow = walk(0.2, sigma, 0.02), walk(0.2, sigma, 0.02)
         angle = walk(-np.pi, np.pi, 0.314)
         along = (x * np.cos(angle) + y * np.sin(angle)) / wide
-        across = (y * np.cos(angle) - x * np.sin(angle)) / (wide if round_one else narrow)
+        across = (y * np.cos(angle) - x * np.sin(angle)) / (wide if isotropic else narrow)
         distance = along**2 + across**2
         if family == "generalised":
             kernels = np.exp(-(distance ** walk(0.5, 4, 0.05)) / 2)
@@ -106,7 +104,7 @@ def _blurred(clip: Floats, kernels: Floats) -> Floats:
 
 
 def _resized(clip: Floats, height: int, width: int, rng: np.random.Generator) -> Floats:
-    """By bilinear without antialiasing, area (bilinear where it grows) or bicubic, drawn."""
+    """Resize by a random kernel: bilinear (no antialiasing), area (shrinking only) or bicubic."""
     kernel = ("bilinear", "area", "bicubic")[rng.integers(3)]
 
     def taps(size_in: int, size_out: int) -> Taps:
@@ -120,10 +118,10 @@ def _resized(clip: Floats, height: int, width: int, rng: np.random.Generator) ->
     return np.stack([resample_separable(frame, rows, columns) for frame in clip])
 
 
-def _factor(
+def _random_scale(
     rng: np.random.Generator, up: float, down: float, lowest: float, highest: float
 ) -> float:
-    """A factor of size: above 1 with probability `up`, below with `down`, else 1."""
+    """A random scale: above 1 with probability `up`, below 1 with `down`, else 1."""
     draw = rng.random()
     if draw < up:
         return rng.uniform(1, highest)
@@ -145,14 +143,14 @@ def _noisy_jpeg(
 
 
 def second_order(hr: Clip, scale: int, rng: np.random.Generator) -> Clip:
-    """lr of a life on the net: blurred, resized, noisy and compressed, twice over.
+    """Degrade a clip as a life on the net does: blur, resize, noise and compression, twice.
 
     After Real-ESRGAN (Wang et al., ICCVW 2021) for the order and RealBasicVSR (Chan et al., CVPR
     2022; its configuration in MMagic) for ranges, probabilities and the slow drift of parameters
     over the frames: blur, resize, noise, JPEG; again around the size of lr; then, in either order,
-    a video codec and the resize to lr with a sinc blur. What we changed: sizes stay constant over
-    the clip; the first round has no video codec; codecs are asked for qualities (H.264 CRF 18 to
-    38, VP8 30 to 63, MPEG-4 quantiser 2 to 12) and not for bits; the smallest size on the way is
+    a video codec and the resize to lr with a sinc blur. What we changed: sizes are constant over
+    the clip; the first round has no video codec; codecs are given a quality (H.264 CRF 18 to 38,
+    VP8 30 to 63, MPEG-4 quantiser 2 to 12) and not a bitrate; the smallest intermediate size is
     0.6 times lr in the first round at every scale, which at 4 is the published 0.15; hr is not
     sharpened.
 
@@ -166,18 +164,18 @@ def second_order(hr: Clip, scale: int, rng: np.random.Generator) -> Clip:
     height, width = lr_size_of(hr, scale)
     t, h, w, _ = hr.shape
 
-    def sized(pixels: int, factor: float) -> int:
-        return max(round(pixels * factor), 1)
+    def scaled(pixels: int, by: float) -> int:
+        return max(round(pixels * by), 1)
 
     clip = _blurred(hr.astype(np.float32), _blur_kernels(rng, t, sigma=3))
-    factor = _factor(rng, up=0.2, down=0.7, lowest=min(0.6 / scale, 1), highest=1.5)
-    clip = _resized(clip, sized(h, factor), sized(w, factor), rng)
+    by = _random_scale(rng, up=0.2, down=0.7, lowest=min(0.6 / scale, 1), highest=1.5)
+    clip = _resized(clip, scaled(h, by), scaled(w, by), rng)
     clip = _noisy_jpeg(clip, rng, sigma=30, strength=3)
 
     if rng.random() < 0.8:
         clip = _blurred(clip, _blur_kernels(rng, t, sigma=1.5))
-    factor = _factor(rng, up=0.3, down=0.4, lowest=0.3, highest=1.2)
-    clip = _resized(clip, sized(height, factor), sized(width, factor), rng)
+    by = _random_scale(rng, up=0.3, down=0.4, lowest=0.3, highest=1.2)
+    clip = _resized(clip, scaled(height, by), scaled(width, by), rng)
     clip = _noisy_jpeg(clip, rng, sigma=25, strength=2.5)
 
     codec, best, worst = _REAL_CODECS[rng.integers(len(_REAL_CODECS))]
@@ -200,10 +198,10 @@ _REAL_CODECS: tuple[tuple[CodecName, int, int], ...] = (
 
 
 def bi_h264(hr: Clip, scale: int, rng: np.random.Generator) -> Clip:
-    """BI, on half of the clips followed by H.264 of CRF 15 to 35.
+    """Downscale by BI; on half of the clips followed by H.264 of CRF 15 to 35.
 
     After FTVSR (Qiu et al., "Learning Spatiotemporal Frequency-Transformer for Compressed Video
-    Super-Resolution", ECCV 2022), which takes CRF 15, 25 and 35.
+    Super-Resolution", ECCV 2022), which uses CRF 15, 25 and 35.
     """
     lr = bicubic(hr, scale)
     crf = int(rng.integers(15, 36))
@@ -211,7 +209,7 @@ def bi_h264(hr: Clip, scale: int, rng: np.random.Generator) -> Clip:
 
 
 def call(hr: Clip, scale: int, rng: np.random.Generator) -> Clip:
-    """BI, a webcam's noise (sigma 0 to 4 levels), and H.264 of CRF 18 to 35 or VP8 of 30 to 63.
+    """Imitate a video call: BI, noise of sigma 0 to 4 levels, H.264 CRF 18 to 35 or VP8 30 to 63.
 
     VP8's 30 is about as good as H.264's 18; its worst, 63, is as good as 26 or 27.
     """
@@ -223,5 +221,5 @@ def call(hr: Clip, scale: int, rng: np.random.Generator) -> Clip:
 
 
 def afm(hr: Clip, scale: int, rng: np.random.Generator) -> Clip:
-    """BI (nothing at scale 1) and `streaks` of strength 1 to 8."""
+    """Downscale by BI (nothing at scale 1) and add `streaks` of strength 1 to 8."""
     return streaks(bicubic(hr, scale), rng, _walk(rng, 1, 8, 0.2, len(hr)))

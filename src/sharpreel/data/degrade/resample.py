@@ -1,4 +1,8 @@
-"""Downscaling: bicubic, area, Gaussian blur and random kernels."""
+"""Downscale clips: bicubic, area, Gaussian blur and random kernels, as published definitions do.
+
+Resampling is separable: `Taps` hold, for each output sample of one axis, the input samples and
+their weights.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +15,6 @@ import numpy.typing as npt
 
 from sharpreel import ops
 
-
-def validate_bytes(clip: Clip) -> None:
-    """Raise ValueError for a clip that an 8-bit codec cannot take."""
-    validate_clip(clip)
-    if clip.dtype != np.uint8:
-        raise ValueError(
-            f"The codecs used here take 8 bits, got {clip.dtype}. "
-            "Divide by 257, round and cast to uint8 first."
-        )
-
-
 Clip = npt.NDArray[Any]  # uint8 or uint16, (T, H, W, C), RGB, full range of its type
 Floats = npt.NDArray[np.floating[Any]]
 Taps = tuple[npt.NDArray[np.intp], Floats]  # of one axis: input samples and weights, (out, taps)
@@ -31,7 +24,7 @@ Kernel = Literal["bilinear", "gaussian", "nearest", "area"]
 
 
 def validate_clip(clip: Clip, channels: tuple[int, ...] = (3,)) -> None:
-    """Raise ValueError for what is not a clip of integer frames."""
+    """Raise ValueError unless the array is a clip of integer frames, (T, H, W, C)."""
     if clip.ndim != 4 or clip.shape[3] not in channels or 0 in clip.shape:
         wanted = " or ".join(str(c) for c in channels)
         raise ValueError(
@@ -45,19 +38,29 @@ def validate_clip(clip: Clip, channels: tuple[int, ...] = (3,)) -> None:
         )
 
 
+def validate_bytes(clip: Clip) -> None:
+    """Raise ValueError for a clip that an 8-bit codec cannot encode."""
+    validate_clip(clip)
+    if clip.dtype != np.uint8:
+        raise ValueError(
+            f"The codecs used here take 8 bits, got {clip.dtype}. "
+            "Divide by 257, round and cast to uint8 first."
+        )
+
+
 def crop_to_multiple(hr: Clip, scale: int) -> Clip:
-    """The clip without the rows and columns at its bottom and right that fill no lr pixel.
+    """Crop rows and columns at the bottom and right that do not fill an lr pixel.
 
     Args:
         hr: (T, H, W, 3).
-        scale: Integer factor, at least 1.
+        scale: An integer of at least 1.
 
     Returns:
         A view, (T, H - H % scale, W - W % scale, 3).
     """
     validate_clip(hr)
     if scale < 1 or scale != int(scale):
-        raise ValueError(f"scale must be a whole number of at least 1, got {scale}.")
+        raise ValueError(f"scale must be an integer of at least 1, got {scale}.")
     _, height, width, _ = hr.shape
     if height < scale or width < scale:
         raise ValueError(
@@ -65,9 +68,6 @@ def crop_to_multiple(hr: Clip, scale: int) -> Clip:
             f"{scale}x{scale}; use larger frames or a smaller scale."
         )
     return hr[:, : height - height % scale, : width - width % scale]
-
-
-# Resampling along one axis at a time.
 
 
 def _along_rows(image: Floats, taps: Taps) -> Floats:
@@ -80,13 +80,13 @@ def _along_rows(image: Floats, taps: Taps) -> Floats:
 
 
 def resample_separable(image: Floats, rows: Taps, columns: Taps) -> Floats:
-    """(H, W, C) floats to (rows, columns, C)."""
+    """Resample both axes of an image, (H, W, C) floats to (rows, columns, C)."""
     image = np.ascontiguousarray(_along_rows(image, rows).swapaxes(0, 1))
     return np.ascontiguousarray(_along_rows(image, columns).swapaxes(0, 1))
 
 
 def to_integers(image: Floats, dtype: npt.DTypeLike) -> Clip:
-    """The nearest integers, halves to even, clipped to the range of the type."""
+    """Round to the nearest integers, halves to even, clipped to the range of the type."""
     return np.clip(np.rint(image), 0, np.iinfo(dtype).max).astype(dtype)
 
 
@@ -103,9 +103,9 @@ def sampled_taps(
     radius: float,
     antialias: bool,
 ) -> Taps:
-    """A kernel at the centres of the output pixels; what lies outside the frame counts nothing.
+    """Sample a kernel at the centres of the output pixels; samples outside the frame weigh 0.
 
-    With antialias the kernel widens when the picture shrinks.
+    With antialias the kernel widens by the scale when the image shrinks.
     """
     ratio = size_in / size_out
     widen = max(ratio, 1.0) if antialias else 1.0
@@ -120,6 +120,7 @@ def sampled_taps(
 
 
 def triangle_kernel(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The kernel of bilinear interpolation."""
     weight: npt.NDArray[np.float64] = np.maximum(1 - np.abs(x), 0)
     return weight
 
@@ -129,7 +130,7 @@ def _small_gaussian(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def box_taps(size_in: int, size_out: int) -> Taps:
-    """How much of each input pixel lies under each output pixel."""
+    """Weights by area: the share of each input pixel that each output pixel covers."""
     ratio = size_in / size_out
     start = np.arange(size_out) * ratio
     index = np.floor(start).astype(np.intp)[:, None] + np.arange(math.ceil(ratio) + 1)
@@ -143,7 +144,7 @@ def box_taps(size_in: int, size_out: int) -> Taps:
 def bicubic(hr: Clip, scale: int) -> Clip:
     """BI: MATLAB's imresize, bicubic with antialiasing and mirrored border, rounded once.
 
-    What the BI columns of the literature are made with (protocols P1 and P5), rounding included.
+    The BI columns of the literature (protocols P1 and P5) use it, rounding included.
 
     Args:
         hr: (T, H, W, 3), of a size that divides by the scale.
@@ -156,21 +157,21 @@ def bicubic(hr: Clip, scale: int) -> Clip:
 
 
 def lr_size_of(hr: Clip, scale: int) -> tuple[int, int]:
-    """(height, width) of lr, for a clip that has been cropped."""
+    """(height, width) of lr for a cropped clip; ValueError if it is not cropped."""
     height, width = crop_to_multiple(hr, scale).shape[1:3]
     if (height, width) != hr.shape[1:3]:
         raise ValueError(
             f"Frames of {hr.shape[2]}x{hr.shape[1]} do not divide by {scale}; "
-            "cut them with crop_to_multiple first."
+            "crop them with crop_to_multiple first."
         )
     return height // scale, width // scale
 
 
 def pil_bicubic(hr: Clip, scale: int) -> Clip:
-    """Pillow's BICUBIC on bytes: rounds between its two passes, no samples beyond the border.
+    """Pillow's BICUBIC on bytes: rounds between its two passes, no samples outside the border.
 
-    The lr of RBPN and iSeeBetter (protocol P4). It differs from `bicubic` by a level here and
-    there, and by more in the two lr pixels next to the border.
+    The lr of RBPN and iSeeBetter (protocol P4). It differs from `bicubic` by a level in some
+    pixels, and by more in the two lr pixels next to the border.
 
     Args:
         hr: (T, H, W, 3) uint8, of a size that divides by the scale.
@@ -182,7 +183,7 @@ def pil_bicubic(hr: Clip, scale: int) -> Clip:
     height, width = lr_size_of(hr, scale)
     rows = sampled_taps(hr.shape[1], height, ops.cubic, 2, antialias=True)
     columns = sampled_taps(hr.shape[2], width, ops.cubic, 2, antialias=True)
-    for _, weight in (rows, columns):  # Pillow counts in 1 / 2**22; halves go away from zero
+    for _, weight in (rows, columns):  # Pillow uses units of 1 / 2**22, halves away from zero
         weight[:] = np.trunc(weight * 2**22 + np.copysign(0.5, weight)) / 2**22
     lr = []
     for frame in hr:
@@ -219,15 +220,15 @@ def blur_downsample(
     taps: int | None = None,
     border: Border | None = None,
 ) -> Clip:
-    """BD: a Gaussian blur of which every scale-th sample is kept; float64, rounded once.
+    """BD: a Gaussian blur, then every scale-th sample; float64, rounded once.
 
     Args:
         hr: (T, H, W, 3), of a size that divides by the scale.
         sigma: Of the Gaussian, in hr pixels.
-        phase: "centred": lr pixels lie in the middle of scale * scale hr pixels. "zero": they lie
-            on the first of them.
+        phase: "centred": lr pixels are in the middle of scale * scale hr pixels. "zero": they are
+            at the first of them.
         taps: Side of the square kernel, normalised to sum 1. It must be even where the lr pixels
-            lie between hr pixels (centred, even scale) and odd elsewhere. By default
+            are between hr pixels (centred, even scale) and odd elsewhere. By default
             2 * ceil(3 sigma) + 2 or, where odd, + 1.
         border: "replicate": a a | a b c; "reflect": c b | a b c. By default replicate when centred
             and reflect when not, as in the published definitions.
@@ -241,7 +242,7 @@ def blur_downsample(
         taps = 2 * math.ceil(3 * sigma) + (2 if between else 1)
     if taps < 1 or sigma <= 0 or (taps % 2 == 0) != between:
         raise ValueError(
-            f"With phase {phase!r} and scale {scale} the kernel needs a positive sigma and an "
+            f"With phase={phase!r} and scale={scale} the kernel needs a positive sigma and an "
             f"{'even' if between else 'odd'} number of taps, got sigma {sigma} and {taps} taps."
         )
     if border is None:
@@ -256,9 +257,9 @@ def bd(hr: Clip, scale: int) -> Clip:
     """BD of the BasicVSR line (protocol P1): centred, replicated border.
 
     github.com/ckkelvinchan/BasicVSR-IconVSR, BD_degradation.m, defines scale 4: fspecial's
-    Gaussian of sigma 1.6 with 12 x 12 taps, samples 2:4:end counted from one. Other scales are
-    ours: sigma 0.4 * scale as DUF has it, and the same centred phase; at scale 2 that is sigma 0.8,
-    8 x 8 taps and samples 1:2:end, what the script gives for scale = 2.
+    Gaussian of sigma 1.6 with 12 x 12 taps, samples 2:4:end counted from one. Other scales are our
+    extension: sigma 0.4 * scale as in DUF, and the same centred phase; at scale 2 that is sigma
+    0.8, 8 x 8 taps and samples 1:2:end, the result of the script for scale = 2.
 
     Args:
         hr: (T, H, W, 3), of a size that divides by the scale.
@@ -271,8 +272,8 @@ def bd_duf(hr: Clip, scale: int) -> Clip:
 
     Jo et al., "Deep Video Super-Resolution Network Using Dynamic Upsampling Filters Without
     Explicit Motion Compensation", CVPR 2018; BasicSR's duf_downsample. 13 x 13 taps, sigma
-    1.6 / 1.2 / 0.8 for scale 4 / 3 / 2, made by SciPy's gaussian_filter, which cuts at 4 sigma: the
-    outermost of the 13 are zero for scales 3 and 2.
+    1.6 / 1.2 / 0.8 for scale 4 / 3 / 2, from SciPy's gaussian_filter, which truncates at 4 sigma:
+    the outermost of the 13 are zero for scales 3 and 2.
 
     Args:
         hr: (T, H, W, 3), of a size that divides by the scale.
@@ -296,12 +297,12 @@ def bd_tecogan(hr: Clip, scale: int) -> Clip:
 
 
 def area(hr: Clip, scale: float) -> Clip:
-    """Means over the pixels' areas, as OpenCV's INTER_AREA takes them (system E's lr).
+    """Average over areas of pixels, as OpenCV's INTER_AREA does (the lr of protocol E).
 
     Args:
         hr: (T, H, W, 3), of any size.
-        scale: At least 1, whole or not (system E trains 1.5, too); lr is H / scale x W / scale
-            rounded down, and covers the whole frame.
+        scale: At least 1, integer or not (protocol E also uses 1.5); lr is H / scale x W / scale
+            rounded down, and covers the full frame.
 
     Returns:
         (T, int(H / scale), int(W / scale), 3).
@@ -312,15 +313,15 @@ def area(hr: Clip, scale: float) -> Clip:
 
 
 def area_resize(hr: Clip, height: int, width: int) -> Clip:
-    """`area` to a given size, which must not be larger than the clip's.
+    """Downscale by `area` to a given size, which must not be larger than the clip's.
 
-    Where both factors are whole this is the mean of blocks, rounded as OpenCV rounds it: halves up
-    for blocks of 2 x 2, for which it has integer code, and to even for all others.
+    Where both ratios are integers this is the mean of blocks, rounded as in OpenCV: halves up for
+    blocks of 2 x 2, for which it has integer code, and to even for all others.
     """
     validate_clip(hr)
     t, h, w, c = hr.shape
     if not (0 < height <= h and 0 < width <= w):
-        raise ValueError(f"The area filter only shrinks: {w}x{h} cannot become {width}x{height}.")
+        raise ValueError(f"The area filter cannot enlarge {w}x{h} to {width}x{height}.")
     if h % height or w % width:
         return _resampled(hr, box_taps(h, height), box_taps(w, width))
     blocks = hr.reshape(t, height, h // height, width, w // width, c)
@@ -332,12 +333,12 @@ def area_resize(hr: Clip, height: int, width: int) -> Clip:
 
 
 def kernel_downsample(hr: Clip, scale: int, kernel: Kernel, antialias: bool = False) -> Clip:
-    """What TensorFlow's `tf.image.resize` makes of the clip with this method.
+    """Downscale as TensorFlow's `tf.image.resize` does with this method.
 
-    Without antialias, its default and what system D was trained with, "bilinear" and "gaussian"
-    look at the hr pixels next to the middle of each lr pixel only. They alias, and some methods
-    coincide: at even scales bilinear and gaussian, at scale 2 area too, at odd scales bilinear and
-    nearest. "nearest" takes the pixel at scale // 2 of each block.
+    Without antialias, its default and the setting that system D was trained with, "bilinear" and
+    "gaussian" use only the hr pixels next to the middle of each lr pixel. They alias, and some
+    methods coincide: at even scales bilinear and gaussian, at scale 2 also area, at odd scales
+    bilinear and nearest. "nearest" takes the pixel at scale // 2 of each block.
 
     Args:
         hr: (T, H, W, 3), of a size that divides by the scale.
@@ -365,7 +366,7 @@ def kernel_downsample(hr: Clip, scale: int, kernel: Kernel, antialias: bool = Fa
 
 
 def random_kernel(hr: Clip, scale: int, rng: np.random.Generator) -> Clip:
-    """One of four `kernel_downsample`s for the whole clip, as system D was trained.
+    """Downscale the clip by one of four kernels at random, as system D was trained.
 
     github.com/duongtruongtrong/super_resolution_video_srvgan, data_loader.py.
     """

@@ -1,1 +1,1 @@
-"""Metrics of frames and videos."""
+"""Metrics of frames and videos, in NumPy where possible; each module names its papers."""

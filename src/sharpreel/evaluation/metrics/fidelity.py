@@ -1,4 +1,4 @@
-"""PSNR, SSIM, MS-SSIM and QM against a reference."""
+"""Fidelity of a frame to a reference: PSNR, SSIM, MS-SSIM and QM, in NumPy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sharpreel import ops
 from sharpreel.ops import Pixels
 
 Region = tuple[slice, slice]  # rows, columns
-STRIP = 64  # lines of a picture that SSIM works on at a time: they stay in the cache
+STRIP = 64  # lines of a frame that SSIM processes at a time: they stay in the cache
 
 Channel = Literal["y", "rgb"]
 Window = Literal["matlab", "seven", "uniform"]
@@ -24,12 +24,12 @@ MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # finest scale first
 
 
 def is_constant(frame: Pixels) -> bool:
-    """Whether the frame is of one colour all over, as a network that broke down paints it."""
+    """Whether the frame has one colour everywhere, as from a network that failed."""
     return bool((frame == frame[:1, :1]).all())
 
 
 def validate_frames(*frames: Pixels) -> None:
-    """Refuse what is no frame, and frames that cannot be compared with each other."""
+    """Raise ValueError unless these are frames of one shape and type."""
     for frame in frames:
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in (np.uint8, np.uint16):
             raise ValueError(
@@ -50,39 +50,37 @@ def grey_levels(frame: Pixels) -> Plane:
 
 
 def channel_planes(frame: Pixels, channel: Channel, rounded: bool = False) -> Plane:
-    """What is compared, (1, H, W) or (3, H, W), in 8-bit levels."""
+    """The planes that are compared, (1, H, W) or (3, H, W), in 8-bit levels."""
     match channel:
         case "y":
             planes = ops.luma(frame)[None]
         case "rgb":
             planes = np.ascontiguousarray(grey_levels(frame).transpose(2, 0, 1))
         case _:
-            raise ValueError(f"Unknown channel {channel!r}; there are y and rgb.")
+            raise ValueError(f"channel must be y or rgb, got {channel!r}.")
     return np.rint(planes) if rounded else planes
 
 
 def inner_region(height: int, width: int, crop_border: int) -> Region:
+    """The rows and columns of a frame without `crop_border` pixels at each side."""
     if not 0 <= 2 * crop_border < min(height, width):
         raise ValueError(
-            f"A border of {crop_border} pixels leaves nothing of a frame of {width}x{height}."
+            f"crop_border={crop_border} leaves nothing of a frame of {width}x{height}."
         )
     return slice(crop_border, height - crop_border), slice(crop_border, width - crop_border)
-
-
-# One picture against the truth ---------------------------------------------------------------
 
 
 def psnr(
     sr: Pixels, hr: Pixels, channel: Channel = "y", crop_border: int = 0, rounded: bool = False
 ) -> float:
-    """Peak signal-to-noise ratio in dB, peak 255; infinite for equal pictures.
+    """Peak signal-to-noise ratio in dB, peak 255; infinite for equal frames.
 
     Args:
         sr, hr: RGB, (H, W, 3), of one shape and type.
         channel: "y" is BT.601 luma of studio range, 16 to 235, as in MATLAB's rgb2ycbcr; "rgb" is
             one mean squared error over the three colours.
-        crop_border: Pixels left out at each side.
-        rounded: Round to whole levels before comparing. Papers of the BasicVSR and DUF lines do
+        crop_border: Pixels skipped at each side.
+        rounded: Round to integer levels before comparing. Papers of the BasicVSR and DUF lines do
             not round Y; the calculator in TecoGAN-PyTorch does.
     """
     validate_frames(sr, hr)
@@ -96,10 +94,10 @@ def psnr_y(sr: Pixels, hr: Pixels, crop_border: int = 0) -> float:
 
     Args:
         sr, hr: RGB, (H, W, 3), uint8 or uint16, of one size.
-        crop_border: Pixels left out at each side; P1 leaves out none.
+        crop_border: Pixels skipped at each side; P1 skips none.
 
     Returns:
-        Decibels; infinite for equal pictures.
+        Decibels; infinite for equal frames.
     """
     return psnr(sr, hr, "y", crop_border)
 
@@ -117,21 +115,21 @@ def ssim(
     crop_border: int = 0,
     window: Window = "matlab",
 ) -> float:
-    """Structural similarity (Wang et al., "Image Quality Assessment: From Error Visibility to
-    Structural Similarity", IEEE TIP 2004): 1 for equal pictures, rarely below 0.
+    """Structural similarity: 1 for equal frames, rarely below 0.
 
-    K = (.01, .03), L = 255, windows that lie wholly inside the picture; for "rgb" the mean of the
-    three colours.
+    Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", IEEE
+    TIP 2004. K = (.01, .03), L = 255, windows that are completely inside the frame; for "rgb" the
+    mean of the three colours.
 
     Args:
         sr, hr: RGB, (H, W, 3), of one shape and type.
         channel: See `psnr`.
-        crop_border: Pixels left out at each side.
-        window: Over what means, variances and covariance are taken.
+        crop_border: Pixels skipped at each side.
+        window: For means, variances and covariance.
             "matlab": Gaussian, 11 taps, sigma 1.5: Wang's ssim.m, BasicSR, most papers.
             "seven": Gaussian, 7 taps, sigma 1: piqa as "Temporal Super Resolution"
             (github.com/Dawid64/super-enhanced-resolution) calls it.
-            "uniform": 7x7, all of one weight, sample covariance: the defaults of scikit-image.
+            "uniform": 7x7, equal weights, sample covariance: the defaults of scikit-image.
     """
     validate_frames(sr, hr)
     region = inner_region(hr.shape[0], hr.shape[1], crop_border)
@@ -140,12 +138,13 @@ def ssim(
 
 
 def ms_ssim(sr: Pixels, hr: Pixels, channel: Channel = "y") -> float:
-    """SSIM at five scales (Wang, Simoncelli and Bovik, "Multiscale Structural Similarity for Image
-    Quality Assessment", Asilomar 2003).
+    """SSIM at five scales.
 
-    The product of contrast and structure at each scale, and of luminance at the coarsest, to the
-    powers .0448 .2856 .3001 .2363 .1333. Pictures are halved by the mean of 2x2 pixels, odd sides
-    by repeating the last. A scale whose mean is negative counts as 0, as in torchmetrics.
+    Wang, Simoncelli and Bovik, "Multiscale Structural Similarity for Image Quality Assessment",
+    Asilomar 2003. The product of contrast and structure at each scale, and of luminance at the
+    coarsest, to the powers .0448 .2856 .3001 .2363 .1333. Frames are halved by the mean of 2x2
+    pixels, odd sides by repeating the last. A scale whose mean is negative counts as 0, as in
+    torchmetrics.
 
     Args:
         sr, hr: RGB, (H, W, 3), of one shape and type; sides of 176 pixels or more.
@@ -161,9 +160,9 @@ def ms_ssim(sr: Pixels, hr: Pixels, channel: Channel = "y") -> float:
     for a, b in zip(channel_planes(sr, channel), channel_planes(hr, channel), strict=True):
         x, y, product = a, b, 1.0
         for scale, weight in enumerate(MS_SSIM_WEIGHTS):
-            whole, contrast = _ssim_of_plane(x, y, "matlab", PEAK)
+            full, contrast = _ssim_of_plane(x, y, "matlab", PEAK)
             coarsest = scale == len(MS_SSIM_WEIGHTS) - 1
-            product *= max(whole if coarsest else contrast, 0.0) ** weight
+            product *= max(full if coarsest else contrast, 0.0) ** weight
             x, y = _halved(x), _halved(y)
         products.append(product)
     return float(np.mean(products))
@@ -176,6 +175,7 @@ def _halved(plane: Plane) -> Plane:
 
 
 def gaussian_window(taps: int, sigma: float) -> tuple[float, ...]:
+    """The weights of a Gaussian, normalised to sum 1."""
     x = np.arange(taps) - taps // 2
     weight = np.exp(-(x**2) / (2 * sigma**2))
     return tuple((weight / weight.sum()).tolist())
@@ -189,7 +189,7 @@ WINDOWS: dict[Window, tuple[float, ...]] = {
 
 
 def correlate(image: Plane, taps: tuple[float, ...]) -> Plane:
-    """Every full window's weighted sum, of a window that is symmetric and the same both ways.
+    """The weighted sum of every full window, separable and symmetric, the same in both directions.
 
     Args:
         image: (H, W).
@@ -211,6 +211,7 @@ def correlate(image: Plane, taps: tuple[float, ...]) -> Plane:
 
 
 def mean_ssim(a: Plane, b: Plane, window: Window, data_range: float) -> float:
+    """The mean SSIM of planes, (C, H, W); NaN when `data_range` is 0."""
     if data_range == 0:
         return math.nan
     planes = [_ssim_of_plane(x, y, window, data_range)[0] for x, y in zip(a, b, strict=True)]
@@ -218,9 +219,9 @@ def mean_ssim(a: Plane, b: Plane, window: Window, data_range: float) -> float:
 
 
 def _ssim_of_plane(a: Plane, b: Plane, window: Window, data_range: float) -> tuple[float, float]:
-    """Mean SSIM, and the mean of its factor of contrast and structure, of two (H, W)."""
+    """Mean SSIM, and the mean of its contrast and structure term, of two (H, W)."""
     if window not in WINDOWS:
-        raise ValueError(f"Unknown window {window!r}; there are {', '.join(WINDOWS)}.")
+        raise ValueError(f"window must be one of {', '.join(WINDOWS)}, got {window!r}.")
     taps = WINDOWS[window]
     height, width = a.shape
     if min(height, width) < len(taps):
@@ -230,7 +231,7 @@ def _ssim_of_plane(a: Plane, b: Plane, window: Window, data_range: float) -> tup
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     points = len(taps) ** 2
     sample = points / (points - 1) if window == "uniform" else 1.0
-    wholes, contrasts = 0.0, 0.0
+    total, total_contrast = 0.0, 0.0
     for top in range(0, height - len(taps) + 1, STRIP):
         x, y = (plane[top : top + STRIP + len(taps) - 1] for plane in (a, b))
         mean_x, mean_y = correlate(x, taps), correlate(y, taps)
@@ -238,19 +239,18 @@ def _ssim_of_plane(a: Plane, b: Plane, window: Window, data_range: float) -> tup
         covariance = sample * (correlate(x * y, taps) - product)
         variances = sample * (correlate(x * x + y * y, taps) - squares)
         contrast = (2 * covariance + c2) / (variances + c2)
-        whole = (2 * product + c1) / (squares + c1) * contrast
-        wholes += float(whole.sum())
-        contrasts += float(contrast.sum())
+        total += float(((2 * product + c1) / (squares + c1) * contrast).sum())
+        total_contrast += float(contrast.sum())
     count = (height - len(taps) + 1) * (width - len(taps) + 1)
-    return wholes / count, contrasts / count
+    return total / count, total_contrast / count
 
 
 def qm(psnr: float, ssim: float) -> float:
-    """The quality measure of "Temporal Super Resolution" (Dawid64/super-enhanced-resolution): the
-    geometric mean of a clip's mean PSNR in dB and its mean SSIM.
+    """The geometric mean of a clip's mean PSNR in dB and its mean SSIM.
 
-    The report writes it with DSSIM; the code that made its tables takes SSIM, as here. NaN for a
-    negative SSIM.
+    The quality measure of "Temporal Super Resolution" (Dawid64/super-enhanced-resolution). Its
+    report defines it with DSSIM; the code behind its tables uses SSIM, as here. NaN for a negative
+    SSIM.
     """
     return math.sqrt(psnr * ssim) if psnr * ssim >= 0 else math.nan
 

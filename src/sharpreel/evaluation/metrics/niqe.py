@@ -1,4 +1,4 @@
-"""NIQE: quality of a frame without a reference."""
+"""NIQE: quality of a frame without a reference, from the statistics of its luma."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from sharpreel.errors import InputError
 from sharpreel.evaluation.metrics.fidelity import Plane, correlate, gaussian_window, validate_frames
 from sharpreel.ops import Pixels
 
-# One picture without the truth: NIQE ---------------------------------------------------------
-
 BLOCK = 96  # pixels
 FEATURES = 36  # 18 at each of two scales
 NIQE_WINDOW = gaussian_window(7, 7 / 6)
@@ -26,27 +24,28 @@ NIQE_WINDOW = gaussian_window(7, 7 / 6)
 
 @dataclass(frozen=True, eq=False)
 class Niqe:
-    """The natural image quality evaluator: how far a picture's statistics are from those of good
-    pictures. Lower is better.
+    """The natural image quality evaluator: distance of an image's statistics from good images'.
+
+    Lower is better.
 
     Paper: Mittal, Soundararajan and Bovik, "Making a 'Completely Blind' Image Quality Analyzer",
     IEEE SPL 2013. The features follow the authors' MATLAB release: locally normalised luma in
-    blocks of 96x96 pixels, and of 48x48 of the picture halved by bicubic; in each block an
+    blocks of 96x96 pixels, and of 48x48 of the image halved by bicubic; in each block an
     asymmetric generalised Gaussian is fitted to the values and to the products of neighbours in
     four directions. What we changed: luma is BT.601 Y of studio range, as in BasicSR, where the
-    release takes rgb2gray.
+    release uses rgb2gray.
 
-    Values depend on the pictures that the model was fitted on. The published model is not part of
+    Values depend on the images that the model was fitted on. The published model is not part of
     sharpreel: numbers of a model that you fitted (`fit`) can be compared with each other, but NOT
-    with published NIQE, nor with those of another set of pictures.
+    with published NIQE, nor with those of another set of images.
 
         model = Niqe.fit(sharp_photographs)
         model.save("niqe.npz")
         Niqe.load("niqe.npz")(frame)
 
     Args:
-        mean: Of the features of good pictures, (36,).
-        covariance: Likewise, (36, 36).
+        mean: Of the features of good images, (36,).
+        covariance: Of the same, (36, 36).
     """
 
     mean: npt.NDArray[np.float64]
@@ -62,13 +61,16 @@ class Niqe:
 
     @classmethod
     def fit(cls, frames: Iterable[Pixels], sharpness: float = 0.75) -> Niqe:
-        """The model of these pictures, which should be many, sharp, and free of noise and coding.
+        """Fit a model on images, which should be many, sharp, without noise or compression.
 
         Args:
-            frames: RGB, (H, W, 3), sides of 96 pixels or more; they are taken one by one.
+            frames: RGB, (H, W, 3), sides of 96 pixels or more; they are read one by one.
             sharpness: Only blocks count whose mean local deviation is above this share of the
-                sharpest block's in their picture; blurred background is no example. The paper's
-                .75 leaves few: with less than some dozens of pictures give less.
+                sharpest block's in their image, which excludes blurred background. The paper's
+                .75 accepts few blocks: with less than some dozens of images use a lower value.
+
+        Raises:
+            ValueError: There are fewer than two such blocks.
         """
         chosen = []
         for frame in frames:
@@ -78,7 +80,7 @@ class Niqe:
         if len(blocks) < 2:
             raise ValueError(
                 f"Only {len(blocks)} blocks of {BLOCK}x{BLOCK} pixels are sharp enough to fit "
-                "NIQE on; give more pictures, some hundred blocks are a good number."
+                "NIQE on; use more images, some hundred blocks are a good number."
             )
         return cls(blocks.mean(axis=0), np.cov(blocks, rowvar=False))
 
@@ -89,10 +91,10 @@ class Niqe:
 
     @classmethod
     def load(cls, path: str | Path) -> Niqe:
-        """The model that `save` wrote.
+        """Read a model that `save` wrote.
 
         Raises:
-            InputError: No such file, or not a NIQE model.
+            InputError: The file is missing, or not a NIQE model.
         """
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -105,12 +107,11 @@ class Niqe:
             ) from e
 
     def __call__(self, frame: Pixels) -> float:
-        """The distance of a picture from the model; NaN when fewer than two blocks of it hold
-        anything but flat colour.
+        """The distance of an image from the model; NaN when fewer than two blocks are not flat.
 
         Args:
-            frame: RGB, (H, W, 3), of at least two blocks of 96x96 pixels. What is left at the
-                bottom and the right of whole blocks is not looked at.
+            frame: RGB, (H, W, 3), of at least two blocks of 96x96 pixels. Pixels at the bottom and
+                right that do not fill a block are ignored.
         """
         features = _niqe_features(frame)[0]
         if len(features) < 2:
@@ -118,21 +119,21 @@ class Niqe:
                 f"NIQE needs two blocks of {BLOCK}x{BLOCK} pixels, got "
                 f"{frame.shape[1]}x{frame.shape[0]}."
             )
-        whole = _complete(features)
-        if len(whole) < 2:
+        complete = _complete(features)
+        if len(complete) < 2:
             return math.nan
         offset = self.mean - np.nanmean(features, axis=0)
-        spread = (self.covariance + np.cov(whole, rowvar=False)) / 2
+        spread = (self.covariance + np.cov(complete, rowvar=False)) / 2
         return math.sqrt(max(float(offset @ np.linalg.pinv(spread) @ offset), 0.0))
 
 
 def _complete(features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The blocks of which every feature is a number; a flat block has none."""
+    """The blocks whose features are all finite; a flat block has none."""
     return features[np.isfinite(features).all(axis=1)]
 
 
 def _niqe_features(frame: Pixels) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Of N blocks the 36 features, (N, 36), and the mean local deviation, (N,)."""
+    """The 36 features of N blocks, (N, 36), and their mean local deviation, (N,)."""
     validate_frames(frame)
     height, width = (side // BLOCK * BLOCK for side in frame.shape[:2])
     if not (height and width):
@@ -200,5 +201,5 @@ def _asymmetric_fit(blocks: Plane) -> tuple[npt.NDArray[np.float64], ...]:
     above = np.searchsorted(moments, wanted).clip(1, len(moments) - 1)
     nearest = above - (wanted - moments[above - 1] <= moments[above] - wanted)
     known = np.where(np.isfinite(wanted), 1.0, np.nan)
-    factor = scale[nearest] * known
-    return shapes[nearest] * known, left * factor, right * factor, ratio[nearest] * known
+    spread = scale[nearest] * known
+    return shapes[nearest] * known, left * spread, right * spread, ratio[nearest] * known

@@ -66,8 +66,9 @@ class Lite0:
             for repeat in range(repeats):
                 name, y = f"_blocks.{block}.", x
                 if expands:
-                    y = F.relu6(self._normalised(self._convolved(y, f"{name}_expand_conv"),
-                                                 f"{name}_bn0"))  # fmt: skip
+                    y = F.relu6(
+                        self._normalised(self._convolved(y, f"{name}_expand_conv"), f"{name}_bn0")
+                    )
                 y = self._convolved(
                     y, f"{name}_depthwise_conv", 1 if repeat else stride, y.shape[1]
                 )

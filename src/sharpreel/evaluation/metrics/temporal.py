@@ -1,4 +1,4 @@
-"""Temporal metrics: tOF, warping error and flicker."""
+"""Temporal metrics of neighbouring frames: tOF, warping error and flicker; they need OpenCV."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ import numpy.typing as npt
 
 from sharpreel.errors import MissingExtra
 from sharpreel.evaluation.metrics.fidelity import PEAK, Plane, grey_levels, validate_frames
+from sharpreel.ops import Pixels
 
 if TYPE_CHECKING:
     from sharpreel.evaluation.protocols import Protocol
-from sharpreel.ops import Pixels
 
 Flow = npt.NDArray[np.float32]  # (H, W, 2)
 Grey = npt.NDArray[np.uint8]  # (H, W)
 GreyPair = tuple[Grey, Grey]  # two frames in a row
-FLOW_SMALLEST = 16  # pixels; OpenCV's inverse search takes no smaller frames
-
-
-# Frames in a row -----------------------------------------------------------------------------
+FLOW_SMALLEST = 16  # pixels; OpenCV's inverse search accepts no smaller frames
 
 
 def opencv() -> ModuleType:
+    """Import OpenCV.
+
+    Raises:
+        MissingExtra: It is not installed.
+    """
     try:
         return importlib.import_module("cv2")
     except ImportError as e:
@@ -37,7 +39,7 @@ def opencv() -> ModuleType:
 
 
 def to_grey(frame: Pixels) -> Grey:
-    """OpenCV's grey of a frame, as every measure of motion takes it."""
+    """Convert a frame to grey with OpenCV, as all metrics of motion do."""
     cv2 = opencv()
     bytes_ = frame if frame.dtype == np.uint8 else np.rint(grey_levels(frame)).astype(np.uint8)
     grey: Grey = cv2.cvtColor(np.ascontiguousarray(bytes_), cv2.COLOR_RGB2GRAY)
@@ -45,10 +47,11 @@ def to_grey(frame: Pixels) -> Grey:
 
 
 class Motion:
-    """What moves from one frame of the truth to the next, and how results follow it.
+    """Motion between two frames of the reference, and metrics of results against it.
 
-    The truth's flows take most of the time and are found once, when first needed, for any number
-    of results: `tof`, `warping_error` and `flicker` are those of the functions of these names.
+    Optical flow takes most of the time. It is computed once, when it is first needed, for any
+    number of results: `tof`, `warping_error` and `flicker` are those of the functions of these
+    names.
 
     Args:
         hr_prev, hr_next: RGB, (H, W, 3), of one shape and type.
@@ -67,23 +70,23 @@ class Motion:
         return _farneback(*self._greys)
 
     @cached_property
-    def _still(self) -> Plane:
-        """By how many levels each pixel changes in the colour that changes most, (H, W)."""
+    def _largest_change(self) -> Plane:
+        """Change of each pixel in levels, in the colour that changes most, (H, W)."""
         change: Plane = np.abs(grey_levels(self.hr_next) - grey_levels(self.hr_prev)).max(axis=2)
         return change
 
     @cached_property
     def _samples(self) -> tuple[npt.NDArray[np.bool_], _Samples]:
-        """The pixels that are seen in both frames, (H, W), and where they are in the next one."""
+        """The pixels that are visible in both frames, (H, W), and where they are in the next."""
         cv2 = opencv()
         search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         search.setFinestScale(0)
         forward, backward = (
             search.calc(*pair, None).astype(np.float64) for pair in (self._greys, self._greys[::-1])
         )
-        seen = _seen_in_both(forward, backward)
+        visible = _visible_in_both(forward, backward)
         x, y = _targets(forward)
-        return seen, _Samples(x[seen], y[seen], seen.shape)
+        return visible, _Samples(x[visible], y[visible], visible.shape)
 
     def tof(self, sr_prev: Pixels, sr_next: Pixels, protocol: Protocol | None = None) -> float:
         validate_frames(sr_prev, sr_next, self.hr_next)
@@ -101,15 +104,15 @@ class Motion:
                 f"Warping needs sides of {FLOW_SMALLEST} pixels or more, got "
                 f"{sr_next.shape[1]}x{sr_next.shape[0]}."
             )
-        seen, samples = self._samples
-        if not seen.any():
+        visible, samples = self._samples
+        if not visible.any():
             return math.nan
-        difference = (samples.of(grey_levels(sr_next)) - grey_levels(sr_prev)[seen]) / PEAK
+        difference = (samples.of(grey_levels(sr_next)) - grey_levels(sr_prev)[visible]) / PEAK
         return float(np.mean(difference**2))
 
     def flicker(self, sr_prev: Pixels, sr_next: Pixels, still: float = 1.0) -> float:
         validate_frames(sr_prev, sr_next, self.hr_next)
-        static = self._still <= still
+        static = self._largest_change <= still
         if not static.any():
             return math.nan
         return float(np.mean(np.abs(grey_levels(sr_next) - grey_levels(sr_prev))[static]))
@@ -122,7 +125,7 @@ def tof_pair(
     hr_next: Pixels,
     protocol: Protocol | None = None,
 ) -> float:
-    """How much the motion from one frame to the next differs from the truth's, in pixels.
+    """How much the motion from one frame to the next differs from the reference's, in pixels.
 
     tOF of TecoGAN (Chu et al., "Learning Temporal Coherence via Self-Supervision for GAN-based
     Video Generation", SIGGRAPH 2020; github.com/thunil/TecoGAN, metrics.py): the mean distance
@@ -131,7 +134,7 @@ def tof_pair(
 
     Args:
         sr_prev, sr_next, hr_prev, hr_next: RGB, (H, W, 3), of one shape and type.
-        protocol: Whose border is left out of the mean: "P3" is TecoGAN's. None: all pixels count.
+        protocol: Its border is excluded: "P3" is TecoGAN's. None: all pixels count.
     """
     return Motion(hr_prev, hr_next).tof(sr_prev, sr_next, protocol)
 
@@ -144,11 +147,11 @@ def _farneback(before: Grey, after: Grey) -> Flow:
 def tof(
     sr_frames: Iterable[Pixels], hr_frames: Iterable[Pixels], protocol: Protocol | None = None
 ) -> float:
-    """The mean of `tof_pair` over a video, in pixels; the frames are taken one by one.
+    """The mean of `tof_pair` over a video, in pixels; the frames are read one by one.
 
     Args:
-        sr_frames, hr_frames: Equally many RGB frames, (H, W, 3), two or more.
-        protocol: Whose border and whose first and last frames are left out: "P3" is TecoGAN's.
+        sr_frames, hr_frames: The same number of RGB frames, (H, W, 3), two or more.
+        protocol: Its border and its first and last frames are excluded: "P3" is TecoGAN's.
     """
     pairs = _paired(sr_frames, hr_frames)
     if protocol is not None:
@@ -162,7 +165,7 @@ def tof(
             count += 1
         before = sr, hr
     if not count:
-        raise ValueError("tOF needs two frames or more that are not left out by the protocol.")
+        raise ValueError("tOF needs two frames or more that the protocol counts.")
     return total / count
 
 
@@ -173,40 +176,40 @@ def _paired(
         if sr is None or hr is None:
             shorter = "sr" if sr is None else "hr"
             raise ValueError(
-                f"sr and hr must have equally many frames, but {shorter} ends after {index}."
+                f"sr and hr must have the same number of frames, but {shorter} ends after {index}."
             )
         yield sr, hr
 
 
 def warping_error(sr_prev: Pixels, sr_next: Pixels, hr_prev: Pixels, hr_next: Pixels) -> float:
-    """How much a point changes its colour from one frame to the next, along the truth's motion.
+    """How much a point changes its colour from one frame to the next, along the true motion.
 
     Lai et al., "Learning Blind Video Temporal Consistency", ECCV 2018
     (github.com/phoenix104104/fast_blind_video_consistency, evaluate_WarpError.py): the next frame
-    is brought onto the previous one, and the mean squared difference is taken over the pixels
-    that are seen in both. With f the flow from previous to next, and b the flow back, sampled
+    is warped to the previous one, and the mean squared difference is taken over the pixels that
+    are visible in both. With f the flow from previous to next, and b the flow back, sampled
     where f points, a pixel is hidden in the next frame when
 
         |f + b|^2 > .01 (|f|^2 + |b|^2) + .5     the way back leads elsewhere, or
-        |grad f|^2 > .01 |f|^2 + .002            it lies on a border between motions.
+        |grad f|^2 > .01 |f|^2 + .002            it is on a border between motions.
 
     What we changed: the flow is OpenCV's inverse search (preset medium, down to the finest scale)
-    between the true frames, which spares the weights of FlowNet2; and pixels that leave the frame
-    count as hidden, too.
+    between the reference frames, which avoids the weights of FlowNet2; and pixels that leave the
+    frame also count as hidden.
 
     Args:
         sr_prev, sr_next, hr_prev, hr_next: RGB, (H, W, 3), of one shape and type, sides of 16
             pixels or more. A soft video changes less than a sharp one and so has less error than
-            the truth itself, whose error is that of hr in the place of sr: quote both.
+            the reference itself, whose error is that of hr in place of sr: quote both.
 
     Returns:
         Mean over pixels and colours, of values in [0, 1]; 1e-3 is a common unit. NaN when no pixel
-        is seen in both frames, as after a cut.
+        is visible in both frames, as after a cut.
     """
     return Motion(hr_prev, hr_next).warping_error(sr_prev, sr_next)
 
 
-def _seen_in_both(forward: Plane, backward: Plane) -> npt.NDArray[np.bool_]:
+def _visible_in_both(forward: Plane, backward: Plane) -> npt.NDArray[np.bool_]:
     """Which pixels of the first frame the second one shows, (H, W); flows are (H, W, 2)."""
     h, w = forward.shape[:2]
     x, y = _targets(forward)
@@ -219,8 +222,8 @@ def _seen_in_both(forward: Plane, backward: Plane) -> npt.NDArray[np.bool_]:
     slope[:-1] += (np.diff(forward, axis=0) ** 2).sum(axis=2)
     border = slope > 0.01 * length + 0.002
     inside = (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
-    seen: npt.NDArray[np.bool_] = inside & ~elsewhere & ~border
-    return seen
+    visible: npt.NDArray[np.bool_] = inside & ~elsewhere & ~border
+    return visible
 
 
 def _targets(flow: Plane) -> tuple[Plane, Plane]:
@@ -230,11 +233,11 @@ def _targets(flow: Plane) -> tuple[Plane, Plane]:
 
 
 class _Samples:
-    """Places in a picture between its pixels; the edge goes on outside.
+    """Bilinear sampling of an image at positions between its pixels; edge pixels repeat outside.
 
     Args:
-        x, y: Of one shape.
-        size: Height and width of the picture.
+        x, y: Positions, of one shape.
+        size: Height and width of the image.
     """
 
     def __init__(self, x: Plane, y: Plane, size: tuple[int, ...]) -> None:
@@ -258,14 +261,14 @@ class _Samples:
 def flicker(
     sr_prev: Pixels, sr_next: Pixels, hr_prev: Pixels, hr_next: Pixels, still: float = 1.0
 ) -> float:
-    """How much sr changes where the truth stands still: mean absolute change, in 8-bit levels.
+    """How much sr changes where the reference is static: mean absolute change in 8-bit levels.
 
     Args:
         sr_prev, sr_next, hr_prev, hr_next: RGB, (H, W, 3), of one shape and type.
-        still: The truth stands still where none of its colours changes by more than this many
-            levels. Flat parts of moving things stand still, too.
+        still: The reference is static where none of its colours changes by more than this many
+            levels. Flat parts of moving objects are static, too.
 
     Returns:
-        Mean over pixels and colours; NaN when nothing stands still.
+        Mean over pixels and colours; NaN when nothing is static.
     """
     return Motion(hr_prev, hr_next).flicker(sr_prev, sr_next, still)

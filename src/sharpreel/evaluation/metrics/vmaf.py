@@ -1,4 +1,4 @@
-"""VMAF, through FFmpeg's libvmaf."""
+"""Measure VMAF by the libvmaf of a static FFmpeg, the one of the imageio-ffmpeg package."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ import tempfile
 from pathlib import Path
 
 from sharpreel.errors import MissingExtra, SharpreelError, UsageError
+from sharpreel.media.frame import VideoInfo
+from sharpreel.media.probe import open_input, probe, video_stream
+from sharpreel.system.resources import usable_cpus
 
-# Files ---------------------------------------------------------------------------------------
+MODELS = r"version=vmaf_v0.6.1\:name=vmaf|version=vmaf_v0.6.1neg\:name=vmaf_neg"
+LOG = "vmaf.json"
 
 
 def vmaf(sr_path: str | Path, hr_path: str | Path, threads: int | None = None) -> dict[str, float]:
-    """VMAF of a video file against its truth, 0 to 100: means over its frames.
+    """Measure VMAF of a video file against its reference, 0 to 100: means over its frames.
 
-    Netflix's models vmaf_v0.6.1 ("vmaf") and vmaf_v0.6.1neg ("vmaf_neg"), by the static FFmpeg of
-    imageio-ffmpeg. Quote NEG for super-resolution: plain VMAF rewards sharpening, whether or not
-    the detail is true. Both models were made for 1080p watched from three heights away, and equal
-    files score a little under 100. Another release of FFmpeg may give slightly other numbers.
+    Netflix's models vmaf_v0.6.1 ("vmaf") and vmaf_v0.6.1neg ("vmaf_neg"). Quote NEG for
+    super-resolution: plain VMAF rewards sharpening, whether or not the detail is true. Both models
+    were made for 1080p watched from three heights away, and equal files score slightly below 100.
+    Another release of FFmpeg may give slightly different numbers.
 
     Frames are compared in order, whatever their timestamps, as they are stored: rotation is not
     applied.
 
     Args:
-        sr_path, hr_path: Videos of one size and equally many frames.
-        threads: Of the comparison; None: one for each processor.
+        sr_path, hr_path: Videos of the same size and number of frames.
+        threads: For the comparison; None: one for each processor.
 
     Raises:
         MissingExtra: imageio-ffmpeg is not installed.
         UsageError: Sizes or numbers of frames differ.
-        InputError: A file that is missing or no video.
+        InputError: A file is missing or not a video.
     """
-    from sharpreel.media.probe import probe
-    from sharpreel.system.resources import usable_cpus
-
     try:
         command: str = importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()
     except (ImportError, RuntimeError) as e:
@@ -52,45 +53,51 @@ def vmaf(sr_path: str | Path, hr_path: str | Path, threads: int | None = None) -
             f"VMAF compares frame by frame, but {sr_path} has {counts[0]} frames and {hr_path} "
             f"has {counts[1]}."
         )
-    # settb and setpts number the frames, so that the two files cannot slip against each other.
-    pix_fmt = "yuv420p10le" if max(sr.bits, hr.bits) > 8 else "yuv420p"
-    streams = "".join(
-        f"[{k}:{info.stream_index}]settb=1/25,setpts=N,format={pix_fmt}[{name}];"
-        for k, (name, info) in enumerate((("sr", sr), ("hr", hr)))
-    )
-    models = r"version=vmaf_v0.6.1\:name=vmaf|version=vmaf_v0.6.1neg\:name=vmaf_neg"
-    settings = f"n_threads={threads or usable_cpus()}:log_fmt=json:log_path=vmaf.json"
-    graph = f"{streams}[sr][hr]libvmaf=model='{models}':{settings}"
     inputs = [
-        word
+        argument
         for path in (sr_path, hr_path)
-        for word in ("-noautorotate", "-i", f"file:{Path(path).resolve()}")
+        for argument in ("-noautorotate", "-i", f"file:{Path(path).resolve()}")
     ]
-    options = ["-hide_banner", "-nostdin", "-v", "error"]
-    with tempfile.TemporaryDirectory() as folder:  # the log's name needs no quoting there
-        done = subprocess.run(
-            [command, *options, *inputs, "-filter_complex", graph, "-f", "null", "-"],
-            cwd=folder,
-            capture_output=True,
-            check=False,
-        )
-        log = Path(folder) / "vmaf.json"
-        if done.returncode or not log.exists():
-            words = done.stderr.decode(errors="replace").strip().splitlines()
-            if any("libvmaf" in line and "No such filter" in line for line in words):
-                raise UsageError(
-                    f"{command} was built without libvmaf; pip install --upgrade imageio-ffmpeg."
-                )
-            reason = words[-1] if words else f"exit code {done.returncode}"
-            raise SharpreelError(f"VMAF of {sr_path} failed: {reason}")
-        pooled = json.loads(log.read_text())["pooled_metrics"]
+    graph = _filter_graph(sr, hr, threads or usable_cpus())
+    pooled = _run([command, "-hide_banner", "-nostdin", "-v", "error", *inputs], graph, sr_path)
     return {name: float(pooled[name]["mean"]) for name in ("vmaf", "vmaf_neg")}
 
 
 def _count_frames(path: str | Path) -> int:
     """Frames of the video that `probe` describes, by the packets that are to be shown."""
-    from sharpreel.media.probe import open_input, video_stream
-
     with open_input(path) as container:
         stream = video_stream(container, path)
         return sum(1 for p in container.demux(stream) if p.size and not p.is_discard)
+
+
+def _filter_graph(sr: VideoInfo, hr: VideoInfo, threads: int) -> str:
+    # settb and setpts number the frames, so that the two files cannot drift apart.
+    pix_fmt = "yuv420p10le" if max(sr.bits, hr.bits) > 8 else "yuv420p"
+    streams = "".join(
+        f"[{k}:{info.stream_index}]settb=1/25,setpts=N,format={pix_fmt}[{name}];"
+        for k, (name, info) in enumerate((("sr", sr), ("hr", hr)))
+    )
+    options = f"n_threads={threads}:log_fmt=json:log_path={LOG}"
+    return f"{streams}[sr][hr]libvmaf=model='{MODELS}':{options}"
+
+
+def _run(command: list[str], graph: str, sr_path: str | Path) -> dict[str, dict[str, float]]:
+    """Run FFmpeg and return the pooled metrics of libvmaf's log."""
+    with tempfile.TemporaryDirectory() as folder:  # the log's name needs no quoting there
+        done = subprocess.run(
+            [*command, "-filter_complex", graph, "-f", "null", "-"],
+            cwd=folder,
+            capture_output=True,
+            check=False,
+        )
+        log = Path(folder) / LOG
+        if done.returncode or not log.exists():
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            if any("libvmaf" in line and "No such filter" in line for line in lines):
+                raise UsageError(
+                    f"{command[0]} was built without libvmaf; pip install --upgrade imageio-ffmpeg."
+                )
+            reason = lines[-1] if lines else f"exit code {done.returncode}"
+            raise SharpreelError(f"VMAF of {sr_path} failed: {reason}")
+        pooled: dict[str, dict[str, float]] = json.loads(log.read_text())["pooled_metrics"]
+    return pooled

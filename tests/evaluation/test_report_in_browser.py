@@ -1,7 +1,4 @@
-"""The report's page in a real browser: the line moves, and shows what it says.
-
-Needs Chromium with its driver (Debian: chromium and chromium-driver) and selenium.
-"""
+"""The report in Chromium: the movable line, the choice of versions, narrow screens."""
 
 from __future__ import annotations
 
@@ -12,8 +9,8 @@ from typing import Any
 import pytest
 
 from sharpreel.evaluation import report
-from tests.evaluation.test_report import made
 from tests.support.chromium import chromium, needs_chromium, webdriver
+from tests.support.evaluation import make_evaluation
 
 Select = pytest.importorskip("selenium.webdriver.support.ui").Select
 pytestmark = needs_chromium
@@ -22,7 +19,7 @@ pytestmark = needs_chromium
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("page")
-    report.write_report(made(clips=1), folder, "sharpreel evaluate -m ours")
+    report.write_report(make_evaluation(clips=1), folder, "sharpreel evaluate -m ours")
     with chromium("--window-size=1200,1600") as driver:
         driver.get((folder / "report.html").as_uri())
         yield driver
@@ -35,7 +32,7 @@ def look(page: Any) -> Any:
 
 
 def line_of(page: Any, one: Any) -> float:
-    """Where the line is, in per cent of the picture, as it is drawn."""
+    """Where the line is, in per cent of the image, as it is drawn."""
     place = page.execute_script(
         "const s = arguments[0].querySelector('.stack');"
         "return 100 * parseFloat(getComputedStyle(s, '::after').left) / s.clientWidth",
@@ -51,8 +48,9 @@ def seen_at(page: Any, one: Any, share: float) -> str:
         "const e = document.elementFromPoint(b.left + arguments[1] * b.width,"
         " b.top + b.height / 2);"
         "return e.closest('.version').dataset.name",
-        one, share,
-    )  # fmt: skip
+        one,
+        share,
+    )
     return str(name)
 
 
@@ -60,8 +58,9 @@ def set_line(page: Any, one: Any, percent: int) -> None:
     page.execute_script(
         "const r = arguments[0].querySelector('input'); r.value = arguments[1];"
         "r.dispatchEvent(new Event('input'))",
-        one, percent,
-    )  # fmt: skip
+        one,
+        percent,
+    )
 
 
 def test_the_page_loads_without_an_error(page: Any) -> None:
@@ -69,7 +68,7 @@ def test_the_page_loads_without_an_error(page: Any) -> None:
     assert [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
-def test_keys_move_the_line_and_the_picture_changes_there(page: Any) -> None:
+def test_keys_move_the_line_and_the_image_changes_there(page: Any) -> None:
     one = look(page)
     line = one.find_element("css selector", "input")
     set_line(page, one, 50)
@@ -101,7 +100,7 @@ def test_each_side_can_show_every_version(page: Any) -> None:
     set_line(page, one, 50)
     left, right = one.find_elements("css selector", "select")
     names = [option.text for option in left.find_elements("css selector", "option")]
-    assert names == ["low resolution", "bicubic", "ours", "theirs", "truth"]
+    assert names == ["low resolution", "bicubic", "ours", "theirs", "reference"]
     for name, other in zip(names, reversed(names), strict=True):
         Select(left).select_by_visible_text(name)
         Select(right).select_by_visible_text(other)
@@ -109,7 +108,7 @@ def test_each_side_can_show_every_version(page: Any) -> None:
         assert seen_at(page, one, 0.75) == other
 
 
-def test_the_page_is_no_wider_than_a_telephone(page: Any, tmp_path: Path) -> None:
+def test_the_page_fits_a_phone(page: Any, tmp_path: Path) -> None:
     page.set_window_size(500, 900)
     width = page.execute_script("return document.documentElement.scrollWidth - innerWidth")
     page.set_window_size(1200, 1600)
