@@ -101,7 +101,7 @@ def test_uploads_are_saved_and_trained_on(
     assert sorted(p.name for p in folder.iterdir()) == [f"clip{k}.mp4" for k in range(4)]
     assert (folder / "clip2.mp4").read_bytes() == (videos / "clip2.mp4").read_bytes()
     twice = widgets.ChosenVideos(uploads=[type("Upload", (), {"name": "a.mp4"})] * 2)
-    with pytest.raises(UsageError, match="have one name"):
+    with pytest.raises(UsageError, match="have the same name"):
         twice.save(home / "two")
 
 

@@ -37,7 +37,7 @@ def ended(job: Job) -> jobs.Outcome:
 def page(name: str) -> AppTest:
     from streamlit.testing.v1 import AppTest
 
-    script = f"from sharpreel.studio import {name}_page\n{name}_page.show()"
+    script = f"from sharpreel.studio.pages import PAGES\nPAGES[{name.capitalize()!r}]()"
     return AppTest.from_string(script, default_timeout=DEADLINE)
 
 

@@ -16,6 +16,7 @@ from sharpreel.data.store import prepare
 from sharpreel.errors import ResumableError, Terminated, UsageError
 from sharpreel.models.weights import load_model
 from sharpreel.training import run as run_module
+from sharpreel.training import trainer
 from sharpreel.training.progress import TrainProgress
 from sharpreel.training.run import (
     ClipFolders,
@@ -24,6 +25,7 @@ from sharpreel.training.run import (
     run_lock,
     train_from_folder,
 )
+from sharpreel.training.trackers import JsonlTracker
 from tests.support.tiles import tiles
 from tests.support.training import TINY
 from tests.support.videos import write_frames
@@ -79,7 +81,7 @@ def test_trackers_are_closed_with_the_status_of_the_run(
 ) -> None:
     closed: list[str] = []
 
-    class Tracker(run_module.JsonlTracker):
+    class Tracker(JsonlTracker):
         def close(self, status: Any = "FINISHED") -> None:
             closed.append(status)
 
@@ -89,7 +91,7 @@ def test_trackers_are_closed_with_the_status_of_the_run(
         return run / "model.safetensors"
 
     monkeypatch.setattr(run_module, "JsonlTracker", Tracker)
-    monkeypatch.setattr(run_module.trainer, "train", train)
+    monkeypatch.setattr(trainer, "train", train)
     monkeypatch.setattr(run_module, "release_graph", lambda path, clips: None)
     expected = contextlib.nullcontext() if error is None else pytest.raises(type(error))
     with expected:
@@ -126,7 +128,7 @@ def test_clips_come_from_a_store_and_a_list_selects_some(videos: Path, tmp_path:
     assert [clip.name for clip in clips.train] == ["clip1", "clip3"]
     assert len(clips.val) == 4
     assert not (tmp_path / "run").exists()
-    with pytest.raises(UsageError, match="height=40: .* is a store, whose clips have their size"):
+    with pytest.raises(UsageError, match=r"height=40: .* is a store, whose clips have their size"):
         load_training_clips(SHORT, replace(folders, height=40), tmp_path / "run")
 
 
