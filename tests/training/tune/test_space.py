@@ -95,7 +95,7 @@ def test_an_invalid_space_is_refused_with_file_setting_and_expectation_in_one_li
             "s.json",
             '{"scale": {"choices": [2, 4]}}',
             UsageError,
-            "s.json: scale: cannot be searched; it decides what the clips are.",
+            "s.json: scale: cannot be searched; it decides which clips are used.",
         ),
         (
             "s.json",
