@@ -2,9 +2,9 @@
 
     python examples/interpolate.py FIRST SECOND SHARE OUT
 
-So a network trained for texture is brought back towards the one it began with, as ESRGAN does
+This moves a network trained for texture back towards the one it started from, as ESRGAN does
 (Wang et al., ECCV Workshops 2018, "network interpolation"). The bundled reel-gan is 0.7 of what its
-recipe makes and 0.3 of reel: the whole of it drifts on a scene that stands still for minutes.
+recipe gives and 0.3 of reel: unmixed, it drifts on a scene that is static for minutes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> None:
     a, b = (safetensors.torch.load_file(path) for path in (first, second))
     mixed = {name: (1 - share) * a[name] + share * b[name] for name in b}
     card = read_card(second)
-    card["mixed"] = f"{share:g} of this training and {1 - share:g} of what it began with"
+    card["mixed"] = f"{share:g} of this training run and {1 - share:g} of what it started from"
     weights.save_weights(out, mixed, card)
     print(f"{out}: {card['mixed']}")
 

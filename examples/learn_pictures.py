@@ -1,4 +1,4 @@
-"""Make the pictures of the site's learn page, and the numbers in their captions.
+"""Make the images of the site's learn page, and the numbers in their captions.
 
     python examples/learn_pictures.py src/sharpreel/web/static/learn
 
@@ -29,13 +29,13 @@ from sharpreel.models.flow import estimate_flow
 from sharpreel.models.layers import flow_warp
 
 Numbers = dict[str, float]
-WIDTH, HEIGHT = 384, 216  # of the truth
+WIDTH, HEIGHT = 384, 216  # of the ground truth
 QUALITY = 84  # of the WebP files
 LINE, INK, GRID = (47, 126, 216), (36, 36, 36), (222, 226, 231)
 
 
 def clip(photograph: str, scale: int, frames: int) -> tuple[list[Pixels], list[Pixels]]:
-    """(hr, lr): a photograph under a moving camera, and the same made smaller by bicubic."""
+    """Return (hr, lr): a photograph under a moving camera, and its bicubic reduction."""
     hr = list(make_clip.scene(photograph, WIDTH, HEIGHT, frames))
     return hr, [ops.resize(frame, HEIGHT // scale, WIDTH // scale) for frame in hr]
 
@@ -108,7 +108,7 @@ def chart(gain: np.ndarray) -> Image.Image:
 
 
 def motion(folder: Path, frames: int) -> Numbers:
-    """Two frames, what lies between them, and their difference before and after it is undone."""
+    """Two frames, the motion between them, and their difference before and after alignment."""
     hr = list(make_clip.scene("astronaut", 432, 244, frames))
     a, b = hr[frames // 2], hr[frames // 4]
     flow = estimate_flow(as_tensor(a), as_tensor(b))
@@ -175,12 +175,12 @@ def back_projection(folder: Path, frames: int) -> Numbers:
 
 
 def miss(sr: Pixels, lr: Pixels) -> float:
-    """How far the picture, made small again, is from the input: mean levels."""
+    """Return how far the output, reduced again, is from the input: mean levels."""
     return float(np.abs(ops.resize(sr, *lr.shape[:2]).astype(float) - lr).mean())
 
 
 def invented(folder: Path, frames: int) -> Numbers:
-    """Text and a face that are smaller than pixels allow: they stay unread and unknown."""
+    """Text and a face that are smaller than the pixels: no network can recover them."""
     page = Image.new("RGB", (432, 288), (250, 248, 242))
     draw = ImageDraw.Draw(page)
     words = "Meet me at Pier 47, 8.35 pm"
@@ -204,7 +204,7 @@ def invented(folder: Path, frames: int) -> Numbers:
 
 
 def artefacts(folder: Path, frames: int) -> Numbers:
-    """Strong compression: sharpening it, not sharpening it."""
+    """Strong compression: a network that sharpens it, and one that does not."""
     hr, lr = clip("coffee", 2, frames)
     coded = list(compress(np.stack(lr), "h264", crf=32))
     fast, live = (enlarged(coded, model, 2)[-1] for model in ("reel-fast", "reel-live"))
@@ -229,7 +229,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument(
-        "--frames", type=int, default=24, help="of each clip; 24 is more than the memory needs"
+        "--frames", type=int, default=24, help="of each clip; 24 is enough for the network's state"
     )
     a = parser.parse_args()
     folder: Path = a.folder

@@ -1,6 +1,6 @@
-"""Make a small film with sound out of photographs: pans and zooms, a cut between scenes, chords.
+"""Make a small video with sound from photographs: pans and zooms, cuts between scenes, chords.
 
-    python examples/make_clip.py film.mp4 --size 320x180 --seconds 6
+    python examples/make_clip.py video.mp4 --size 320x180 --seconds 6
 
 The photographs come with scikit-image and are free of rights: coffee (CC0, Rachel Michetti),
 astronaut (public domain, NASA), chelsea (CC0, Stéfan van der Walt), rocket (public domain, SpaceX).
@@ -33,14 +33,14 @@ SCENES = ("coffee", "astronaut", "chelsea")
 
 @dataclass(frozen=True)
 class Camera:
-    """Where a scene looks: the middle of its window and its width, as shares of the photograph."""
+    """The view of a scene: centre and width of its window, as shares of the photograph."""
 
     x: float
     y: float
     width: float
 
     def towards(self, other: Camera, share: float) -> Camera:
-        """The camera on its way to another, gently started and stopped; `share` in [0, 1]."""
+        """Interpolate to another camera, easing in and out; `share` in [0, 1]."""
         s = share * share * (3 - 2 * share)
         return Camera(
             self.x + s * (other.x - self.x),
@@ -58,12 +58,12 @@ MOVES = {
 
 
 def scene(photograph: str, width: int, height: int, num_frames: int) -> Iterator[Pixels]:
-    """One photograph seen by a moving camera, RGB frames (H, W, 3)."""
+    """Yield RGB frames (H, W, 3) of a photograph under a moving camera."""
     picture = Image.fromarray(getattr(skimage.data, photograph)())
     begin, end = MOVES[photograph]
     for index in range(num_frames):
         at = begin.towards(end, index / max(num_frames - 1, 1))
-        # The window has the film's proportions and stays inside the photograph.
+        # The window has the aspect ratio of the video and stays inside the photograph.
         w = min(at.width * picture.width, picture.height * width / height)
         h = w * height / width
         left = min(max(at.x * picture.width - w / 2, 0), picture.width - w)
@@ -73,7 +73,7 @@ def scene(photograph: str, width: int, height: int, num_frames: int) -> Iterator
 
 
 def film(width: int, height: int, seconds: float) -> Iterator[Pixels]:
-    """Every scene of SCENES for an equal share of the time."""
+    """Yield every scene of SCENES for an equal share of the time."""
     num_frames = round(seconds * RATE)
     cuts = [round(num_frames * k / len(SCENES)) for k in range(len(SCENES) + 1)]
     for photograph, (begin, end) in zip(SCENES, itertools.pairwise(cuts), strict=True):
@@ -89,7 +89,7 @@ def chords(seconds: float) -> npt.NDArray[np.float32]:
         since = (time - 0.4 * k).clip(0)  # the envelope is 0 until the note is struck
         tone = sum(np.sin(2 * np.pi * n * notes[k % 10] * since) / n**2 for n in (1, 2, 3))
         envelope = np.exp(-2.2 * since) * (1 - np.exp(-80 * since))
-        right = 0.5 + 0.35 * np.sin(1.7 * k)  # each note has a place of its own
+        right = 0.5 + 0.35 * np.sin(1.7 * k)  # each note has its own position
         sound += 0.16 * np.outer([1 - right, right], tone * envelope)
     sound += 0.08 * np.sin(2 * np.pi * 110 * time)
     fade = np.clip(np.minimum(time, seconds - time) / 0.15, 0, 1)
@@ -99,7 +99,7 @@ def chords(seconds: float) -> npt.NDArray[np.float32]:
 def write_film(
     path: Path, width: int = 320, height: int = 180, *, seconds: float = 6.0, crf: int = 14
 ) -> Path:
-    """Write the film with its sound, H.264 and AAC; returns the path."""
+    """Write the video with its sound, H.264 and AAC; return the path."""
     settings = EncodeSettings(
         codec="h264",
         pix_fmt="yuv420p",
