@@ -1,4 +1,4 @@
-"""The means of a report's scores as flat numbers, for `dvc metrics show` and `dvc metrics diff`.
+"""Write the means of a report's scores as flat numbers, for `dvc metrics show` and `diff`.
 
 python summary.py report/scores.json metrics.json
 """

@@ -1,4 +1,4 @@
-"""quantize.py: int8 graphs that stay close to float ones."""
+"""Int8 graphs: close to float32, stable over time, and refused where they are not."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ ROWS = [
 ]
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def texture(height: int, width: int) -> np.ndarray:
     noise = np.random.default_rng(1).integers(0, 256, (height // 4, width // 4, 3))
     return ops.resize(noise.astype(np.uint8), height, width)
 
 
 def sliding(scale: int, count: int) -> Clip:
-    """A texture that slides by a lr pixel a frame."""
-    wide = picture(48 * scale, 96 * scale)
+    """A texture that moves by one lr pixel per frame."""
+    wide = texture(48 * scale, 96 * scale)
     hr = np.stack([wide[:, k * scale : (k + 48) * scale] for k in range(count)])
     return Clip("sliding", hr, np.stack([ops.resize(f, 48, 48) for f in hr]))
 
@@ -48,7 +48,7 @@ def test_int8_is_close_to_float32(name: str, scale: int) -> None:
 
 @pytest.mark.parametrize(("name", "scale"), ROWS)
 def test_a_still_scene_does_not_drift_in_int8(name: str, scale: int) -> None:
-    hr = picture(24 * scale, 24 * scale)
+    hr = texture(24 * scale, 24 * scale)
     lr = ops.resize(hr, 24, 24)
     runner = OpenVinoEngine(load_model(name, scale), precision="int8")
     scores = [psnr(runner.run(lr), hr) for _ in range(500)]
@@ -58,25 +58,25 @@ def test_a_still_scene_does_not_drift_in_int8(name: str, scale: int) -> None:
 @pytest.mark.parametrize(("name", "scale"), ROWS)
 def test_sixteen_bits_are_run_in_float32(name: str, scale: int) -> None:
     model = load_model(name, scale)
-    frame = picture(24, 32).astype(np.uint16) * 257 + 100
+    frame = texture(24, 32).astype(np.uint16) * 257 + 100
     one, two = (OpenVinoEngine(model, precision=p).run(frame) for p in ("int8", "float32"))
     assert one.dtype == np.uint16
     np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize(("name", "scale"), ROWS)
-def test_int8_in_tiles_makes_the_picture_of_the_whole_frame(name: str, scale: int) -> None:
+def test_int8_in_tiles_equals_whole_frames_but_for_rounding(name: str, scale: int) -> None:
     model = load_model(name, scale)
     whole = OpenVinoEngine(model, precision="int8")
     tiled = OpenVinoEngine(model, precision="int8", tile=48)
-    for frame in (picture(101, 134), picture(101, 134)[:, ::-1]):
+    for frame in (texture(101, 134), texture(101, 134)[:, ::-1]):
         difference = np.abs(whole.run(frame).astype(int) - tiled.run(frame))
         assert difference.max() <= 2
         assert (difference > 0).mean() < 0.01
 
 
 @pytest.mark.parametrize(("name", "scale"), ROWS)
-def test_a_cpu_runs_int8_unless_told_otherwise(name: str, scale: int) -> None:
+def test_a_cpu_runs_int8_by_default(name: str, scale: int) -> None:
     model = load_model(name, scale)
     assert model.int8 is not None
     chosen = engine_choice(model, "cpu")
@@ -90,7 +90,7 @@ def test_a_cpu_runs_int8_unless_told_otherwise(name: str, scale: int) -> None:
     assert choose_engine(model, "cpu", "torch").name == "torch-cpu"
 
 
-def test_a_network_without_int8_graph_says_so() -> None:
+def test_a_network_without_int8_graph_is_refused() -> None:
     model = load_model("bicubic", 2)
     assert choose_engine(model, "cpu").name == "openvino"
     with pytest.raises(UsageError, match="bicubic has no int8 graph"):
@@ -101,7 +101,7 @@ def test_a_network_without_int8_graph_says_so() -> None:
         choose_engine(model, "cuda", precision="int8")
 
 
-def test_a_clip_is_run_there_and_back() -> None:
+def test_a_short_clip_is_played_forward_and_backward() -> None:
     frames = np.arange(3)
     assert list(quantize.there_and_back(frames, 7)) == [0, 1, 2, 1, 0, 1, 2]
     assert list(quantize.there_and_back(frames[:1], 3)) == [0, 0, 0]
