@@ -137,9 +137,9 @@ def test_a_cpu_gets_the_saved_graph_and_torch_only_where_asked() -> None:
 
 def test_unknown_devices_and_engines_are_named() -> None:
     model = load_model("bicubic", 2)
-    with pytest.raises(UsageError, match="--device tpu"):
+    with pytest.raises(UsageError, match="device='tpu' is not known"):
         choose_engine(model, "tpu")
-    with pytest.raises(UsageError, match="--engine onnx"):
+    with pytest.raises(UsageError, match="engine='onnx' is not known"):
         choose_engine(model, "cpu", "onnx")
     with pytest.raises(UsageError, match="runs on the CPU"):
         choose_engine(model, "cuda", "openvino")
@@ -262,10 +262,10 @@ def test_the_reach_in_the_table_is_as_far_as_the_network_sees() -> None:
 
 
 def test_a_tile_that_is_too_small_for_the_network_says_which_is_not() -> None:
-    with pytest.raises(UsageError, match=r"--tile 16 is too small: reel-fast .* Give 36 or more"):
+    with pytest.raises(UsageError, match=r"tile=16 is too small: reel-fast .* Choose 36 or more"):
         OpenVinoEngine(load_model("reel-fast", 2), tile=16)
     model, module = torch_model("tsrcnn", {"size": "small", "scale": 1.23456})
-    with pytest.raises(UsageError, match="makes no whole pixels"):
+    with pytest.raises(UsageError, match="does not map tiles to whole pixels"):
         TorchEngine(model, module=module, tile=64)
 
 
@@ -283,7 +283,7 @@ def test_a_memory_budget_chooses_the_tile(kind: type) -> None:
 def test_a_budget_that_no_tile_meets_is_refused() -> None:
     model, module = torch_model(*FAR[1])
     runner = TorchEngine(model, module=module, max_memory=1 << 20)
-    with pytest.raises(DeviceError, match="--max-memory 1M is too little: rrdb needs about"):
+    with pytest.raises(DeviceError, match="max_memory=1M is too little: rrdb needs about"):
         runner.run(moving_frames(1, 300, 400, np.uint8)[0])
 
 
@@ -328,7 +328,7 @@ def test_a_step_that_cannot_be_captured_is_run_as_it_is() -> None:
 def test_a_choice_follows_what_is_asked(asked: dict[str, str], wanted: tuple[str, ...]) -> None:
     chosen = engine_choice(load_model("reel-fast", 2), **asked)
     assert (chosen.engine, chosen.device, chosen.precision) == wanted
-    assert chosen.why == "asked for"
+    assert chosen.why == "requested"
 
 
 def test_a_gpu_is_chosen_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +338,7 @@ def test_a_gpu_is_chosen_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> 
     assert engine_choice(model, "cpu").device == "cpu"
     assert engine_choice(model, engine="openvino").device == "cpu"
     monkeypatch.setattr(choose, "cuda_available", lambda: False)
-    with pytest.raises(DeviceError, match="torch finds none"):
+    with pytest.raises(DeviceError, match="PyTorch finds none"):
         engine_choice(model, precision="float16")
     with pytest.raises(UsageError, match="slower on a CPU"):
         engine_choice(model, "cpu", precision="float16")

@@ -132,7 +132,7 @@ def test_an_exact_size_is_met(tmp_path: Path) -> None:
 def test_pictures_of_different_sizes_are_refused_by_name(tmp_path: Path) -> None:
     images = [np.zeros((24, 32, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)]
     source = folder_of(tmp_path / "in", images, ["a.png", "b.png"])
-    with pytest.raises(InputError, match=r"b\.png: is 32x32, the pictures before it are 32x24"):
+    with pytest.raises(InputError, match=r"b\.png: is 32x32, the images before it are 32x24"):
         enlarge(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -140,13 +140,13 @@ def test_pictures_of_different_sizes_are_refused_by_name(tmp_path: Path) -> None
 def test_a_picture_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
     source = folder_of(tmp_path / "in", list(moving((16, 16), 1)), ["a.png"])
     (source / "b.png").write_text("no picture")
-    with pytest.raises(InputError, match=r"b\.png: not a readable picture"):
+    with pytest.raises(InputError, match=r"b\.png: not a readable image"):
         enlarge(source, tmp_path / "out")
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    with pytest.raises(InputError, match="no videos and no PNG or JPEG pictures"):
+    with pytest.raises(InputError, match="no videos and no PNG or JPEG images"):
         enlarge(tmp_path / "in", tmp_path / "out")
 
 
@@ -233,7 +233,7 @@ def test_pictures_of_several_sizes_are_found_before_the_run(tmp_path: Path) -> N
     shapes = [(16, 16), (16, 16), (24, 16)]
     made = [next(iter(moving(shape, 1))) for shape in shapes]
     source = folder_of(tmp_path / "in", made, ["1.png", "2.png", "3.png"])
-    with pytest.raises(InputError, match=r"3\.png: is 24x16, the pictures before it are 16x16"):
+    with pytest.raises(InputError, match=r"3\.png: is 24x16, the images before it are 16x16"):
         make_plan(source, tmp_path / "out", UpscaleOptions(model="bicubic"))
 
 

@@ -182,7 +182,7 @@ def test_a_factor_that_makes_an_odd_size_says_what_to_choose(tmp_path: Path) -> 
 
 def test_a_scale_the_weights_do_not_have_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path, FILES[4])
-    with pytest.raises(UsageError, match="srvgg that enlarges 2 times, not 4"):
+    with pytest.raises(UsageError, match="is a 2x srvgg, not 4x"):
         load_model(path, 4)
 
 
@@ -201,12 +201,12 @@ def test_a_file_that_is_not_all_of_one_network_is_refused(
     else:
         state[key] = torch.zeros(*state[key].shape, 2)
     torch.save(state, tmp_path / "x.pth")
-    with pytest.raises(WeightsError, match="none of the networks sharpreel knows"):
+    with pytest.raises(WeightsError, match="not those of a network that sharpreel knows"):
         load_model(tmp_path / "x.pth")
 
 
 def test_a_network_without_weights_says_what_to_give() -> None:
-    with pytest.raises(UsageError, match="give a checkpoint of it instead, -m FILE"):
+    with pytest.raises(UsageError, match="give a checkpoint file of it as `model` instead"):
         load_model("rbpn")
 
 
@@ -284,7 +284,7 @@ def test_the_split_of_a_tsrcnn_can_be_told(tmp_path: Path) -> None:
         ("residual", "write NAME=VALUE"),
         ("residual=perhaps", "--set residual=perhaps: must be true or false"),
         ("flow=farneback", "must be dis or coarse2fine or none"),
-        ("colour=true", "not a choice of rbpn.pth, a rbpn; there is past_only, residual, flow"),
+        ("colour=true", "not a choice of rbpn.pth, a rbpn; its choices are past_only, residual, flow"),
     ],
 )
 def test_a_choice_that_cannot_be_made_is_one_line(word: str, message: str, tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_a_choice_that_cannot_be_made_is_one_line(word: str, message: str, tmp_p
 def test_a_bundled_network_has_nothing_to_set(clip: Path) -> None:
     done = run_cli("upscale", clip, "--set", "residual=true")
     assert done.exit_code == 2
-    assert "reel has nothing that could be set" in done.output
+    assert "reel has no configurable arguments" in done.output
 
 
 def test_a_run_with_other_choices_is_another_run(tmp_path: Path) -> None:

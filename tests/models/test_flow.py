@@ -15,13 +15,6 @@ from sharpreel.errors import MissingExtra
 from sharpreel.models.flow import Method, estimate_flow
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def moved(height: int, width: int, right: int = 0, down: int = 0) -> tuple[Tensor, Tensor]:
@@ -116,7 +109,7 @@ def test_spynet_is_the_network_the_caller_brings() -> None:
 def test_wrong_arguments_say_what_is_expected() -> None:
     assert get_args(Method) == ("dis", "coarse2fine", "spynet", "none")
     a, b = moved(8, 8)
-    with pytest.raises(ValueError, match="there are dis, coarse2fine, spynet and none"):
+    with pytest.raises(ValueError, match="choose dis, coarse2fine, spynet or none"):
         estimate_flow(a, b, "farneback")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"got \(1, 3, 8, 8\) and \(1, 3, 8, 7\)"):
         estimate_flow(a, b[..., 1:])

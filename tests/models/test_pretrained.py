@@ -127,7 +127,7 @@ def test_the_wrong_file_is_refused_and_not_kept(publisher: Path, tmp_path: Path)
     publisher.write_bytes(b"something else")
     done = run("fetch", "realesr-animevideov3")
     assert done.exit_code == 3
-    assert "not the file that was published" in done.output
+    assert "checksum mismatch" in done.output
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -148,8 +148,8 @@ def test_models_lists_where_everything_comes_from() -> None:
     done = run("models", "--json")
     assert done.exit_code == 0
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    by_place = {place: [r for r in rows if r["where"] == place] for place in
-                ("package", "download", "checkpoint")}  # fmt: skip
+    places = ("package", "download", "checkpoint")
+    by_place = {place: [r for r in rows if r["where"] == place] for place in places}
     assert {r["name"] for r in by_place["download"]} == set(PUBLISHED)
     assert {r["name"] for r in by_place["checkpoint"]} == {
         name for name, spec in MODELS.items() if not spec.bundled

@@ -15,14 +15,6 @@ from sharpreel.models.rbpn import RBPN, recognise
 from sharpreel.models.reel import Bicubic
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def tiny(**arguments: Any) -> RBPN:

@@ -34,13 +34,19 @@ def test_the_second_version_counts_in_its_group_and_those_above(groups: Path) ->
     member_of(groups, "0::/outer/inner\n")
     stat = f"anon 5\ninactive_file {30 * MIB}\n"
     write(
-        groups / "outer", cpu__max="150000 100000\n", memory__max=f"{500 * MIB}\n",
-        memory__current=f"{400 * MIB}\n", memory__stat=stat,
-    )  # fmt: skip
+        groups / "outer",
+        cpu__max="150000 100000\n",
+        memory__max=f"{500 * MIB}\n",
+        memory__current=f"{400 * MIB}\n",
+        memory__stat=stat,
+    )
     write(
-        groups / "outer/inner", cpu__max="max 100000\n", memory__max="max\n",
-        memory__current=f"{10 * MIB}\n", memory__stat=stat,
-    )  # fmt: skip
+        groups / "outer/inner",
+        cpu__max="max 100000\n",
+        memory__max="max\n",
+        memory__current=f"{10 * MIB}\n",
+        memory__stat=stat,
+    )
     assert cgroups.cpu_quota() == 1.5
     assert cgroups.free_bytes() == 130 * MIB
     free = free_bytes()
@@ -52,9 +58,11 @@ def test_the_first_version_has_a_tree_for_each_kind(groups: Path) -> None:
     member_of(groups, "4:memory:/box\n3:cpuset:/\n2:cpu,cpuacct:/box\n0::/\n")
     write(groups / "cpu/box", cpu__cfs_quota_us="50000\n", cpu__cfs_period_us="100000\n")
     write(
-        groups / "memory/box", memory__limit_in_bytes=f"{100 * MIB}\n",
-        memory__usage_in_bytes=f"{90 * MIB}\n", memory__stat=f"total_inactive_file {MIB}\n",
-    )  # fmt: skip
+        groups / "memory/box",
+        memory__limit_in_bytes=f"{100 * MIB}\n",
+        memory__usage_in_bytes=f"{90 * MIB}\n",
+        memory__stat=f"total_inactive_file {MIB}\n",
+    )
     assert cgroups.cpu_quota() == 0.5
     assert cgroups.free_bytes() == 11 * MIB
     assert usable_cpus() == 1
