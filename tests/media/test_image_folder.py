@@ -1,47 +1,23 @@
-"""pictures.py: folders of pictures in and out, with depth and transparency."""
+"""Folders of images in and out, with depth and transparency."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
 
 from sharpreel import ops
 from sharpreel.errors import InputError, UsageError
-from sharpreel.media import images
 from sharpreel.media.image_folder import probe_folder
 from sharpreel.pipeline.options import UpscaleOptions
 from sharpreel.pipeline.outputs import make_plan
-from sharpreel.pipeline.stages import Result
-from sharpreel.upscale import upscale_video
+from tests.support.image_folders import enlarge, folder_of, names_in, near
 from tests.support.terminal import sharpreel
-from tests.support.videos import Pixels, ffmpeg, make_clip, moving, png, read_png
+from tests.support.videos import ffmpeg, make_clip, moving, read_png
 
 
-def enlarge(source: Path, output: Path | None = None, **options: Any) -> Result:
-    return upscale_video(source, output, **{"model": "bicubic"} | options)
-
-
-def folder_of(folder: Path, images: list[Pixels], names: list[str]) -> Path:
-    folder.mkdir()
-    for name, image in zip(names, images, strict=True):
-        (folder / name).write_bytes(png(image))
-    return folder
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir())
-
-
-def near(a: Pixels, b: Pixels, levels: int) -> bool:
-    """Bicubic by the engine and by `ops.resize` round in different places."""
-    return bool(np.abs(a.astype(int) - b.astype(int)).max() <= levels)
-
-
-def test_pictures_keep_their_names_and_become_bicubic_twins(tmp_path: Path) -> None:
+def test_images_keep_their_names_and_are_upscaled_by_bicubic(tmp_path: Path) -> None:
     images = list(moving((40, 30), 3))
     names = ["shot 2.png", "shot 10.png", "ähnlich.png"]
     source = folder_of(tmp_path / "in", images, names)
@@ -52,14 +28,7 @@ def test_pictures_keep_their_names_and_become_bicubic_twins(tmp_path: Path) -> N
         assert near(read_png(tmp_path / "out" / name), ops.resize(image, 60, 80), 1)
 
 
-def test_numbers_in_names_count_as_numbers(tmp_path: Path) -> None:
-    names = ["a10.png", "a9.png", "a100.png", "b1.png"]
-    folder_of(tmp_path / "in", list(moving((16, 16), 4)), names)
-    found = images.image_files(tmp_path / "in")
-    assert [p.name for p in found] == ["a9.png", "a10.png", "a100.png", "b1.png"]
-
-
-def test_transparency_of_pictures_is_kept(tmp_path: Path) -> None:
+def test_transparency_of_images_is_kept(tmp_path: Path) -> None:
     y, x = np.mgrid[0:24, 0:32]
     alpha = ((x + y) * 4).astype(np.uint8)[..., None]
     images = [np.concatenate([image, alpha], axis=2) for image in moving((32, 24), 2)]
@@ -81,29 +50,7 @@ def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path) -> None:
     assert near(made, ops.resize(image, 48, 64), 24)
 
 
-@pytest.mark.parametrize(("deep", "channels"), [(False, 3), (False, 4), (True, 3), (True, 4)])
-def test_a_png_holds_exactly_the_pixels_it_was_made_of(
-    tmp_path: Path, deep: bool, channels: int
-) -> None:
-    dtype = np.uint16 if deep else np.uint8
-    pixels = np.random.default_rng(3).integers(0, np.iinfo(dtype).max, (7, 13, channels), dtype)
-    images.write_png(tmp_path / "a.png", pixels)
-    kind = {3: "rgb48le", 4: "rgba64le"}[channels] if deep else {3: "rgb24", 4: "rgba"}[channels]
-    np.testing.assert_array_equal(read_png(tmp_path / "a.png", kind), pixels)
-
-
-def test_jpeg_pictures_become_png_of_the_right_colour(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path / "png", [np.full((32, 32, 3), (200, 60, 30), np.uint8)], ["a.png"])
-    (tmp_path / "in").mkdir()
-    ffmpeg("-i", folder / "a.png", "-pix_fmt", "yuvj420p", "-q:v", "1", tmp_path / "in" / "a.jpg")
-    enlarge(tmp_path / "in", tmp_path / "out")
-    assert names_in(tmp_path / "out") == ["a.png"]
-    made = read_png(tmp_path / "out" / "a.png")
-    assert made.shape == (64, 64, 3)
-    np.testing.assert_allclose(made.mean(axis=(0, 1)), (200, 60, 30), atol=3)
-
-
-def test_the_network_sees_pictures_in_their_order(tmp_path: Path) -> None:
+def test_the_network_gets_images_in_their_order(tmp_path: Path) -> None:
     """A recurrent network remembers: the pictures must differ from each one made alone."""
     images = list(moving((48, 48), 3))
     together = folder_of(tmp_path / "in", images, ["9.png", "10.png", "11.png"])
@@ -129,7 +76,7 @@ def test_an_exact_size_is_met(tmp_path: Path) -> None:
     assert read_png(tmp_path / "out" / "a.png").shape == (37, 51, 3)
 
 
-def test_pictures_of_different_sizes_are_refused_by_name(tmp_path: Path) -> None:
+def test_images_of_different_sizes_are_refused_by_name(tmp_path: Path) -> None:
     images = [np.zeros((24, 32, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)]
     source = folder_of(tmp_path / "in", images, ["a.png", "b.png"])
     with pytest.raises(InputError, match=r"b\.png: is 32x32, the images before it are 32x24"):
@@ -137,7 +84,7 @@ def test_pictures_of_different_sizes_are_refused_by_name(tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
-def test_a_picture_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_refused_by_name(tmp_path: Path) -> None:
     source = folder_of(tmp_path / "in", list(moving((16, 16), 1)), ["a.png"])
     (source / "b.png").write_text("no picture")
     with pytest.raises(InputError, match=r"b\.png: not a readable image"):
@@ -150,7 +97,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
         enlarge(tmp_path / "in", tmp_path / "out")
 
 
-def test_two_pictures_that_would_get_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_images_that_would_get_one_name_are_refused(tmp_path: Path) -> None:
     source = folder_of(tmp_path / "in", list(moving((16, 16), 1)), ["a.png"])
     ffmpeg("-i", source / "a.png", "-pix_fmt", "yuvj420p", source / "a.jpg")
     with pytest.raises(InputError, match="two pictures would get the same name"):
@@ -163,7 +110,7 @@ def test_a_folder_does_not_become_a_video_file(tmp_path: Path) -> None:
         enlarge(source, tmp_path / "out.mp4")
 
 
-def test_in_an_existing_folder_only_pictures_of_the_same_name_are_replaced(tmp_path: Path) -> None:
+def test_in_an_existing_folder_only_images_of_the_same_name_are_replaced(tmp_path: Path) -> None:
     source = folder_of(tmp_path / "in", list(moving((16, 16), 1)), ["a.png"])
     out = folder_of(tmp_path / "out", list(moving((16, 16), 2)), ["a.png", "other.png"])
     (out / "sub").mkdir()
@@ -178,7 +125,7 @@ def test_in_an_existing_folder_only_pictures_of_the_same_name_are_replaced(tmp_p
     assert read_png(out / "other.png").shape[:2] == (16, 16)
 
 
-def test_an_output_around_the_input_costs_no_picture_of_it(tmp_path: Path) -> None:
+def test_an_output_folder_around_the_input_keeps_its_images(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     source = folder_of(tmp_path / "photos" / "in", list(moving((16, 16), 1)), ["a.png"])
     (tmp_path / "photos" / "notes.txt").write_text("mine")
@@ -187,7 +134,7 @@ def test_an_output_around_the_input_costs_no_picture_of_it(tmp_path: Path) -> No
     assert names_in(source) == ["a.png"]
 
 
-def test_the_folder_one_stands_in_can_be_the_input(tmp_path: Path) -> None:
+def test_the_current_folder_can_be_the_input(tmp_path: Path) -> None:
     source = folder_of(tmp_path / "in", list(moving((16, 16), 1)), ["a.png"])
     done = sharpreel("upscale", ".", "-m", "bicubic", cwd=source)
     assert done.returncode == 0, done.stderr
@@ -196,26 +143,7 @@ def test_the_folder_one_stands_in_can_be_the_input(tmp_path: Path) -> None:
     assert (again.returncode, "exists" in again.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_pictures_come_out_upright_whatever_exif_says(tmp_path: Path, suffix: str) -> None:
-    """As PIL's exif_transpose turns them."""
-    y, x = np.mgrid[0:24, 0:40]
-    image = Image.fromarray(np.stack([x * 6, y * 10, (x + y) * 3], axis=2).astype(np.uint8))
-    for orientation in range(1, 9):
-        exif = image.getexif()
-        exif[0x0112] = orientation
-        source = tmp_path / f"in{orientation}"
-        source.mkdir()
-        image.save(source / f"a.{suffix}", exif=exif)
-        with Image.open(source / f"a.{suffix}") as stored:
-            wanted = np.asarray(ImageOps.exif_transpose(stored))
-        assert near(images.read_rgb(source / f"a.{suffix}"), wanted, 6)
-        enlarge(source, tmp_path / f"out{orientation}")
-        made = read_png(tmp_path / f"out{orientation}" / "a.png")
-        assert near(made, ops.resize(wanted, 2 * wanted.shape[0], 2 * wanted.shape[1]), 6)
-
-
-def test_the_deepest_picture_and_any_transparency_decide(tmp_path: Path) -> None:
+def test_the_deepest_image_and_any_transparency_decide(tmp_path: Path) -> None:
     plain = next(iter(moving((16, 16), 1)))
     deep = plain.astype(np.uint16) * 257 + 5
     clear = np.concatenate([plain, np.full((16, 16, 1), 100, np.uint8)], axis=2)
@@ -229,7 +157,7 @@ def test_the_deepest_picture_and_any_transparency_decide(tmp_path: Path) -> None
     assert small[1] != 0  # more than eight bits came through
 
 
-def test_pictures_of_several_sizes_are_found_before_the_run(tmp_path: Path) -> None:
+def test_images_of_several_sizes_are_found_before_the_run(tmp_path: Path) -> None:
     shapes = [(16, 16), (16, 16), (24, 16)]
     made = [next(iter(moving(shape, 1))) for shape in shapes]
     source = folder_of(tmp_path / "in", made, ["1.png", "2.png", "3.png"])
@@ -237,29 +165,7 @@ def test_pictures_of_several_sizes_are_found_before_the_run(tmp_path: Path) -> N
         make_plan(source, tmp_path / "out", UpscaleOptions(model="bicubic"))
 
 
-@pytest.mark.parametrize("kind", ["jpg", "png"])
-def test_a_header_tells_what_decoding_tells(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / f"a.{kind}"
-    for mode in ("RGB", "L", *(("P", "RGBA", "LA", "1") if kind == "png" else ())):
-        Image.new("RGB", (37, 21), "teal").convert(mode).save(path)
-        header = images.header_of(path)
-        info = images.info_of(images.read_image(path), path, path, 1)
-        assert header == images.Header(info.width, info.height, max(info.bits, 8), info.alpha), mode
-
-
-def test_the_transparency_of_a_palette_is_kept(tmp_path: Path) -> None:
-    source = tmp_path / "in"
-    source.mkdir()
-    image = Image.new("P", (16, 16), 0)
-    image.putpalette([200, 100, 50, 10, 20, 30])
-    image.paste(1, (8, 0, 16, 16))
-    image.save(source / "a.png", transparency=1)
-    enlarge(source, tmp_path / "out")
-    made = read_png(tmp_path / "out" / "a.png", "rgba")
-    assert (made[8, 4, 3], made[8, 28, 3]) == (255, 0)
-
-
-def test_a_video_becomes_numbered_pictures(tmp_path: Path) -> None:
+def test_a_video_becomes_numbered_images(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames=7)
     plan = make_plan(clip, tmp_path / "out", UpscaleOptions(model="bicubic"))
     assert "frames become numbered PNG pictures; sound and timestamps are not kept" in plan.notes
@@ -271,7 +177,7 @@ def test_a_video_becomes_numbered_pictures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("codec", ["ffv1", "libvpx-vp9"])
-def test_a_transparent_video_becomes_pictures_with_alpha(tmp_path: Path, codec: str) -> None:
+def test_a_transparent_video_becomes_images_with_alpha(tmp_path: Path, codec: str) -> None:
     picture = np.zeros((32, 32, 4), np.uint8)
     picture[..., :3] = (200, 100, 50)
     picture[:, :16, 3] = 255

@@ -13,10 +13,10 @@ import pytest
 
 from sharpreel.errors import InputError, VerificationError
 from sharpreel.media import mux
-from sharpreel.media.streams import StreamPlan, add_copied_stream
 from sharpreel.media.frame import TimeRange
 from sharpreel.media.mux import Assembly
 from sharpreel.media.probe import probe
+from sharpreel.media.streams import StreamPlan, add_copied_stream
 from sharpreel.media.verify import Expected, verify
 from sharpreel.pipeline.options import UpscaleOptions
 from sharpreel.pipeline.plan import Plan, make_plan
@@ -60,37 +60,37 @@ def remux(source: Path, output: Path, change: Change | None = None, **options: A
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two audio tracks, subtitles, an attachment, chapters and tags, in Matroska; no B-frames."""
-    folder = tmp_path_factory.mktemp("film")
+    folder = tmp_path_factory.mktemp("video")
     clip = make_clip(folder / "clip.mkv", audio=False, options={"bf": "0"}, color=(6, 6, 6, 1))
-    return make_rich(folder / "film.mkv", clip)
+    return make_rich(folder / "video.mkv", clip)
 
 
-def test_a_copy_differs_in_nothing(film: Path, tmp_path: Path) -> None:
-    assert verify(film, remux(film, tmp_path / "copy.mkv")) == []
+def test_a_copy_has_no_differences(video: Path, tmp_path: Path) -> None:
+    assert verify(video, remux(video, tmp_path / "copy.mkv")) == []
 
 
-def test_an_upscaled_film_differs_in_nothing(film: Path, tmp_path: Path) -> None:
-    upscale_video(film, tmp_path / "out.mkv", model="bicubic")
-    assert verify(film, tmp_path / "out.mkv") == []
+def test_an_upscaled_video_has_no_differences(video: Path, tmp_path: Path) -> None:
+    upscale_video(video, tmp_path / "out.mkv", model="bicubic")
+    assert verify(video, tmp_path / "out.mkv") == []
 
 
-def test_a_dropped_frame_is_found(film: Path, tmp_path: Path) -> None:
+def test_a_dropped_frame_is_found(video: Path, tmp_path: Path) -> None:
     def without_the_last(number: int, packet: Any) -> bool:
         return not (packet.stream_index == 0 and number == 23)
 
-    out = remux(film, tmp_path / "out.mkv", without_the_last)
-    assert verify(film, out) == ["24 frames went in, 23 came out"]
+    out = remux(video, tmp_path / "out.mkv", without_the_last)
+    assert verify(video, out) == ["24 frames went in, 23 came out"]
 
 
-def test_frames_in_other_places_are_found_and_not_all_listed(film: Path, tmp_path: Path) -> None:
+def test_moved_frames_are_found_and_not_all_listed(video: Path, tmp_path: Path) -> None:
     def later(number: int, packet: Any) -> bool:
         if packet.stream_index == 0 and number >= 10:
             packet.pts, packet.dts = packet.pts + 5, packet.dts + 5
         return True
 
-    found = verify(film, remux(film, tmp_path / "out.mkv", later))
+    found = verify(video, remux(video, tmp_path / "out.mkv", later))
     assert found[0] == "frame 10 should be shown at 0.400000 s, is at 0.405000 s"
     assert found[5] == "... and 9 more frames are at another time"
 
@@ -107,29 +107,29 @@ def test_one_tick_is_a_difference_where_times_are_exact(tmp_path: Path) -> None:
     assert found.startswith("frame 4 should be shown at 0.133333 s, is at 0.133398 s")
 
 
-def test_changed_sound_is_found(film: Path, tmp_path: Path) -> None:
+def test_changed_audio_is_found(video: Path, tmp_path: Path) -> None:
     def all_but_one(number: int, packet: Any) -> bool:
         return not (packet.stream_index == 1 and number == 7)
 
-    (found, *_) = verify(film, remux(film, tmp_path / "short.mkv", all_but_one))
+    (found, *_) = verify(video, remux(video, tmp_path / "short.mkv", all_but_one))
     assert found.startswith("audio stream 1 (aac, eng): its packets' bytes changed (43 packets, 42")
-    data = bytearray((remux(film, tmp_path / "out.mkv")).read_bytes())
-    sound = packets(film, "audio")[7][1]
+    data = bytearray((remux(video, tmp_path / "out.mkv")).read_bytes())
+    sound = packets(video, "audio")[7][1]
     place = data.index(sound) + len(sound) // 2
     data[place] ^= 0xFF
     (tmp_path / "out.mkv").write_bytes(data)
-    assert verify(film, tmp_path / "out.mkv") == [
+    assert verify(video, tmp_path / "out.mkv") == [
         "audio stream 1 (aac, eng): its packets' bytes changed (43 packets, 43 now)"
     ]
 
 
-def test_sound_that_moved_is_found(film: Path, tmp_path: Path) -> None:
+def test_moved_audio_is_found(video: Path, tmp_path: Path) -> None:
     def later(number: int, packet: Any) -> bool:
         if packet.stream_index == 2:
             packet.pts, packet.dts = packet.pts + 20, packet.dts + 20
         return True
 
-    (found,) = verify(film, remux(film, tmp_path / "out.mkv", later))
+    (found,) = verify(video, remux(video, tmp_path / "out.mkv", later))
     assert found.startswith(
         "audio stream 2 (aac, deu): 43 packets moved, the first from -0.023000 s"
     )
@@ -143,55 +143,55 @@ def test_sound_that_moved_is_found(film: Path, tmp_path: Path) -> None:
         (5, "attachment stream 5 (font.ttf) is missing"),
     ],
 )
-def test_a_missing_stream_is_found(film: Path, tmp_path: Path, index: int, message: str) -> None:
-    assert verify(film, remux(film, tmp_path / "out.mkv", drop=index)) == [message]
+def test_a_missing_stream_is_found(video: Path, tmp_path: Path, index: int, message: str) -> None:
+    assert verify(video, remux(video, tmp_path / "out.mkv", drop=index)) == [message]
 
 
-def test_what_the_plan_gave_up_is_no_difference(film: Path, tmp_path: Path) -> None:
-    out = remux(film, tmp_path / "out.mkv", drop=2)
+def test_a_stream_that_the_plan_drops_is_not_a_difference(video: Path, tmp_path: Path) -> None:
+    out = remux(video, tmp_path / "out.mkv", drop=2)
     dropped = StreamPlan(2, "audio", "aac", "drop")
-    assert verify(film, out, expected=Expected(streams=[dropped])) == []
+    assert verify(video, out, expected=Expected(streams=[dropped])) == []
 
 
-def test_another_language_or_title_is_found(film: Path, tmp_path: Path) -> None:
+def test_another_language_or_title_is_found(video: Path, tmp_path: Path) -> None:
     tags = {1: {"language": "fin"}, 2: {"title": "Comment"}}
-    assert verify(film, remux(film, tmp_path / "out.mkv", stream_tags=tags)) == [
+    assert verify(video, remux(video, tmp_path / "out.mkv", stream_tags=tags)) == [
         "audio stream 1 (aac, eng): tag language='eng' became 'fin'",
         "audio stream 2 (aac, deu): tag title='Kommentar' became 'Comment'",
     ]
 
 
-def test_another_disposition_is_found(film: Path, tmp_path: Path) -> None:
+def test_another_disposition_is_found(video: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mkv"
-    ffmpeg("-i", film, "-map", "0", "-c", "copy", "-disposition:s:0", "0", out)
-    (found,) = verify(film, out)
+    ffmpeg("-i", video, "-map", "0", "-c", "copy", "-disposition:s:0", "0", out)
+    (found,) = verify(video, out)
     assert found.startswith("subtitle stream 3 (subrip, fra): disposition")
 
 
-def test_another_attachment_is_found(film: Path, tmp_path: Path) -> None:
-    out = remux(film, tmp_path / "out.mkv")
+def test_another_attachment_is_found(video: Path, tmp_path: Path) -> None:
+    out = remux(video, tmp_path / "out.mkv")
     data = out.read_bytes()
     font = bytes(range(256)) * 5
     out.write_bytes(data.replace(font, font[:-1] + b"!"))
-    assert verify(film, out) == ["attachment stream 5 (font.ttf) changed its bytes"]
+    assert verify(video, out) == ["attachment stream 5 (font.ttf) changed its bytes"]
 
 
-def test_other_tags_are_found(film: Path, tmp_path: Path) -> None:
-    tags = {"title": "Another film", "comment": "Two words"}
-    assert sorted(verify(film, remux(film, tmp_path / "out.mkv", tags=tags))) == [
+def test_other_tags_are_found(video: Path, tmp_path: Path) -> None:
+    tags = {"title": "Another video", "comment": "Two words"}
+    assert sorted(verify(video, remux(video, tmp_path / "out.mkv", tags=tags))) == [
         "the file: tag ARTIST='Somebody' became None",
-        "the file: tag title='A film' became 'Another film'",
+        "the file: tag title='A video' became 'Another video'",
     ]
 
 
-def test_other_chapters_are_found(film: Path, tmp_path: Path) -> None:
-    with av.open(str(film)) as file:
+def test_other_chapters_are_found(video: Path, tmp_path: Path) -> None:
+    with av.open(str(video)) as file:
         first, second = file.chapters()
-    one = remux(film, tmp_path / "one.mkv", chapters=[first])
-    assert verify(film, one) == ["2 chapters became 1"]
+    one = remux(video, tmp_path / "one.mkv", chapters=[first])
+    assert verify(video, one) == ["2 chapters became 1"]
     moved: Any = {**second, "start": second["start"] + 10_000_000}
-    two = remux(film, tmp_path / "two.mkv", chapters=[first, moved])
-    assert verify(film, two) == ["chapter 1 ('The end' at 0.400 s) became 'The end' at 0.410 s"]
+    two = remux(video, tmp_path / "two.mkv", chapters=[first, moved])
+    assert verify(video, two) == ["chapter 1 ('The end' at 0.400 s) became 'The end' at 0.410 s"]
 
 
 def variant(path: Path, **changed: Any) -> Path:
@@ -211,7 +211,9 @@ def variant(path: Path, **changed: Any) -> Path:
         ({"color": (1, 1, 16, 1)}, "colour transfer 1 became 16"),
     ],
 )
-def test_another_look_is_found(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+def test_another_shape_or_colour_is_found(
+    tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
     one = variant(tmp_path / "one.mp4")
     two = variant(tmp_path / "two.mp4", **changed)
     assert verify(one, two) == [message]
@@ -251,7 +253,7 @@ def test_a_cut_is_compared_with_its_window_only(tmp_path: Path) -> None:
     )
 
 
-def test_files_that_cannot_be_read_are_errors_and_no_differences(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_errors_and_not_differences(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames=2)
     with pytest.raises(InputError, match="no such file"):
         verify(clip, tmp_path / "missing.mp4")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 
 import numpy as np
 import pytest
+import safetensors.torch
 
 from sharpreel import ops
 from sharpreel.engines.base import Engine
 from sharpreel.engines.choose import choose_engine
-from sharpreel.models import MODELS
+from sharpreel.models import MODELS, weights
 from sharpreel.models.weights import load_model
 from sharpreel.upscale import upscale_frames
 
@@ -21,6 +23,8 @@ ROWS = [
     if spec.bundled and name != "bicubic"
     for scale in spec.scales
 ]
+
+
 # dB above bicubic on `drawing`, measured when the weights were bundled.
 GAIN = {
     ("reel-fast", 2): 1.58,
@@ -76,7 +80,7 @@ def runner_of(name: str, scale: int) -> Engine:
 
 
 @pytest.mark.parametrize(("name", "scale"), ROWS)
-def test_a_bundled_network_gains_what_it_gained(name: str, scale: int) -> None:
+def test_a_bundled_network_keeps_its_measured_gain(name: str, scale: int) -> None:
     assert gain(name, scale, "float32") == pytest.approx(GAIN[name, scale], abs=0.05)
 
 
@@ -91,9 +95,43 @@ def test_a_still_scene_neither_drifts_nor_flickers(name: str, scale: int) -> Non
 
 
 @pytest.mark.parametrize(("name", "scale"), ROWS)
-def test_a_scene_cut_forgets_the_scene_before(name: str, scale: int) -> None:
+def test_a_scene_cut_clears_the_state(name: str, scale: int) -> None:
     first = [np.full((48, 48, 3), 20, np.uint8)] * 3
     second = [ops.resize(frame, 48, 48) for frame in drawing(scale)[:4]]
     after = list(upscale_frames([*first, *second], engine=runner_of(name, scale)))[3:]
     alone = list(upscale_frames(second, engine=runner_of(name, scale)))
     np.testing.assert_array_equal(after, alone)
+
+
+BUNDLED = [("reel-fast", 2), ("reel-fast", 4)]
+
+
+@pytest.mark.parametrize(("name", "scale"), BUNDLED)
+def test_a_bundled_card_documents_how_the_weights_were_trained(name: str, scale: int) -> None:
+    card = load_model(name, scale).card
+    assert card["licence"] == "Apache-2.0"
+    assert card["arguments"]["scale"] == scale
+    assert card["steps"] > 0
+    assert "noncommercial" not in card["data"]["clips by rights"]
+    scores = card["val_psnr_y"]["clips"]
+    assert len(scores) == 10
+    for clip, (bicubic, psnr) in scores.items():
+        assert psnr > bicubic + 0.3, clip
+
+
+@pytest.mark.parametrize(("name", "scale"), BUNDLED)
+def test_the_checksum_in_the_header_is_that_of_the_tensors(name: str, scale: int) -> None:
+    model = load_model(name, scale)
+    assert model.tensors is not None
+    tensors = safetensors.torch.load_file(model.tensors)
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        digest.update(key.encode() + tensors[key].numpy().tobytes())
+    assert model.card["tensors_sha256"] == digest.hexdigest()
+
+
+def test_all_bundled_files_together_stay_small() -> None:
+    sizes = {path.name: path.stat().st_size for path in weights.BUNDLED.iterdir()}
+    large = sizes.pop("reel-quality_x4.safetensors", 0)
+    assert sum(sizes.values()) <= 12e6
+    assert large <= 20e6

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from sharpreel.errors import MissingExtra
 from sharpreel.models.flow import Method, estimate_flow
 
-
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def moved(height: int, width: int, right: int = 0, down: int = 0) -> tuple[Tensor, Tensor]:
@@ -66,7 +65,7 @@ def test_identical_frames_have_flow_zero_at_any_size(method: Method, size: tuple
 
 
 @pytest.mark.parametrize("method", ["dis", "coarse2fine"])
-def test_small_frames_have_finite_flow_near_the_truth(method: Method) -> None:
+def test_small_frames_have_finite_flow_near_the_true_motion(method: Method) -> None:
     flow = estimate_flow(*moved(16, 16, right=1), method)
     assert (inside(flow)[:, 0].mean() - 1).abs() < 0.2
     assert (inside(flow)[:, 1].mean()).abs() < 0.2
@@ -95,7 +94,7 @@ def test_a_constant_pair_is_finite() -> None:
         assert torch.isfinite(estimate_flow(a, b, method)).all()
 
 
-def test_spynet_is_the_network_the_caller_brings() -> None:
+def test_spynet_is_the_network_that_the_caller_passes() -> None:
     class Stub(nn.Module):
         def forward(self, a: Tensor, b: Tensor) -> Tensor:
             return (a - b)[:, :2]

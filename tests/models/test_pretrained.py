@@ -29,7 +29,7 @@ from tests.support.videos import make_clip
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_each_row_tells_what_its_file_is(name: str) -> None:
+def test_each_row_describes_its_file(name: str) -> None:
     row = PUBLISHED[name]
     assert row.url.startswith("https://")
     assert re.fullmatch(r"([0-9a-f]{8}|[0-9a-f]{64})?", row.sha256)
@@ -83,7 +83,9 @@ def run(*words: Any) -> Any:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-def test_a_name_brings_its_weights_and_upscales(publisher: Path, tmp_path: Path) -> None:
+def test_a_published_name_downloads_its_weights_and_upscales(
+    publisher: Path, tmp_path: Path
+) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames=3, size=(64, 48))
     done = run("upscale", clip, "-m", "realesr-animevideov3", "--preset", "ultrafast", "--json")
     assert done.exit_code == 0, done.output
@@ -104,7 +106,7 @@ def test_a_name_brings_its_weights_and_upscales(publisher: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("command", ["upscale", "plan"])
-def test_offline_says_where_the_file_belongs(
+def test_offline_the_error_names_the_path_of_the_file(
     command: str, publisher: Path, tmp_path: Path, clip: Path
 ) -> None:
     done = run(command, clip, "-m", "realesr-animevideov3", "--offline")
@@ -131,13 +133,13 @@ def test_the_wrong_file_is_refused_and_not_kept(publisher: Path, tmp_path: Path)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_fetch_knows_what_there_is() -> None:
+def test_fetch_lists_what_can_be_downloaded() -> None:
     done = run("fetch", "reel-fast")
     assert done.exit_code == 2
     assert "basicvsrpp-reds4" in done.output
 
 
-def test_a_family_names_what_can_be_downloaded_of_it() -> None:
+def test_a_family_lists_its_downloadable_checkpoints() -> None:
     with pytest.raises(UsageError, match="or one to download: basicvsr-reds4, "):
         load_model("basicvsr")
     with pytest.raises(UsageError, match="Did you mean basicvsrpp-reds4"):

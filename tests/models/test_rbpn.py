@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,12 @@ from sharpreel.models import rbpn
 from sharpreel.models.rbpn import RBPN, recognise
 from sharpreel.models.reel import Bicubic
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
 
 
 def tiny(**arguments: Any) -> RBPN:
@@ -75,7 +79,7 @@ def test_parameters_and_names_are_the_published_ones(
     assert set(found[1]) == published_names()
 
 
-def test_a_recognised_state_loads_and_gives_the_same_picture() -> None:
+def test_a_recognised_state_loads_and_gives_the_same_output() -> None:
     network = tiny(denoise=True, channels=1, num_frames=4)
     found = recognise({f"module.{name}": t for name, t in network.state_dict().items()})
     assert found is not None
@@ -168,7 +172,7 @@ def restated(
         ({"num_frames": 4, "denoise": True}, [-2, -1, 1]),
     ],
 )
-def test_the_equations_restated_give_the_same_picture(
+def test_the_equations_restated_give_the_same_output(
     arguments: dict[str, Any], order: list[int]
 ) -> None:
     network = tiny(**arguments)
@@ -206,7 +210,7 @@ def test_a_clip_is_its_windows_with_the_target_for_missing_neighbours(past_only:
             torch.testing.assert_close(sr[:, t], network.centre(clip[:, times]))
 
 
-def test_flow_of_a_pair_is_asked_for_once_and_from_target_to_neighbour(
+def test_flow_of_a_pair_is_estimated_once_from_target_to_neighbour(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[tuple[float, float]] = []

@@ -1,68 +1,28 @@
-"""weights.py: names and files to networks; nothing is unpickled."""
+"""Names and files become networks; no code in a file is executed."""
 
-import hashlib
+from __future__ import annotations
+
 import json
 import pickle
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import openvino as ov
 import pytest
 import safetensors.torch
 import torch
-from openvino import opset13 as op
 
-from sharpreel.engines.openvino import OpenVinoEngine, openvino_core
-from sharpreel.errors import UsageError, WeightsError
+from sharpreel.errors import MissingExtra, UsageError, WeightsError
+from sharpreel.media.reader import read_frames
 from sharpreel.models import MODELS, weights
 from sharpreel.models.reel import Reel
-from sharpreel.models.export import export_graph
 from sharpreel.models.weights import available_scales, load_model
-from sharpreel.upscale import upscale_frames
-
-BUNDLED = [("reel-fast", 2), ("reel-fast", 4)]
-
-
-@pytest.mark.parametrize(("name", "scale"), BUNDLED)
-def test_a_bundled_card_tells_how_the_weights_were_made(name: str, scale: int) -> None:
-    card = load_model(name, scale).card
-    assert card["licence"] == "Apache-2.0"
-    assert card["arguments"]["scale"] == scale
-    assert card["steps"] > 0
-    assert "noncommercial" not in card["data"]["clips by rights"]
-    scores = card["val_psnr_y"]["clips"]
-    assert len(scores) == 10
-    for clip, (bicubic, psnr) in scores.items():
-        assert psnr > bicubic + 0.3, clip
-
-
-@pytest.mark.parametrize(("name", "scale"), BUNDLED)
-def test_the_checksum_in_the_header_is_that_of_the_tensors(name: str, scale: int) -> None:
-    model = load_model(name, scale)
-    assert model.tensors is not None
-    tensors = safetensors.torch.load_file(model.tensors)
-    digest = hashlib.sha256()
-    for key in sorted(tensors):
-        digest.update(key.encode() + tensors[key].numpy().tobytes())
-    assert model.card["tensors_sha256"] == digest.hexdigest()
-
-
-@pytest.mark.parametrize(("name", "scale"), BUNDLED)
-def test_the_bundled_graph_is_built_from_the_bundled_weights(
-    name: str, scale: int, tmp_path: Path
-) -> None:
-    model = load_model(name, scale)
-    built = export_graph(model, tmp_path)
-    assert model.graph is not None
-    assert built.with_suffix(".bin").read_bytes() == model.graph.with_suffix(".bin").read_bytes()
-
-
-def test_all_bundled_files_together_stay_small() -> None:
-    sizes = {path.name: path.stat().st_size for path in weights.BUNDLED.iterdir()}
-    large = sizes.pop("reel-quality_x4.safetensors", 0)
-    assert sum(sizes.values()) <= 12e6
-    assert large <= 20e6
+from sharpreel.pipeline.options import UpscaleOptions
+from sharpreel.upscale import plan_for, upscale_frames
+from tests.support.checkpoints import FILES, rbpn, run_cli, save
+from tests.support.videos import make_clip
+from tests.support.weights import saved_reel
 
 
 def test_unknown_names_get_the_nearest_one() -> None:
@@ -73,7 +33,7 @@ def test_unknown_names_get_the_nearest_one() -> None:
 
 
 @pytest.mark.parametrize("scale", [float("nan"), float("inf"), 0, -2])
-def test_what_is_no_factor_is_refused(scale: float) -> None:
+def test_an_invalid_scale_is_refused(scale: float) -> None:
     with pytest.raises(UsageError, match="is not a valid scale"):
         load_model("reel", scale)
 
@@ -86,16 +46,7 @@ def test_a_scale_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         load_model(path, 4)
 
 
-def saved_reel(folder: Path, **card: object) -> Path:
-    path = folder / "mine.safetensors"
-    arguments = {"scale": 2, "channels": 16, "blocks": 2, "unshuffle": 2}
-    torch.manual_seed(0)
-    tensors = Reel(**arguments).state_dict()
-    weights.save_weights(path, tensors, {"model": "reel-fast", "arguments": arguments, **card})
-    return path
-
-
-def test_a_file_of_ours_runs_by_path_with_its_own_arguments(tmp_path: Path) -> None:
+def test_an_own_model_file_runs_by_path_with_its_own_arguments(tmp_path: Path) -> None:
     model = load_model(saved_reel(tmp_path))
     assert (model.name, model.scale, model.graph) == ("mine", 2, None)
     module = model.module()
@@ -103,34 +54,11 @@ def test_a_file_of_ours_runs_by_path_with_its_own_arguments(tmp_path: Path) -> N
     assert module.channels == 16
 
 
-def test_an_exported_graph_lies_beside_its_file_and_is_used(tmp_path: Path) -> None:
-    path = saved_reel(tmp_path)
-    graph = export_graph(load_model(path), tmp_path)
-    (tmp_path / "mine.xml").write_bytes(graph.read_bytes())
-    (tmp_path / "mine.bin").write_bytes(graph.with_suffix(".bin").read_bytes())
-    runner = OpenVinoEngine(load_model(path))
-    assert runner.run(np.zeros((8, 8, 3), np.uint8)).shape == (16, 16, 3)
-
-
-def test_a_graph_of_an_earlier_format_is_refused(tmp_path: Path) -> None:
-    path = saved_reel(tmp_path)
-    frame = op.parameter([1, 3, -1, -1], np.float32, "frame")
-    frame.output(0).set_names({"frame"})
-    ov.save_model(ov.Model([op.result(frame)], [frame]), tmp_path / "mine.xml")
-    with pytest.raises(WeightsError, match="built by an earlier sharpreel"):
-        OpenVinoEngine(load_model(path)).run(np.zeros((8, 8, 3), np.uint8))
-
-
-def test_an_int8_graph_lies_beside_its_file_and_is_found(tmp_path: Path) -> None:
+def test_an_int8_graph_next_to_its_file_is_found(tmp_path: Path) -> None:
     path = saved_reel(tmp_path)
     assert load_model(path).int8 is None
     (tmp_path / "mine_int8.xml").touch()
     assert load_model(path).int8 == tmp_path / "mine_int8.xml"
-
-
-def test_a_graph_takes_any_size_without_being_built_again(tmp_path: Path) -> None:
-    graph = openvino_core().read_model(load_model("reel-fast", 2).graph)
-    assert graph.input("frame").partial_shape.to_string() == "[1,?,?,3]"
 
 
 class Evil:
@@ -138,7 +66,9 @@ class Evil:
         return (Path.touch, (Path("touched"),))  # type: ignore[return-value]
 
 
-def test_a_pickle_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickle_is_refused_and_not_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("evil.pt").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(WeightsError, match=r"evil.pt: not a model file"):
@@ -156,7 +86,7 @@ def test_a_pickle_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.Mon
         struct.pack("<Q", 22) + b'{"__metadata__": "no"}',
     ],
 )
-def test_files_that_are_no_models_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_models_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match="not a model file of sharpreel"):
@@ -184,8 +114,103 @@ def test_every_model_of_the_table_is_bundled_at_every_scale() -> None:
         assert available_scales(name) == (spec.scales if spec.bundled else ())
 
 
-def test_what_load_model_returns_can_be_used_again_and_again() -> None:
+def test_a_loaded_model_can_be_used_repeatedly() -> None:
     model = load_model("reel-fast", 4)
     frame = np.full((6, 8, 3), 90, np.uint8)
     for _ in range(2):
         assert next(upscale_frames([frame], model)).shape == (24, 32, 3)
+
+
+def test_the_file_name_of_a_tsrcnn_gives_its_scale(tmp_path: Path) -> None:
+    name = "small_240_720_36videos_AdamWopt_PNSRloss_1fb_1ff_3ep_final.pt"
+    path = save(tmp_path, ("tsrcnn", {"size": "small", "scale": 3}, name, dict))
+    assert load_model(path).scale == 3
+    plain = save(tmp_path, FILES[0])
+    assert load_model(plain).scale == 2
+    assert load_model(plain, 4).scale == 4
+
+
+def test_a_scale_the_weights_do_not_have_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path, FILES[4])
+    with pytest.raises(UsageError, match="is a 2x srvgg, not 4x"):
+        load_model(path, 4)
+
+
+def test_a_network_without_weights_asks_for_a_checkpoint() -> None:
+    with pytest.raises(UsageError, match="give a checkpoint file of it as `model` instead"):
+        load_model("rbpn")
+
+
+def test_without_torch_the_error_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path, FILES[4])
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'sharpreel\[torch\]'"):
+        load_model(path)
+
+
+def test_choices_reach_the_network_and_change_its_output(tmp_path: Path) -> None:
+    path = rbpn(tmp_path)
+    clip = make_clip(tmp_path / "in.mp4", frames=4, size=(64, 48), audio=False)
+    means = {}
+    for name, words in {
+        "plain": [],
+        "residual": ["--set", "residual=true"],
+        "past": ["--set", "residual=yes", "--set", "past_only=true", "--set", "flow=none"],
+    }.items():
+        out = tmp_path / f"{name}.mp4"
+        done = run_cli("upscale", clip, "-o", out, "-m", path, *words)
+        assert done.exit_code == 0, done.output
+        means[name] = read_frames(out).astype(float).mean()
+    truth = read_frames(clip).astype(float).mean()
+    # A network of random weights is black; in residual mode the picture lies under it.
+    assert abs(means["residual"] - truth) < abs(means["plain"] - truth) / 4
+    assert means["past"] != means["residual"]
+    module: Any = load_model(path, choices={"past_only": True, "flow": "coarse2fine"}).module()
+    assert (module.past, module.future, module.flow) == (2, 0, "coarse2fine")
+
+
+def test_the_frame_split_of_a_tsrcnn_can_be_chosen(tmp_path: Path) -> None:
+    path = save(tmp_path, FILES[0])
+    module: Any = load_model(path, choices={"past": "2", "future": "0"}).module()
+    assert (module.past, module.future) == (2, 0)
+    done = run_cli("plan", make_clip(tmp_path / "in.mp4"), "-m", path, "--set", "past=3")
+    assert done.exit_code == 2
+    assert "its tensors do not fit --set past=3" in done.output
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("residual", "write NAME=VALUE"),
+        ("residual=perhaps", "--set residual=perhaps: must be true or false"),
+        ("flow=farneback", "must be dis or coarse2fine or none"),
+        (
+            "colour=true",
+            "not a choice of rbpn.pth, a rbpn; its choices are past_only",
+        ),
+    ],
+)
+def test_an_invalid_choice_is_one_line(word: str, message: str, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", frames=2)
+    done = run_cli("upscale", clip, "-m", rbpn(tmp_path), "--set", word)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert done.output.count("\n") == 1
+
+
+def test_a_bundled_network_has_no_choices(clip: Path) -> None:
+    done = run_cli("upscale", clip, "--set", "residual=true")
+    assert done.exit_code == 2
+    assert "reel has no configurable arguments" in done.output
+
+
+def test_a_run_with_other_choices_is_another_run(tmp_path: Path) -> None:
+    clip, path = make_clip(tmp_path / "in.mp4", frames=2), str(rbpn(tmp_path))
+    plans = [
+        plan_for(clip, None, UpscaleOptions(model=path, choices=choices))
+        for choices in ({}, {"residual": "true"})
+    ]
+    one, two = (plan.journal_settings("torch-cpu") for plan in plans)
+    assert one != two

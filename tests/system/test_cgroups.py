@@ -30,7 +30,7 @@ def member_of(groups: Path, text: str) -> None:
     groups.with_name("membership").write_text(text)
 
 
-def test_the_second_version_counts_in_its_group_and_those_above(groups: Path) -> None:
+def test_version_2_limits_apply_from_the_own_group_and_those_above(groups: Path) -> None:
     member_of(groups, "0::/outer/inner\n")
     stat = f"anon 5\ninactive_file {30 * MIB}\n"
     write(
@@ -54,7 +54,7 @@ def test_the_second_version_counts_in_its_group_and_those_above(groups: Path) ->
     assert usable_cpus() == 1
 
 
-def test_the_first_version_has_a_tree_for_each_kind(groups: Path) -> None:
+def test_version_1_has_a_tree_per_controller(groups: Path) -> None:
     member_of(groups, "4:memory:/box\n3:cpuset:/\n2:cpu,cpuacct:/box\n0::/\n")
     write(groups / "cpu/box", cpu__cfs_quota_us="50000\n", cpu__cfs_period_us="100000\n")
     write(

@@ -72,7 +72,9 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     thread.join()
 
 
-def test_a_file_is_brought_once_and_named_when_it_is_whole(server: Server, tmp_path: Path) -> None:
+def test_a_file_is_downloaded_once_and_renamed_when_complete(
+    server: Server, tmp_path: Path
+) -> None:
     told: list[tuple[int, int | None]] = []
     target = tmp_path / "new" / "model.pth"
     download.download(server.url, target, SUM, lambda done, total: told.append((done, total)))
@@ -83,7 +85,7 @@ def test_a_file_is_brought_once_and_named_when_it_is_whole(server: Server, tmp_p
     assert len(server.ranges) == 1
 
 
-def test_a_download_that_breaks_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
+def test_a_broken_download_resumes_where_it_stopped(server: Server, tmp_path: Path) -> None:
     server.break_after = [100_000, 200_000, 50_000, 1_000]  # more breaks than tries without gain
     download.download(server.url, tmp_path / "m", SUM)
     assert (tmp_path / "m").read_bytes() == CONTENT
@@ -96,7 +98,7 @@ def test_a_download_that_breaks_goes_on_where_it_stopped(server: Server, tmp_pat
     ]
 
 
-def test_what_an_earlier_call_brought_is_not_brought_again(server: Server, tmp_path: Path) -> None:
+def test_a_partial_download_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
     server.break_after = [100_000, 0, 0]
     with pytest.raises(FetchError, match="run the same command again to resume"):
         download.download(server.url, tmp_path / "m", SUM)
@@ -106,7 +108,9 @@ def test_what_an_earlier_call_brought_is_not_brought_again(server: Server, tmp_p
     assert (tmp_path / "m").read_bytes() == CONTENT
 
 
-def test_a_file_that_changed_meanwhile_is_begun_anew(server: Server, tmp_path: Path) -> None:
+def test_a_file_that_changed_meanwhile_is_downloaded_from_scratch(
+    server: Server, tmp_path: Path
+) -> None:
     server.break_after = [100_000, 0, 0]
     with pytest.raises(FetchError):
         download.download(server.url, tmp_path / "m")
@@ -116,7 +120,7 @@ def test_a_file_that_changed_meanwhile_is_begun_anew(server: Server, tmp_path: P
 
 
 @pytest.mark.parametrize("knows_ranges", [True, False])
-def test_a_beginning_of_something_else_is_thrown_away(
+def test_a_part_of_another_file_is_discarded(
     knows_ranges: bool, server: Server, tmp_path: Path
 ) -> None:
     server.knows_ranges, server.etag = knows_ranges, ""
@@ -125,7 +129,7 @@ def test_a_beginning_of_something_else_is_thrown_away(
     assert (tmp_path / "m").read_bytes() == CONTENT
 
 
-def test_a_part_that_is_whole_is_only_checked(server: Server, tmp_path: Path) -> None:
+def test_a_complete_part_is_only_verified(server: Server, tmp_path: Path) -> None:
     (tmp_path / "m.part").write_bytes(CONTENT)
     download.download(server.url, tmp_path / "m", SUM[:8])
     assert (tmp_path / "m").read_bytes() == CONTENT
@@ -138,7 +142,7 @@ def test_another_file_than_the_published_one_is_refused(server: Server, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_the_server_says_is_passed_on(server: Server, tmp_path: Path) -> None:
+def test_the_status_of_the_server_is_in_the_error(server: Server, tmp_path: Path) -> None:
     server.codes = [404]
     with pytest.raises(FetchError, match="the server answers 404"):
         download.download(server.url, tmp_path / "m", SUM)
@@ -148,13 +152,15 @@ def test_what_the_server_says_is_passed_on(server: Server, tmp_path: Path) -> No
     assert (tmp_path / "m").read_bytes() == CONTENT
 
 
-def test_no_server_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(download, "PAUSES", (0.0,))
     with pytest.raises(FetchError, match="cannot be downloaded"):
         download.download("http://127.0.0.1:9/m", tmp_path / "m", SUM)
 
 
-def test_a_sum_that_nobody_published_is_pinned_at_the_first_download(server: Server) -> None:
+def test_an_unpublished_checksum_is_recorded_at_the_first_download(server: Server) -> None:
     path = download.cached("m.pth", server.url)
     pin = path.with_name("m.pth.sha256")
     assert pin.read_text().split() == [SUM, "m.pth"]
@@ -164,7 +170,7 @@ def test_a_sum_that_nobody_published_is_pinned_at_the_first_download(server: Ser
 
 
 @pytest.mark.parametrize("by", ["argument", "environment"])
-def test_offline_nothing_is_downloaded_and_the_way_out_is_told(
+def test_offline_nothing_is_downloaded_and_the_error_names_the_url(
     by: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if by == "environment":
@@ -183,7 +189,7 @@ def test_a_folder_that_cannot_be_written_is_named(server: Server, tmp_path: Path
         download.download(server.url, tmp_path / "file" / "m", SUM)
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_the_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHARPREEL_CACHE", "/somewhere")
     assert download.cache_folder() == Path("/somewhere")
     monkeypatch.delenv("SHARPREEL_CACHE")
