@@ -367,7 +367,7 @@ def test_an_axis_that_fits_is_one_span() -> None:
 
 
 def test_a_tile_that_shows_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="shows nothing beyond an overlap of 16"):
+    with pytest.raises(ValueError, match="for an overlap of 16 pixels, got 32"):
         spans(100, 32, 16)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sharpreel.errors import UsageError
-from sharpreel.system.text import parse_bytes
+from sharpreel.system.text import format_duration, parse_bytes, parse_settings
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,21 @@ def test_an_amount_of_memory_is_read(text: str | None, amount: int | None) -> No
 def test_text_that_is_not_an_amount_of_memory_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not an amount of memory"):
         parse_bytes(text)
+
+
+def test_settings_are_names_and_values() -> None:
+    assert parse_settings(None) == {}
+    assert parse_settings(["flow=dis", "note=a=b"]) == {"flow": "dis", "note": "a=b"}
+
+
+@pytest.mark.parametrize("assignment", ["residual", "=true", "residual="])
+def test_a_setting_without_name_or_value_is_refused(assignment: str) -> None:
+    with pytest.raises(UsageError, match=f"choices={assignment}: write NAME=VALUE"):
+        parse_settings([assignment])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "?"), (0, "0:00"), (59.6, "1:00"), (3723, "1:02:03")]
+)
+def test_a_duration_is_written_as_a_clock(seconds: float | None, text: str) -> None:
+    assert format_duration(seconds) == text
