@@ -1,7 +1,7 @@
-"""Operations on arrays that several rooms need: the bicubic kernel, resizing, padding, luma.
+"""Array operations that several packages need: the bicubic kernel, resizing, padding, luma.
 
-NumPy only, so that the core runs without torch; the networks use the same weights
-(`bicubic_phases`, `resize_matrix`), which makes "bicubic" one thing in this house.
+NumPy only, so that the core runs without PyTorch. The networks use the same weights
+(`bicubic_phases`, `resize_matrix`), so "bicubic" means the same everywhere: MATLAB's imresize.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Pixels = npt.NDArray[Any]  # uint8 or uint16, (H, W, C), full range of its type
 
 
 def cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Keys' cubic convolution kernel with a = -0.5, the one MATLAB's imresize uses."""
+    """Keys' cubic convolution kernel with a = -0.5, as in MATLAB's imresize."""
     a = np.abs(x)
     near = (1.5 * a - 2.5) * a * a + 1.0
     far = ((-0.5 * a + 2.5) * a - 4.0) * a + 2.0
@@ -28,10 +28,10 @@ def cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def resize_taps(
     size_in: int, size_out: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """Which input samples make each output sample, and with what weight, along one axis.
+    """Indices and weights of the input samples of each output sample, along one axis.
 
-    MATLAB's imresize: output centres sit at (i + 0.5) * size_in / size_out - 0.5; when shrinking
-    the kernel widens with the factor (antialiasing); samples outside are mirrored about the edge
+    MATLAB's imresize: output centres are at (i + 0.5) * size_in / size_out - 0.5; for downscaling
+    the kernel widens with the ratio (antialiasing); samples outside are mirrored at the edge
     (symmetric: c b a | a b c); weights are normalised per output sample.
 
     Returns:
@@ -59,17 +59,8 @@ def resize_matrix(size_in: int, size_out: int) -> Array:
     return matrix
 
 
-def _resize_rows(image: Array, size_out: int) -> Array:
-    index, weight = resize_taps(image.shape[0], size_out)
-    out = np.zeros((size_out, *image.shape[1:]), np.float32)
-    tail = (1,) * (image.ndim - 1)
-    for tap in range(index.shape[1]):
-        out += weight[:, tap].reshape(-1, *tail) * image[index[:, tap]]
-    return out
-
-
 def resize(frame: Pixels, height: int, width: int) -> Pixels:
-    """The frame at another size by MATLAB-exact bicubic, antialiased when it shrinks.
+    """Resize a frame by MATLAB-exact bicubic, antialiased for downscaling.
 
     Both axes are computed in float32 and rounded once, at the end.
 
@@ -83,7 +74,7 @@ def resize(frame: Pixels, height: int, width: int) -> Pixels:
     if frame.shape[:2] == (height, width):
         return frame
     image = frame.astype(np.float32)
-    # The axis that shrinks most goes first: fewer samples for the second.
+    # The axis that shrinks most is first: fewer samples for the second.
     if height * frame.shape[1] <= frame.shape[0] * width:
         image = _resize_columns(_resize_rows(image, height), width)
     else:
@@ -98,8 +89,17 @@ def _resize_columns(image: Array, size_out: int) -> Array:
     return np.ascontiguousarray(_resize_rows(image.swapaxes(0, 1), size_out).swapaxes(0, 1))
 
 
+def _resize_rows(image: Array, size_out: int) -> Array:
+    index, weight = resize_taps(image.shape[0], size_out)
+    out = np.zeros((size_out, *image.shape[1:]), np.float32)
+    tail = (1,) * (image.ndim - 1)
+    for tap in range(index.shape[1]):
+        out += weight[:, tap].reshape(-1, *tail) * image[index[:, tap]]
+    return out
+
+
 def bicubic_phases(scale: int) -> Array:
-    """Enlarging by an integer is a convolution: one 5x5 kernel for each of scale * scale phases.
+    """Bicubic upscaling by an integer as a convolution: a 5x5 kernel for each of scale^2 phases.
 
     Output pixel (scale * y + p, scale * x + q) is kernel[p * scale + q] over the 5x5 input
     neighbourhood of (y, x), of which four rows and four columns are not zero.
@@ -117,21 +117,21 @@ def bicubic_phases(scale: int) -> Array:
 
 
 def enlarged(size: int, scale: float) -> int:
-    """Pixels that a side of `size` pixels becomes; halves go to the even number, as in `round`."""
+    """The upscaled length of a side of `size` pixels; halves round to even, as in `round`."""
     return round(size * scale)
 
 
 def padded_side(side: int, multiple_of: int) -> int:
-    """What `pad_to_multiple` makes of a side: 2 at the least, for networks mirror their borders."""
+    """The length of a side after `pad_to_multiple`: at least 2, as networks mirror borders."""
     return -(-max(side, 2) // multiple_of) * multiple_of
 
 
 def pad_to_multiple(frame: Pixels, multiple_of: int) -> Pixels:
-    """The frame grown at its bottom and right, by repeating the edge, to a multiple in both axes.
+    """Pad a frame at its bottom and right, by repeating the edge, to a multiple in both axes.
 
     Args:
         frame: (H, W, C).
-        multiple_of: What height and width must divide by.
+        multiple_of: Height and width become multiples of this.
     """
     height, width = frame.shape[:2]
     bottom = padded_side(height, multiple_of) - height
@@ -142,7 +142,7 @@ def pad_to_multiple(frame: Pixels, multiple_of: int) -> Pixels:
 
 
 def luma(frame: Pixels) -> npt.NDArray[np.float64]:
-    """Y of BT.601 studio range (16 to 235), not rounded, as MATLAB's rgb2ycbcr and BasicSR have it.
+    """Y of BT.601 in studio range (16 to 235), not rounded, as in MATLAB's rgb2ycbcr and BasicSR.
 
     Args:
         frame: RGB, (H, W, 3), uint8 or uint16, full range of its type.

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from sharpreel.media.scene_cut import SceneCutDetector
+from sharpreel.ops import Pixels
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_a_jump_in_brightness_is_a_cut_and_the_first_frame_is_not(dtype: type) -> None:
     top = np.iinfo(dtype).max
-    dark, bright = (np.full((16, 16, 3), level, dtype) for level in (top // 10, top // 2))
+    dark: Pixels = np.full((16, 16, 3), top // 10, dtype)
+    bright: Pixels = np.full((16, 16, 3), top // 2, dtype)
     detector = SceneCutDetector()
     assert [detector(f) for f in (dark, dark, bright, bright)] == [False, False, True, False]
 

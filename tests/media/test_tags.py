@@ -34,8 +34,8 @@ def chapters(path: Path) -> list[tuple[Fraction, Fraction, str]]:
 def test_chapters_and_tags_are_kept(tmp_path: Path, suffix: str) -> None:
     rich = make_rich(tmp_path / "rich.mkv")
     video = tmp_path / f"in{suffix}"
-    tags = ["-metadata", "mood=calm", "-movflags", "use_metadata_tags"]
-    ffmpeg("-i", rich, "-map", "0:v", "-c", "copy", *tags, video)
+    options = ["-metadata", "mood=calm", "-movflags", "use_metadata_tags"]
+    ffmpeg("-i", rich, "-map", "0:v", "-c", "copy", *options, video)
     out = enlarge(video).output
     with av.open(str(out)) as file:
         tags = {key.lower(): value for key, value in file.metadata.items()}

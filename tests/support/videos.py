@@ -1,7 +1,7 @@
-"""Small real media files for tests, made on the spot.
+"""Small real media files for tests, created on the fly.
 
 `make_clip` and `write_frames` write with PyAV; `ffmpeg` runs the static FFmpeg of imageio-ffmpeg,
-which shares no code with the PyAV in use and so is also the independent judge in some tests.
+which shares no code with the PyAV in use and so is also the independent reference in some tests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Pixels = npt.NDArray[Any]  # RGB (H, W, 3), uint8 or uint16
 REPO = Path(__file__).resolve().parents[2]
 CORPUS = REPO.parent / "shared" / "data" / "media"
 
-# 100 % and 75 % primaries, black, grey and white: what a wrong matrix or range shows on at once.
+# 100 % and 75 % primaries, black, grey and white: a wrong matrix or range changes them visibly.
 BARS = [
     (255, 255, 255),
     (191, 191, 0),
@@ -40,7 +40,7 @@ FONT = bytes(range(256)) * 5  # what the attachment of `rich_mkv` holds
 
 
 def ffmpeg(*arguments: str | Path, stdin: bytes | None = None) -> bytes:
-    """Run the static FFmpeg; its stdout. A failure raises with its last words."""
+    """Run the static FFmpeg and return its stdout; a failure raises with the end of its stderr."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-v", "error", "-y", "-nostdin"]
     if stdin is not None:
         command.remove("-nostdin")
@@ -59,7 +59,7 @@ def count_frames(path: Path) -> int:
 
 
 def moving(size: tuple[int, int], frames: int, deep: bool = False) -> Iterable[Pixels]:
-    """Waves that drift and a box that runs across them; no two frames are equal.
+    """Frames of drifting waves and a box that moves across them; no two are equal.
 
     Args:
         size: (width, height).
@@ -81,7 +81,7 @@ def moving(size: tuple[int, int], frames: int, deep: bool = False) -> Iterable[P
 
 def write_frames(
     path: Path,
-    pictures: Iterable[Pixels | VideoFrame],
+    frames: Iterable[Pixels | VideoFrame],
     *,
     rate: int | Fraction = 25,
     codec: str = "libx264",
@@ -96,13 +96,13 @@ def write_frames(
     threads: int = 1,
     container_options: Mapping[str, str] | None = None,
 ) -> Path:
-    """Encode pictures to a file; see `make_clip`.
+    """Encode frames to a file; see `make_clip`.
 
     Args:
-        pictures: RGB arrays, or frames in `pix_fmt` already.
+        frames: RGB arrays, or frames in `pix_fmt` already.
         color: (matrix, primaries, transfer, range) in the numbers of H.273.
         aspect: Sample aspect ratio.
-        rotation: Degrees clockwise that players shall turn it.
+        rotation: Degrees clockwise by which players turn it.
     """
     unit = time_base or (1 / Fraction(rate) if pts is None else Fraction(1, 90000))
     step = round(1 / (Fraction(rate) * unit))
@@ -111,12 +111,12 @@ def write_frames(
         stream: Any = out.add_stream(codec, rate=Fraction(rate), options=dict(options or {}))
         context = stream.codec_context
         sound: Any = add_sound(out) if audio else None
-        for index, picture in enumerate(pictures):
-            if isinstance(picture, VideoFrame):
-                frame = picture
+        for index, pixels in enumerate(frames):
+            if isinstance(pixels, VideoFrame):
+                frame = pixels
             else:
-                kind = "rgb48le" if picture.dtype == np.uint16 else "rgb24"
-                frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), kind)
+                kind = "rgb48le" if pixels.dtype == np.uint16 else "rgb24"
+                frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), kind)
             if index == 0:
                 context.width, context.height = frame.width, frame.height
                 context.pix_fmt, context.time_base = pix_fmt, unit
@@ -142,7 +142,7 @@ def write_frames(
 
 
 def add_sound(out: av.container.OutputContainer, language: str | None = None) -> Any:
-    """An audio stream of the codec that this kind of file is at home with."""
+    """Add an audio stream of the codec that is usual in this kind of file."""
     codec = {"webm": "libopus", "avi": "libmp3lame"}.get(out.format.name, "aac")
     stream: Any = out.add_stream(codec, rate=48000, layout="mono")
     stream.codec_context.bit_rate = 64000
@@ -181,7 +181,7 @@ def make_clip(
     """Write a short clip of moving content with a tone; the suffix names the container.
 
     Args:
-        path: The file to make.
+        path: The file to write.
         size: (width, height).
         pts: One for each frame in units of 1/90000 s (or of `time_base`); None: even at `rate`.
         audio: With a mono tone as AAC (Opus in WebM, MP3 in AVI).
@@ -206,7 +206,7 @@ def make_clip(
 
 
 def bars_yuv(matrix: str, full: bool, depth: int = 8) -> list[tuple[int, int, int]]:
-    """Y, Cb, Cr of each of BARS, by the equations of the matrix alone."""
+    """Y, Cb, Cr of each of BARS, by the equations of the matrix."""
     kr, kb = KR_KB[matrix]
     unit = 2 ** (depth - 8)
     values = []
@@ -224,7 +224,7 @@ def bars_yuv(matrix: str, full: bool, depth: int = 8) -> list[tuple[int, int, in
 
 
 def bars_frame(matrix: str, full: bool, size: tuple[int, int]) -> VideoFrame:
-    """Upright BARS as yuv420p planes, made without any conversion by FFmpeg."""
+    """Vertical BARS as yuv420p planes, without any conversion by FFmpeg."""
     width, height = size
     bars = bars_yuv(matrix, full)
     planes = []
@@ -288,7 +288,7 @@ def probe_size(path: Path) -> tuple[int, int]:
 
 
 def video_pts(path: Path, stream: int = 0) -> list[Fraction]:
-    """Seconds at which each picture of the n-th video stream is shown, in order."""
+    """Seconds at which each frame of the n-th video stream is shown, in order."""
     with av.open(str(path)) as file:
         chosen = file.streams.video[stream]
         return sorted(
@@ -345,7 +345,7 @@ title=The end
 
 
 def make_rich(path: Path, clip: Path | None = None) -> Path:
-    """A file with nearly all a container can hold beside its picture.
+    """Write a file with nearly everything a container can hold beside its video.
 
     Two audio tracks (English, and German with a title, of which the second is for the hard of
     hearing), subtitles (SRT and ASS in Matroska, mov_text in MP4), chapters, tags, and in Matroska
@@ -394,7 +394,7 @@ def make_hdr10(path: Path, frames: int = 6) -> Path:
 
 
 def make_interlaced(path: Path, frames: int = 12) -> Path:
-    """MPEG-2 flagged interlaced, top field first: an upright edge that runs between the fields."""
+    """MPEG-2 flagged interlaced, top field first: a vertical edge that moves between the fields."""
     width, height = 128, 96
     whole = []
     for t in range(frames):
@@ -414,7 +414,7 @@ def make_interlaced(path: Path, frames: int = 12) -> Path:
 
 
 def comb_energy(pixels: Pixels) -> float:
-    """How much neighbouring lines differ more than lines two apart: what weaving fields makes."""
+    """How much more neighbouring lines differ than lines two apart, as in woven fields."""
     gray = pixels.astype(np.float64).mean(axis=-1)
     one = np.abs(np.diff(gray, axis=-2)).mean()
     two = np.abs(gray[..., 2:, :] - gray[..., :-2, :]).mean()
@@ -429,7 +429,7 @@ def make_timecode(path: Path) -> Path:
 
 
 def make_cover(path: Path, **tags: str) -> Path:
-    """A film with a cover picture, the way its container has them."""
+    """A video with a cover image, in the form of its container."""
     clip = make_clip(path.with_name(f"{path.stem}-picture.mkv"), frames=12)
     picture = path.with_name("cover.png")
     picture.write_bytes(png(next(iter(moving((40, 40), 1)))))
@@ -449,7 +449,7 @@ def make_cover(path: Path, **tags: str) -> Path:
 
 
 def png(pixels: Pixels) -> bytes:
-    """A picture as a PNG file's bytes, by the static FFmpeg: RGB or RGBA, 8 or 16 bits."""
+    """The bytes of a PNG file, by the static FFmpeg: RGB or RGBA, 8 or 16 bits."""
     height, width, channels = pixels.shape
     deep = pixels.dtype == np.uint16
     kind = {3: "rgb48le", 4: "rgba64le"}[channels] if deep else {3: "rgb24", 4: "rgba"}[channels]
@@ -461,7 +461,7 @@ def png(pixels: Pixels) -> bytes:
 
 
 def read_png(path: Path, kind: str = "rgb24") -> Pixels:
-    """A picture's pixels by the static FFmpeg, in this pixel format."""
+    """The pixels of an image by the static FFmpeg, in this pixel format."""
     width, height = probe_size(path)
     raw = ffmpeg("-i", path, "-pix_fmt", kind, "-f", "rawvideo", "-")
     dtype = np.uint16 if "48" in kind or "64" in kind else np.uint8

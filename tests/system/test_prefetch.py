@@ -82,5 +82,5 @@ def test_closing_a_live_source_stops_it_at_its_next_item() -> None:
     source = Source(10**9)
     items = iter(LatestOnly(source))
     next(items)
-    items.close()  # type: ignore[attr-defined]
+    items.close()
     assert source.closed.wait(10)
