@@ -602,7 +602,7 @@ def test_no_space_for_a_packet_is_a_full_disk(
     output = tmp_path / "out.mp4"
     with monkeypatch.context() as patched:
         patched.setattr(writer.SegmentWriter, "write", full)
-        with pytest.raises(DiskFullError, match="give the same command again"):
+        with pytest.raises(DiskFullError, match="run the same command again"):
             go_on(sources["mp4"], output)
     assert not output.exists()
     go_on(sources["mp4"], output)

@@ -52,7 +52,7 @@ def test_a_trial_of_one_frame_does(tmp_path: Path) -> None:
 def test_a_trial_on_a_device_that_is_not_there_says_so(clip: Path) -> None:
     if cuda_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(SharpreelError, match="--device cuda"):
+    with pytest.raises(SharpreelError, match="device='cuda'"):
         measure(plan_of(clip, device="cuda"))
 
 

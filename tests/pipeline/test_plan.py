@@ -131,7 +131,7 @@ def test_what_cannot_be_made_is_refused_in_words(
 
 
 def test_a_tile_that_is_too_small_is_refused_before_the_run(clip: Path) -> None:
-    with pytest.raises(UsageError, match="--tile 20 is too small"):
+    with pytest.raises(UsageError, match="tile=20 is too small"):
         plan_of(clip, tile=20)
 
 
