@@ -29,8 +29,6 @@ SMALL: list[tuple[str, dict[str, Any]]] = [
     ("srgan", {"network": "mobile", "scale": 4}),
     ("srvgg", {"scale": 2, "channels": 8, "convs": 3}),
 ]
-
-
 FAR: list[tuple[str, dict[str, Any]]] = [
     ("srgan", {"network": "fast", "channels": 8, "blocks": 1}),
     ("rrdb", {"scale": 4, "channels": 8, "blocks": 1, "growth": 4}),

@@ -121,11 +121,7 @@ def test_a_file_that_is_not_all_of_one_network_is_refused(
 
 
 Found = tuple[dict[str, Any], State] | None
-
-
 Row = tuple[Callable[..., nn.Module], dict[str, Any], Callable[[State], Found]]
-
-
 FAMILIES: dict[str, Row] = {
     "tsrcnn small": (TSRCNN, {"size": "small", "past": 1, "future": 1}, tsrcnn.recognise),
     "tsrcnn large": (TSRCNN, {"size": "large", "past": 2, "future": 2}, tsrcnn.recognise),
@@ -146,8 +142,6 @@ FAMILIES: dict[str, Row] = {
         rrdb.recognise,
     ),
 }
-
-
 RECOGNISERS = (tsrcnn.recognise, srgan.recognise, srvgg.recognise, rrdb.recognise)
 
 

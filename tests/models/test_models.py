@@ -80,8 +80,6 @@ GENERATORS: list[tuple[str, Callable[[], nn.Module], float]] = [
     ("rrdb 2x", lambda: RRDBNet(2, channels=16, blocks=1, growth=8), 2),
     ("rrdb 1x", lambda: RRDBNet(1, channels=16, blocks=1, growth=8), 1),
 ]
-
-
 IMAGE_NETWORKS = [row for row in GENERATORS if not row[0].startswith("tsrcnn")]
 
 
@@ -115,3 +113,19 @@ def test_gradients_reach_every_parameter(
     network = build()
     network(torch.rand(1, 2, 3, 8, 8)).square().mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
+
+
+def test_rows_of_one_architecture_share_it_and_others_do_not() -> None:
+    assert MODELS["reel"].same_architecture(MODELS["reel-fast"])
+    assert not MODELS["reel"].same_architecture(MODELS["reel-quality"])
+    assert not MODELS["bicubic"].same_architecture(MODELS["reel"])
+
+
+def test_only_bundled_networks_have_no_recogniser() -> None:
+    assert all((spec.recognise is None) == spec.bundled for spec in MODELS.values())
+
+
+def test_graphs_without_torch_and_int8_are_for_networks_with_such_a_graph() -> None:
+    assert {name for name, spec in MODELS.items() if spec.graph is None and spec.int8} == set()
+    assert {name for name, spec in MODELS.items() if not spec.trained} == {"bicubic"}
+    assert {name for name, spec in MODELS.items() if spec.any_scale} == {"tsrcnn"}

@@ -19,6 +19,7 @@ from sharpreel.models import MODELS, weights
 from sharpreel.models.reel import Reel
 from sharpreel.models.weights import available_scales, load_model
 from sharpreel.pipeline.options import UpscaleOptions
+from sharpreel.system.download import sha256_of
 from sharpreel.upscale import plan_for, upscale_frames
 from tests.support.checkpoints import FILES, rbpn, run_cli, save
 from tests.support.videos import make_clip
@@ -214,3 +215,12 @@ def test_a_run_with_other_choices_is_another_run(tmp_path: Path) -> None:
     ]
     one, two = (plan.journal_settings("torch-cpu") for plan in plans)
     assert one != two
+
+
+def test_the_digest_of_an_int8_engine_is_that_of_its_graph(tmp_path: Path) -> None:
+    path = saved_reel(tmp_path)
+    (tmp_path / "mine_int8.xml").touch()
+    (tmp_path / "mine_int8.bin").write_bytes(b"weights in eight bits")
+    model = load_model(path)
+    assert model.digest("float32") == model.sha256 == sha256_of(path)
+    assert model.digest("int8") == sha256_of(tmp_path / "mine_int8.bin")

@@ -16,11 +16,14 @@ from tests.support.videos import moving
 State = dict[str, torch.Tensor]
 
 
-def behind(prefix: str) -> Callable[[State], Any]:
+def prefixed(prefix: str) -> Callable[[State], Any]:
+    """A wrapper that adds a prefix to every name."""
     return lambda state: {prefix + name: tensor for name, tensor in state.items()}
 
 
 def under(*keys: str) -> Callable[[State], Any]:
+    """A wrapper that nests the state under these keys."""
+
     def wrapped(state: State) -> Any:
         content: Any = state
         for key in reversed(keys):
@@ -33,8 +36,8 @@ def under(*keys: str) -> Callable[[State], Any]:
 # Small networks of each family, as their training programs save them.
 FILES: list[tuple[str, dict[str, Any], str, Callable[[State], Any]]] = [
     ("tsrcnn", {"size": "small", "past": 1, "future": 1, "scale": 2}, "mine.pt", dict),
-    ("srgan", {"network": "srresnet", "scale": 2}, "netG_epoch_2_100.pth", behind("module.")),
-    ("srgan", {"network": "fast", "channels": 8, "blocks": 1}, "model.pt", behind("_orig_mod.")),
+    ("srgan", {"network": "srresnet", "scale": 2}, "netG_epoch_2_100.pth", prefixed("module.")),
+    ("srgan", {"network": "fast", "channels": 8, "blocks": 1}, "model.pt", prefixed("_orig_mod.")),
     ("srgan", {"network": "mobile", "scale": 2}, "d.pth", under("model")),
     ("srvgg", {"scale": 2, "channels": 8, "convs": 2}, "anime.pth", under("params_ema")),
     ("rrdb", {"scale": 4, "channels": 8, "blocks": 1, "growth": 4}, "esrgan.pth", under("params")),
@@ -42,13 +45,11 @@ FILES: list[tuple[str, dict[str, Any], str, Callable[[State], Any]]] = [
         "rbpn",
         {"scale": 2, "num_frames": 3, "channels": 3, "base_filter": 8, "feat": 4, "resblocks": 1},
         "RBPN_2x.pth",
-        behind("module."),
+        prefixed("module."),
     ),
     ("basicvsr", {"channels": 8, "blocks": 1, "scale": 4}, "b.pth", under("state_dict")),
     ("basicvsrpp", {"channels": 8, "blocks": 1, "scale": 2}, "bpp.pth", under("params")),
 ]
-
-
 NAMES = [f"{name}-{file}" for name, _, file, _ in FILES]
 
 

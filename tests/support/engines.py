@@ -14,8 +14,6 @@ from sharpreel.models.weights import Model, as_int_if_whole, load_model
 from sharpreel.upscale import upscale_frames
 
 BUNDLED = [(name, scale) for name, spec in MODELS.items() if spec.bundled for scale in spec.scales]
-
-
 ROWS = [row for row in BUNDLED if load_model(*row).has_graph]
 
 
