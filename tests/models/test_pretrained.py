@@ -38,7 +38,7 @@ def test_each_row_describes_its_file(name: str) -> None:
     assert sum(p.numel() for p in module.parameters()) == row.parameters
     assert module.scale == row.scale
     assert name not in MODELS
-    # Its tensors under the module's own names are recognised as what the row says.
+    # Its tensors under the module's own names are recognised as what the row states.
     state = {k: torch.empty(v.shape, device="meta") for k, v in module.state_dict().items()}
     if "." in next(iter(state)) and row.model != "srgan":
         recognise = MODELS[row.model].recognise
