@@ -99,7 +99,8 @@ def test_a_published_name_downloads_its_weights_and_upscales(
     publisher.unlink()
     again = run("upscale", clip, "-m", "realesr-animevideov3", "--offline", "-y", "--json")
     assert again.exit_code == 0, again.output
-    assert "download" not in again.stdout
+    events = [json.loads(line) for line in again.stdout.splitlines()]
+    assert "download" not in {event["event"] for event in events}
     card = load_model("realesr-animevideov3").card
     assert card["licence"] == "BSD-3-Clause"
     assert card["source"].endswith("/anime-v3.pth")
