@@ -39,7 +39,7 @@ def test_a_missing_gpu_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "wanted"),
+    ("requested", "wanted"),
     [
         ({"device": "cpu", "engine": "torch"}, ("torch", "cpu", "float32")),
         ({"device": "cpu", "precision": "float32"}, ("openvino", "cpu", "float32")),
@@ -50,9 +50,9 @@ def test_a_missing_gpu_is_an_error() -> None:
     ],
 )
 def test_an_explicit_request_decides_the_engine(
-    asked: dict[str, str], wanted: tuple[str, ...]
+    requested: dict[str, str], wanted: tuple[str, ...]
 ) -> None:
-    chosen = engine_choice(load_model("reel-fast", 2), **asked)
+    chosen = engine_choice(load_model("reel-fast", 2), **requested)
     assert (chosen.engine, chosen.device, chosen.precision) == wanted
     assert chosen.why == "requested"
 

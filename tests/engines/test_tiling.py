@@ -131,7 +131,7 @@ def test_a_budget_that_no_tile_meets_is_refused() -> None:
 
 
 class Scarce(torch.nn.Module):
-    """A network in a machine that has room for so many pixels at a time."""
+    """A network on a machine whose memory holds at most N pixels at a time."""
 
     def __init__(self, network: Any, pixels: int) -> None:
         super().__init__()
@@ -210,14 +210,14 @@ from sharpreel.models import weights
 torch.set_num_threads(1)
 model = weights.load_model({str(tmp_path / "m.pth")!r})
 runner = pytorch.TorchEngine(model, tile=None)
-runner._largest_tile = lambda height, width: 0  # try it whole, whatever was reckoned
+runner._largest_tile = lambda height, width: 0  # try it whole, whatever was estimated
 runner.run(np.zeros((32, 32, 3), np.uint8))
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()
 limit = used + (700 << 20)
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-picture = runner.run(np.zeros((512, 512, 3), np.uint8))
-print(picture.shape, runner.tile)
+sr = runner.run(np.zeros((512, 512, 3), np.uint8))
+print(sr.shape, runner.tile)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

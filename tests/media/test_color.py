@@ -36,8 +36,8 @@ def test_colours_are_right_after_reading_and_after_writing(
         MATRIX_NAMES[{"bt601": 6, "bt709": 1, "bt2020": 9}[matrix]],
         full,
     )
-    for picture in decode_rgb(tmp_path / "out.mp4"):
-        np.testing.assert_allclose(patches(picture), BARS, atol=3)
+    for frame in decode_rgb(tmp_path / "out.mp4"):
+        np.testing.assert_allclose(patches(frame), BARS, atol=3)
 
 
 def test_untagged_video_upscaled_to_hd_keeps_its_colours_and_states_its_matrix(

@@ -51,7 +51,7 @@ def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path) -> None:
 
 
 def test_the_network_gets_images_in_their_order(tmp_path: Path) -> None:
-    """A recurrent network remembers: the pictures must differ from each one made alone."""
+    """A recurrent network keeps a state: the output differs from that of each image alone."""
     images = list(moving((48, 48), 3))
     together = folder_of(tmp_path / "in", images, ["9.png", "10.png", "11.png"])
     alone = folder_of(tmp_path / "alone", images[-1:], ["11.png"])
@@ -86,7 +86,7 @@ def test_images_of_different_sizes_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_an_image_is_refused_by_name(tmp_path: Path) -> None:
     source = folder_of(tmp_path / "in", list(moving((16, 16), 1)), ["a.png"])
-    (source / "b.png").write_text("no picture")
+    (source / "b.png").write_text("no image")
     with pytest.raises(InputError, match=r"b\.png: not a readable image"):
         enlarge(source, tmp_path / "out")
 
@@ -178,15 +178,15 @@ def test_a_video_becomes_numbered_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("codec", ["ffv1", "libvpx-vp9"])
 def test_a_transparent_video_becomes_images_with_alpha(tmp_path: Path, codec: str) -> None:
-    picture = np.zeros((32, 32, 4), np.uint8)
-    picture[..., :3] = (200, 100, 50)
-    picture[:, :16, 3] = 255
+    frame = np.zeros((32, 32, 4), np.uint8)
+    frame[..., :3] = (200, 100, 50)
+    frame[:, :16, 3] = 255
     clip = tmp_path / ("in.webm" if codec == "libvpx-vp9" else "in.mkv")
     kind = "yuva420p" if codec == "libvpx-vp9" else "bgra"
     ffmpeg(
         *("-f", "rawvideo", "-s", "32x32", "-pix_fmt", "rgba", "-i", "-", "-c:v", codec),
         *("-pix_fmt", kind, clip),
-        stdin=picture.tobytes() * 4,
+        stdin=frame.tobytes() * 4,
     )
     enlarge(clip, tmp_path / "out")
     assert len(names_in(tmp_path / "out")) == 4

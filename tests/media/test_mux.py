@@ -37,7 +37,7 @@ def chapters(path: Path) -> list[tuple[Fraction, Fraction, str]]:
 
 
 def facts(path: Path) -> list[tuple[Any, ...]]:
-    """(type, codec, language, title, disposition) of every stream but the picture."""
+    """(type, codec, language, title, disposition) of every stream but the video."""
     with av.open(str(path)) as file:
         return [
             (

@@ -42,12 +42,12 @@ def test_a_short_progressive_scene_in_an_interlaced_file_is_left_sharp(tmp_path:
 
 
 def test_a_video_with_transparency_is_refused_with_a_way_out(tmp_path: Path) -> None:
-    picture = np.zeros((32, 32, 4), np.uint8)
-    picture[..., 3] = 128
+    frame = np.zeros((32, 32, 4), np.uint8)
+    frame[..., 3] = 128
     ffmpeg(
         *("-f", "rawvideo", "-s", "32x32", "-pix_fmt", "rgba", "-i", "-", "-c:v", "ffv1"),
         *("-pix_fmt", "bgra", tmp_path / "in.mkv"),
-        stdin=picture.tobytes() * 3,
+        stdin=frame.tobytes() * 3,
     )
     with pytest.raises(InputError, match=r"transparency.*Choose an output folder"):
         enlarge(tmp_path / "in.mkv", tmp_path / "out.mkv")

@@ -102,7 +102,7 @@ def test_interlaced_video_read_from_a_timestamp_has_its_neighbours(tmp_path: Pat
 
 
 def two_sizes(folder: Path) -> Path:
-    """An elementary H.264 stream whose picture grows on the way."""
+    """An elementary H.264 stream whose frames grow in the middle."""
     parts = []
     for number, size in enumerate([(64, 48), (96, 64)]):
         part = make_clip(folder / f"{number}.mp4", size=size, frames=8, audio=False)
@@ -149,8 +149,8 @@ def test_frames_that_do_not_decode_are_counted_and_the_others_keep_their_times(
     data = bytearray(clip.read_bytes())
     with open_input(clip) as file:
         victim = [bytes(p) for p in file.demux(file.streams.video[0])][9]
-    place = bytes(data).index(victim) + 200  # inside the compressed picture
-    data[place : place + 200] = bytes(200)
+    offset = bytes(data).index(victim) + 200  # inside the compressed frame
+    data[offset : offset + 200] = bytes(200)
     clip.write_bytes(data)
     frames, report = read(clip)
     assert [f.pts for f in frames] == [40 * k for k in range(20) if k != 9]

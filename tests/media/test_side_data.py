@@ -63,7 +63,7 @@ def test_rotation_is_kept(tmp_path: Path, degrees: int) -> None:
 
 
 def test_rotation_is_counted_clockwise_as_players_turn_the_frame(tmp_path: Path) -> None:
-    """Against FFmpeg's own turning of the picture."""
+    """Against FFmpeg's own rotation of the frame."""
     corner = np.zeros((48, 64, 3), np.uint8)
     corner[:16, :16] = 255  # at the top left as stored, at the top right when turned clockwise
     clip = write_frames(tmp_path / "in.mp4", [corner], rotation=90, options={"qp": "0"})

@@ -41,8 +41,8 @@ def test_the_cover_image_is_kept(tmp_path: Path, before: str, after: str) -> Non
     with av.open(str(out)) as file:
         covers = [s for s in file.streams if is_cover(s)]
         assert [codec_name(s) for s in covers] == ["png"]
-        (picture,) = [bytes(p) for p in file.demux(covers[0]) if p.size]
-    assert picture == (tmp_path / "cover.png").read_bytes()
+        (image,) = [bytes(p) for p in file.demux(covers[0]) if p.size]
+    assert image == (tmp_path / "cover.png").read_bytes()
     assert verify(video, out) == []
 
 

@@ -37,7 +37,7 @@ Change = Callable[[int, Any], bool]
 
 def remux(source: Path, output: Path, change: Change | None = None, **options: Any) -> Path:
     """Copy all packets; `change` gets (number of its stream's packets before it, packet), may
-    alter it, and says whether to keep it. `drop` is a stream index to leave out."""
+    alter it, and returns whether to keep it. `drop` is the index of a stream to skip."""
     drop = options.get("drop")
     with av.open(str(source)) as one, av.open(str(output), "w") as two:
         copies = {s.index: add_copied_stream(two, s) for s in one.streams if s.index != drop}

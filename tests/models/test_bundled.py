@@ -45,7 +45,7 @@ def drawing(scale: int, frames: int = 8, side: int = 48) -> np.ndarray:
     """
     n = 2 * scale * side
     y, x = np.mgrid[:n, :n] / n
-    pictures = []
+    images = []
     for t in range(frames):
         u, v = x + 0.4 * t / side, y - 0.3 * t / side
         colour = np.stack([0.5 + 0.3 * np.sin(5 * u), 0.5 + 0.3 * np.cos(4 * v), 0.4 + 0 * u])
@@ -54,8 +54,8 @@ def drawing(scale: int, frames: int = 8, side: int = 48) -> np.ndarray:
         colour[:, np.abs((3 * u + v) % 0.25 - 0.12) < 0.012] = 0.05
         colour[:, (np.abs(v - 0.5) < 0.06) & (np.sin(90 * u) > 0)] = 0.95
         small = colour.reshape(3, n // 2, 2, n // 2, 2).mean((2, 4))
-        pictures.append(np.rint(255 * small.transpose(1, 2, 0)).astype(np.uint8))
-    return np.stack(pictures)
+        images.append(np.rint(255 * small.transpose(1, 2, 0)).astype(np.uint8))
+    return np.stack(images)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:

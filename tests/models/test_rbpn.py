@@ -83,10 +83,10 @@ def test_a_recognised_state_loads_and_gives_the_same_output() -> None:
     network = tiny(denoise=True, channels=1, num_frames=4)
     found = recognise({f"module.{name}": t for name, t in network.state_dict().items()})
     assert found is not None
-    twin = RBPN(**found[0], flow="none")
-    twin.load_state_dict(found[1])
+    copy = RBPN(**found[0], flow="none")
+    copy.load_state_dict(found[1])
     clip = torch.rand(1, 2, 1, 6, 8)
-    assert torch.equal(twin(clip), network(clip))
+    assert torch.equal(copy(clip), network(clip))
 
 
 def test_what_is_not_exactly_an_rbpn_is_not_recognised() -> None:
@@ -144,17 +144,17 @@ def restated(
         h3 = up_unit(down_unit(h2, "DBPN.down2"), "DBPN.up3")
         return plain(torch.cat((h3, h2, h1), 1), "DBPN.output.conv", padding=0)
 
-    features, told = conv(target, "feat0"), []
+    features, parts = conv(target, "feat0"), []
     for other, flow in zip(others, flows, strict=True):
         motion = conv(torch.cat((target, other, flow), 1), "feat1")
         h0 = dbpn(features)
         h1 = up(stack(motion, "res_feat1"), "res_feat1.2")
         error = conv(stack(h0 - h1, "res_feat2"), "res_feat2.2")
-        told.append(h0 + error)
+        parts.append(h0 + error)
         features = down(stack(h0 + error, "res_feat3"), "res_feat3.2")
     last_strided = state["output.conv.weight"].shape[2] != 3
     step, pad = (stride, padding) if last_strided else (1, 1)
-    return plain(torch.cat(told, 1), "output.conv", step, pad)
+    return plain(torch.cat(parts, 1), "output.conv", step, pad)
 
 
 @pytest.mark.parametrize(
@@ -213,19 +213,19 @@ def test_a_clip_is_its_windows_with_the_target_for_missing_neighbours(past_only:
 def test_flow_of_a_pair_is_estimated_once_from_target_to_neighbour(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[tuple[float, float]] = []
+    estimated: list[tuple[float, float]] = []
 
     def note(a: Tensor, b: Tensor, method: str) -> Tensor:
         assert method == "coarse2fine"
         assert a.shape[1] == b.shape[1] == 3
-        asked.extend((x[0, 0, 0].item(), y[0, 0, 0].item()) for x, y in zip(a, b, strict=True))
+        estimated.extend((x[0, 0, 0].item(), y[0, 0, 0].item()) for x, y in zip(a, b, strict=True))
         return a.new_zeros(a.shape[0], 2, *a.shape[2:])
 
     monkeypatch.setattr(rbpn, "estimate_flow", note)
     clip = torch.arange(4.0).reshape(1, 4, 1, 1, 1).expand(1, 4, 1, 3, 3)
     tiny(num_frames=4, channels=1, flow="coarse2fine")(clip)  # t-2 t-1 t+1
     wanted = [(t, t + s) for t in range(4) for s in (-2, -1, 1) if 0 <= t + s < 4]
-    assert asked == wanted
+    assert estimated == wanted
 
 
 @pytest.mark.parametrize("denoise", [False, True])

@@ -32,11 +32,11 @@ def test_spynet_flow_has_the_size_of_the_frame_and_its_pixels() -> None:
 
 
 def test_spynet_warps_its_second_frame_towards_its_first() -> None:
-    """With one level left that reads reference minus warped: zero for a shift it was told of."""
+    """With one level left that reads reference minus warped: zero for a shift in its input."""
     net = SPyNet()
     for parameter in net.parameters():
         parameter.zero_()
-    # The level above the last says "two pixels right" of its own, four of the last level's.
+    # The level above the last adds "two pixels right" of its own, four of the last level's.
     net.basic_module[4].basic_module[8].bias[:] = torch.tensor([2.0, 0.0])  # type: ignore[index, union-attr]
     last = net.basic_module[5].basic_module
     assert isinstance(last, nn.Sequential)

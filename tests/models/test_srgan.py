@@ -126,26 +126,26 @@ DOWNS = [2, 1, 2, 1, 2, 1, 2]  # strides after the first convolution, in all thr
 def test_the_discriminator_of_iseebetter_is_its_equations() -> None:
     network = lively(Discriminator())
     net = Layers(network.state_dict())
-    picture = torch.rand(2, 3, 33, 40)
-    x = F.leaky_relu(net.conv(picture, "net.0"), 0.2)
+    image = torch.rand(2, 3, 33, 40)
+    x = F.leaky_relu(net.conv(image, "net.0"), 0.2)
     for index, stride in enumerate(DOWNS):
         x = net.norm(net.conv(x, f"net.{2 + 3 * index}", stride), f"net.{3 + 3 * index}")
         x = F.leaky_relu(x, 0.2)
     x = F.leaky_relu(net.conv(x.mean((2, 3), keepdim=True), "net.24"), 0.2)
     wanted = torch.sigmoid(net.conv(x, "net.26")).reshape(2)
-    close(network(picture), wanted)
+    close(network(image), wanted)
 
 
 def test_the_discriminator_of_fast_srgan_is_its_equations() -> None:
     network = lively(FastDiscriminator(16))
     net = Layers(network.state_dict())
-    picture = torch.rand(2, 3, 33, 40)
-    x = F.leaky_relu(net.conv(2 * picture - 1, "neck.0"), 0.2)
+    image = torch.rand(2, 3, 33, 40)
+    x = F.leaky_relu(net.conv(2 * image - 1, "neck.0"), 0.2)
     for index, stride in enumerate(DOWNS):
         x = F.leaky_relu(instance_norm(net.conv(x, f"stem.{index}.conv", stride)), 0.01)
     wanted = net.conv(x, "stem.7")
     assert wanted.shape == (2, 1, 3, 3)
-    close(network(picture), wanted, atol=1e-4)
+    close(network(image), wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize(("h", "w"), [(32, 48), (33, 45)])
@@ -156,17 +156,17 @@ def test_the_patch_discriminator_is_its_equations(h: int, w: int) -> None:
     def same(x: Tensor, name: str, stride: int) -> Tensor:
         if stride == 1:
             return net.conv(x, name)
-        # TensorFlow pads an even side by 0 before and 1 behind, an odd one by 1 and 1.
+        # TensorFlow pads an even side by 0 before and 1 after, an odd one by 1 and 1.
         odd_h, odd_w = x.shape[-2] % 2, x.shape[-1] % 2
         x = F.pad(x, (odd_w, 1, odd_h, 1))
         return F.conv2d(x, net.state[f"{name}.weight"], net.state[f"{name}.bias"], stride)
 
-    picture = torch.rand(2, 3, h, w)
-    x = F.leaky_relu(same(2 * picture - 1, "net.0", 1), 0.2)
+    image = torch.rand(2, 3, h, w)
+    x = F.leaky_relu(same(2 * image - 1, "net.0", 1), 0.2)
     for index, stride in enumerate(DOWNS):
         x = same(x, f"net.{2 + 3 * index}", stride)
         x = F.leaky_relu(net.norm(x, f"net.{3 + 3 * index}", eps=1e-3), 0.2)
-    close(network(picture), torch.sigmoid(net.conv(x, "net.23")))
+    close(network(image), torch.sigmoid(net.conv(x, "net.23")))
 
 
 def test_the_patch_discriminator_has_the_published_map() -> None:

@@ -14,7 +14,7 @@ State = dict[str, Tensor]
 
 
 def shuffled(module: nn.Module) -> nn.Module:
-    """The module with every weight drawn anew, so that none is zero or close to it."""
+    """The module with every weight drawn at random, so that none is zero or close to it."""
     for name, parameter in module.named_parameters():
         fan = parameter[0].numel() if parameter.ndim > 1 else 100
         nn.init.uniform_(parameter, -1, 1)
@@ -25,10 +25,10 @@ def shuffled(module: nn.Module) -> nn.Module:
 
 def moving_clip(t: int = 3, h: int = 24, w: int = 32, n: int = 1) -> Tensor:
     """Smooth noise that moves right and down, (N, T, 3, H, W)."""
-    picture = F.interpolate(torch.rand(n, 3, 24, 24), size=(h + 32, w + 32), mode="bicubic")
-    picture = picture.clamp(0, 1)
+    frame = F.interpolate(torch.rand(n, 3, 24, 24), size=(h + 32, w + 32), mode="bicubic")
+    frame = frame.clamp(0, 1)
     return torch.stack(
-        [picture[..., 16 - i : 16 - i + h, 16 - 2 * i : 16 - 2 * i + w] for i in range(t)], dim=1
+        [frame[..., 16 - i : 16 - i + h, 16 - 2 * i : 16 - 2 * i + w] for i in range(t)], dim=1
     )
 
 

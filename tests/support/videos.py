@@ -72,11 +72,11 @@ def moving(size: tuple[int, int], frames: int, deep: bool = False) -> Iterable[P
             0.5 + 0.22 * np.sin((x + 2 * t) / 5 + c) + 0.22 * np.cos((y - t) / 4 + 2 * c)
             for c in range(3)
         ]
-        picture = np.stack(waves, axis=2)
+        frame = np.stack(waves, axis=2)
         left = 3 * t % max(width - width // 4, 1)
-        picture[height // 4 : height // 2, left : left + width // 4] = (0.9, 0.8, 0.1)
+        frame[height // 4 : height // 2, left : left + width // 4] = (0.9, 0.8, 0.1)
         top = 65535 if deep else 255
-        yield np.rint(picture.clip(0, 1) * top).astype(np.uint16 if deep else np.uint8)
+        yield np.rint(frame.clip(0, 1) * top).astype(np.uint16 if deep else np.uint8)
 
 
 def write_frames(
@@ -431,18 +431,18 @@ def make_timecode(path: Path) -> Path:
 def make_cover(path: Path, **tags: str) -> Path:
     """A video with a cover image, in the form of its container."""
     clip = make_clip(path.with_name(f"{path.stem}-picture.mkv"), frames=12)
-    picture = path.with_name("cover.png")
-    picture.write_bytes(png(next(iter(moving((40, 40), 1)))))
+    image = path.with_name("cover.png")
+    image.write_bytes(png(next(iter(moving((40, 40), 1)))))
     if path.suffix == ".mkv":
         ffmpeg(
-            *("-i", clip, "-map", "0", "-c", "copy", "-attach", picture),
+            *("-i", clip, "-map", "0", "-c", "copy", "-attach", image),
             *("-metadata:s:t:0", "mimetype=image/png"),
             *[word for key, value in tags.items() for word in ("-metadata", f"{key}={value}")],
             path,
         )
     else:
         ffmpeg(
-            *("-i", clip, "-i", picture, "-map", "0", "-map", "1", "-c", "copy"),
+            *("-i", clip, "-i", image, "-map", "0", "-map", "1", "-c", "copy"),
             *("-disposition:v:1", "attached_pic", path),
         )
     return path

@@ -19,7 +19,7 @@ SUM = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server:
-    """What the next requests get, and what the requests asked for."""
+    """What the next requests get, and the ranges that were requested."""
 
     def __init__(self) -> None:
         self.content, self.etag = CONTENT, '"v1"'
@@ -36,15 +36,15 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked = self.headers.get("Range")
-            state.ranges.append(asked)
+            requested = self.headers.get("Range")
+            state.ranges.append(requested)
             if state.codes:
                 self.send_error(state.codes.pop(0))
                 return
             begin = 0
             same = self.headers.get("If-Range", state.etag) == state.etag
-            if asked and state.knows_ranges and same:
-                begin = int(asked.removeprefix("bytes=").removesuffix("-"))
+            if requested and state.knows_ranges and same:
+                begin = int(requested.removeprefix("bytes=").removesuffix("-"))
                 if begin >= len(state.content):
                     self.send_error(416)
                     return
@@ -75,11 +75,11 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
 def test_a_file_is_downloaded_once_and_renamed_when_complete(
     server: Server, tmp_path: Path
 ) -> None:
-    told: list[tuple[int, int | None]] = []
+    progress: list[tuple[int, int | None]] = []
     target = tmp_path / "new" / "model.pth"
-    download.download(server.url, target, SUM, lambda done, total: told.append((done, total)))
+    download.download(server.url, target, SUM, lambda done, total: progress.append((done, total)))
     assert target.read_bytes() == CONTENT
-    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert progress[-1] == (len(CONTENT), len(CONTENT))
     assert [p.name for p in target.parent.iterdir()] == ["model.pth"]
     download.download(server.url, target, SUM)
     assert len(server.ranges) == 1
@@ -147,7 +147,7 @@ def test_the_status_of_the_server_is_in_the_error(server: Server, tmp_path: Path
     with pytest.raises(FetchError, match="the server answers 404"):
         download.download(server.url, tmp_path / "m", SUM)
     assert len(server.ranges) == 1
-    server.codes = [503, 503]  # a busy server is asked again
+    server.codes = [503, 503]  # a busy server is tried again
     download.download(server.url, tmp_path / "m", SUM)
     assert (tmp_path / "m").read_bytes() == CONTENT
 
