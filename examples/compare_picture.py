@@ -27,7 +27,7 @@ SCENES = ("coffee", "chelsea")
 def row(
     hr: list[Pixels], model: str, scale: int, side: int
 ) -> tuple[Pixels, Pixels, Pixels, Pixels]:
-    """Return (input, bicubic, sharpreel, ground truth) of the last frame, where they differ most."""
+    """Return (input, bicubic, sharpreel, ground truth) of the last frame, cropped."""
     height, width = (length // scale for length in hr[0].shape[:2])
     cropped = [frame[: height * scale, : width * scale] for frame in hr]
     lr = [ops.resize(frame, height, width) for frame in cropped]
