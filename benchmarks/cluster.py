@@ -1,6 +1,6 @@
 """What a cluster costs compared with one process, and how it would scale to more machines.
 
-    python benchmarks/cluster.py [--seconds 60] [--size 640x360] [--film FILE] [--json FILE]
+    python benchmarks/cluster.py [--seconds 60] [--size 640x360] [--video FILE] [--json FILE]
                                  [--update-docs]
 
 Two things are measured on this machine, in seconds of CPU time, which other load changes less than
@@ -46,7 +46,7 @@ DOCS = ROOT / "docs" / "cluster.md"
 SHARPREEL = [sys.executable, "-m", "sharpreel"]
 MARK = "SHARPREEL_BENCHMARK"
 MODEL = "reel-fast"
-FILM_SECONDS = 7200
+VIDEO_SECONDS = 7200
 LINK_BYTES = 1.25e9  # a second: 10 Gbit/s, for the driver's network and for the storage
 WORKERS = (1, 10, 100, 1000)
 
@@ -81,13 +81,13 @@ def cpu_seconds(command: list[str]) -> float:
     return sum(spent.values())
 
 
-def compare(film: Path, folder: Path) -> dict[str, float]:
+def compare(video: Path, folder: Path) -> dict[str, float]:
     """CPU seconds of the video upscaled here and by a cluster; the bytes must be equal."""
     seconds, digests = {}, set()
     for name, more in {"here": [], "cluster": ["--cluster", "local"]}.items():
         output = folder / f"{name}.mp4"
         seconds[name] = cpu_seconds(
-            [*SHARPREEL, "upscale", str(film), "-o", str(output), "-m", MODEL, *more]
+            [*SHARPREEL, "upscale", str(video), "-o", str(output), "-m", MODEL, *more]
         )
         digests.add(hashlib.sha256(output.read_bytes()).hexdigest())
         print(f"{name}: {seconds[name]:.1f} s of processor time", flush=True)
@@ -134,9 +134,9 @@ class Watched(RaySegmentRunner):
         self.made.append((job, made))
 
 
-def measure(film: Path, folder: Path) -> Steps:
+def measure(video: Path, folder: Path) -> Steps:
     """Measure every step of a cluster run separately."""
-    plan = make_plan(film, folder / "steps.mp4", UpscaleOptions(model=MODEL))
+    plan = make_plan(video, folder / "steps.mp4", UpscaleOptions(model=MODEL))
     watched: list[Watched] = []
     marks: dict[str, float] = {}
 
@@ -171,7 +171,7 @@ def measure(film: Path, folder: Path) -> Steps:
         segments=[made.cpu_seconds for _, made in whole],
         frames=frames,
         frame_bytes=sample[0].pixels.nbytes,
-        input_bytes=film.stat().st_size * share,
+        input_bytes=video.stat().st_size * share,
         output_bytes=result.output.stat().st_size * share,
     )
 
@@ -203,7 +203,7 @@ def simulate(steps: Steps, workers: int, cpus: int, shipped: bool) -> Outcome:
     where frames are shipped, the storage's where they are read by path), and the journal. A segment
     is scanned when fewer than `WAITING` for each worker are under way.
     """
-    count = round(FILM_SECONDS * 25 / steps.frames)
+    count = round(VIDEO_SECONDS * 25 / steps.frames)
     scan = steps.frames * (steps.scan + (steps.ship if shipped else 0))
     inward = (
         steps.frames * steps.frame_bytes if shipped else 1.25 * steps.input_bytes
@@ -232,8 +232,8 @@ def simulate(steps: Steps, workers: int, cpus: int, shipped: bool) -> Outcome:
     for end in sorted(made):
         committed = max(committed, end) + steps.commit
     busy = {name: seconds / committed for name, seconds in spent.items()}
-    seconds = committed + FILM_SECONDS * 25 * steps.finish
-    return Outcome(workers, shipped, seconds, FILM_SECONDS * 25 / seconds, busy)
+    seconds = committed + VIDEO_SECONDS * 25 * steps.finish
+    return Outcome(workers, shipped, seconds, VIDEO_SECONDS * 25 / seconds, busy)
 
 
 def processor() -> str:
@@ -279,11 +279,11 @@ def tables(size: str, seconds: dict[str, float], steps: Steps, cpus: int) -> str
     return "\n".join(lines)
 
 
-def make_film(film: Path, size: str, seconds: float) -> Path:
-    script = [sys.executable, str(ROOT / "examples" / "make_clip.py"), str(film)]
+def make_video(video: Path, size: str, seconds: float) -> Path:
+    script = [sys.executable, str(ROOT / "examples" / "make_clip.py"), str(video)]
     command = [*script, "--size", size, "--seconds", str(seconds)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return film
+    return video
 
 
 def main() -> None:
@@ -292,15 +292,15 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--size", default="640x360")
-    parser.add_argument("--film", type=Path, help="a video that make_clip.py wrote earlier")
+    parser.add_argument("--video", type=Path, help="a video that make_clip.py wrote earlier")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--update-docs", action="store_true")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        film = chosen.film or make_film(folder / "film.mp4", chosen.size, chosen.seconds)
-        seconds = compare(film, folder)
-        steps = measure(film, folder)
+        video = chosen.video or make_video(folder / "video.mp4", chosen.size, chosen.seconds)
+        seconds = compare(video, folder)
+        steps = measure(video, folder)
     cpus = min(2, usable_cpus())
     said = tables(chosen.size, seconds, steps, cpus)
     print(said)

@@ -88,21 +88,21 @@ def run(command: list[str]) -> Run:
     return Run(seconds, usage.ru_maxrss / unit, first, fps)
 
 
-def plan(film: Path, preset: str | None) -> dict[str, Any]:
+def plan(video: Path, preset: str | None) -> dict[str, Any]:
     """The output of `sharpreel plan --json`, with its estimate of each stage."""
-    command = [*SHARPREEL, "plan", str(film), "--overwrite", "--json", *MODEL, *_preset(preset)]
+    command = [*SHARPREEL, "plan", str(video), "--overwrite", "--json", *MODEL, *_preset(preset)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found: dict[str, Any] = json.loads(said.splitlines()[0])
     return found
 
 
-def busy(film: Path, preset: str | None) -> float:
+def busy(video: Path, preset: str | None) -> float:
     """Share of a run, from the first frame to the last, in which the network computes."""
-    command = [sys.executable, __file__, "--busy", str(film), preset or ""]
+    command = [sys.executable, __file__, "--busy", str(video), preset or ""]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def busy_here(film: Path, preset: str | None) -> float:
+def busy_here(video: Path, preset: str | None) -> float:
     """`busy` for a run in this process."""
     from sharpreel import upscale_video
     from sharpreel.engines.openvino import OpenVinoEngine
@@ -118,7 +118,7 @@ def busy_here(film: Path, preset: str | None) -> float:
 
     OpenVinoEngine.run = timed  # type: ignore[method-assign, assignment]
     with tempfile.TemporaryDirectory() as folder:
-        upscale_video(film, Path(folder) / "out.mp4", model=MODEL[1], preset=preset)
+        upscale_video(video, Path(folder) / "out.mp4", model=MODEL[1], preset=preset)
     settled = times[1:]  # the first one compiles the graph
     return sum(end - began for began, end in settled) / (settled[-1][1] - settled[0][0])
 
@@ -129,20 +129,22 @@ def _preset(preset: str | None) -> list[str]:
 
 def measure(folder: Path, size: str, seconds: float, presets: list[str | None], runs: int) -> Any:
     """A Row per preset; None is our default, whose settings the peer uses too."""
-    film = folder / f"film-{size}.mp4"
+    video = folder / f"video-{size}.mp4"
     script = ROOT / "examples" / "make_clip.py"
     arguments = ["--size", size, "--seconds", str(seconds)]
     subprocess.run(
-        [sys.executable, str(script), str(film), *arguments], check=True, stdout=subprocess.DEVNULL
+        [sys.executable, str(script), str(video), *arguments], check=True, stdout=subprocess.DEVNULL
     )
     for preset in presets:
-        said = plan(film, preset)
+        said = plan(video, preset)
         to, trial = said["to"], said["estimate"]
         stages = {stage: trial[f"{stage}_fps"] for stage in ("decode", "network", "encode")}
-        row = Row(size, to["preset"], to["crf"], said["from"]["frames"], stages, busy(film, preset))
-        ours = [*SHARPREEL, "upscale", str(film), "-o", str(folder / "ours.mp4"), "--overwrite"]
+        row = Row(
+            size, to["preset"], to["crf"], said["from"]["frames"], stages, busy(video, preset)
+        )
+        ours = [*SHARPREEL, "upscale", str(video), "-o", str(folder / "ours.mp4"), "--overwrite"]
         ours += [*MODEL, "--no-resume", "--json", *_preset(preset)]
-        peer = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(film)]
+        peer = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(video)]
         peer += ["-vf", "scale=iw*2:ih*2:flags=bicubic", "-c:v", "libx264", "-crf", str(row.crf)]
         peer += ["-preset", row.preset, "-c:a", "copy", str(folder / "peer.mp4")]
         for _ in range(runs):
@@ -215,7 +217,7 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="one tiny video, once, as a smoke test"
     )
-    parser.add_argument("--busy", nargs=2, metavar=("FILM", "PRESET"), help=argparse.SUPPRESS)
+    parser.add_argument("--busy", nargs=2, metavar=("VIDEO", "PRESET"), help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.busy:
         print(busy_here(Path(a.busy[0]), a.busy[1] or None))

@@ -72,7 +72,7 @@ def test_invalid_requests_are_one_line(
     assert done.stderr.count("\n") == 1
 
 
-def test_a_missing_test_set_tells_how_to_get_it(
+def test_a_missing_test_set_states_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHARPREEL_CACHE", str(tmp_path))

@@ -317,7 +317,7 @@ def test_space_for_missing_members_is_checked_before_unpacking(
     assert (tmp_path / "two").read_bytes() == b"y" * 60
 
 
-def test_offline_the_message_tells_what_to_download(
+def test_offline_the_message_states_what_to_download(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHARPREEL_OFFLINE", "1")
@@ -328,7 +328,7 @@ def test_offline_the_message_tells_what_to_download(
     assert server.asked == []
 
 
-def test_a_data_set_without_a_url_tells_where_to_get_it(tmp_path: Path) -> None:
+def test_a_data_set_without_a_url_states_where_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot be downloaded automatically.*See https://"):
         fetch_dataset("inter4k", tmp_path)
     with pytest.raises(UsageError, match="choose one of vimeo90k, vimeo90k-test, reds"):

@@ -88,7 +88,7 @@ def test_an_existing_folder_wins_over_the_name_of_a_set(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", testsets.TEST_SETS)
-def test_a_missing_set_is_one_line_that_tells_how_to_get_it(name: str, home: Path) -> None:
+def test_a_missing_set_is_one_line_that_states_how_to_get_it(name: str, home: Path) -> None:
     with pytest.raises(InputError, match=f"^{name}: not in {home}") as caught:
         measured(name)
     fetched = testsets.TEST_SETS[name].fetched

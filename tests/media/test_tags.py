@@ -43,7 +43,7 @@ def test_chapters_and_tags_are_kept(tmp_path: Path, suffix: str) -> None:
         (0, Fraction(2, 5), "Opening"),
         (Fraction(2, 5), Fraction(24, 25), "The end"),
     ]
-    assert tags["title"] == "A film"
+    assert tags["title"] == "A title"
     assert tags["comment"] == "Two words"
     assert tags["mood"] == "calm"  # a key that nobody has heard of
 
@@ -95,7 +95,7 @@ def test_the_date_of_a_phone_clip_is_no_obstacle_for_any_container(
         (["-metadata:s:a:0", "language=en-US"], ".mp4"),
         (["-disposition:a:0", "original"], ".mp4"),
         (["-metadata:s:a:0", "language=deu"], ".mov"),
-        (["-metadata", "title=A film"], ".ts"),
+        (["-metadata", "title=A title"], ".ts"),
     ],
 )
 def test_a_tag_that_the_container_cannot_hold_is_reported_before_the_run(

@@ -177,10 +177,10 @@ def test_another_attachment_is_found(video: Path, tmp_path: Path) -> None:
 
 
 def test_other_tags_are_found(video: Path, tmp_path: Path) -> None:
-    tags = {"title": "Another film", "comment": "Two words"}
+    tags = {"title": "Another title", "comment": "Two words"}
     assert sorted(verify(video, remux(video, tmp_path / "out.mkv", tags=tags))) == [
         "the file: tag ARTIST='Somebody' became None",
-        "the file: tag title='A film' became 'Another film'",
+        "the file: tag title='A title' became 'Another title'",
     ]
 
 

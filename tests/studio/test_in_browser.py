@@ -93,10 +93,10 @@ def address(folder: Path) -> Iterator[str]:
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
-            told = process.stdout.readline().strip()
+            reported = process.stdout.readline().strip()
 
             def healthy() -> bool:
-                with urllib.request.urlopen(f"{told}/_stcore/health", timeout=5) as answer:
+                with urllib.request.urlopen(f"{reported}/_stcore/health", timeout=5) as answer:
                     return bool(answer.status == 200)
 
             def tried() -> bool:
@@ -106,7 +106,7 @@ def address(folder: Path) -> Iterator[str]:
                     return False
 
             wait_for(tried, "the studio answers")
-            yield told
+            yield reported
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
             mlflow = mlflow_job(folder)
@@ -137,7 +137,7 @@ def by_label(browser: Any, kind: str, label: str) -> Any:
 
 
 def fill(browser: Any, kind: str, label: str, value: str) -> None:
-    """Type into a field and leave it; the page is run anew each time."""
+    """Type into a field and leave it; the page is run again each time."""
 
     def typed() -> bool:
         field = by_label(browser, kind, label)
@@ -280,8 +280,10 @@ def test_a_video_is_enlarged_and_the_line_moves_over_it(
     fill(browser, "text", "Path", str(sorted(clips.iterdir())[0]))
     click(browser, "Upscale")
     wait_for(lambda: "Download the result" in text_of(browser), "it is enlarged")
-    film = wait_for(lambda: browser.find_element("css selector", "video"), "a player")
-    wait_for(lambda: browser.execute_script("return arguments[0].videoWidth", film) > 0, "it plays")
+    player = wait_for(lambda: browser.find_element("css selector", "video"), "a player")
+    wait_for(
+        lambda: browser.execute_script("return arguments[0].videoWidth", player) > 0, "it plays"
+    )
     frame = wait_for(lambda: browser.find_element("css selector", "iframe"), "before and after")
     keep(browser, "inference")
     high = enlarged_high(browser, address, tmp_path)
@@ -299,7 +301,7 @@ def test_a_video_is_enlarged_and_the_line_moves_over_it(
 
 
 def enlarged_high(browser: Any, address: str, folder: Path) -> dict[str, float]:
-    """The size at which the page plays a film of 360x864."""
+    """The size at which the page plays a video of 360x864."""
     frames = [tiles(9, t, (180, 144)).repeat(3, 0) for t in range(4)]
     write_frames(folder / "high.mp4", frames, options={"crf": "5"})
     browser.get(f"{address}/test")
@@ -308,11 +310,13 @@ def enlarged_high(browser: Any, address: str, folder: Path) -> dict[str, float]:
     fill(browser, "text", "Path", str(folder / "high.mp4"))
     click(browser, "Upscale")
     wait_for(lambda: "Download the result" in text_of(browser), "it is enlarged")
-    film = wait_for(lambda: browser.find_element("css selector", "video"), "a player")
-    wait_for(lambda: browser.execute_script("return arguments[0].videoWidth", film) == 360, "plays")
-    assert film.size == pytest.approx({"width": 262, "height": 630}, abs=2)
+    player = wait_for(lambda: browser.find_element("css selector", "video"), "a player")
+    wait_for(
+        lambda: browser.execute_script("return arguments[0].videoWidth", player) == 360, "plays"
+    )
+    assert player.size == pytest.approx({"width": 262, "height": 630}, abs=2)
     keep(browser, "high")
-    return dict(film.size)
+    return dict(player.size)
 
 
 def click_radio(browser: Any, text: str) -> None:

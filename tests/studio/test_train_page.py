@@ -80,7 +80,7 @@ def test_a_run_is_found_by_a_new_page_stopped_and_resumed(home: Path, videos: Pa
         labelled(at.button, "Resume").click().run()
         assert job.running()
         assert job.facts()["words"][-1] == "--resume"
-        wait_until(lambda: batches.read()[-1]["step"] > saved, "it goes on")
+        wait_until(lambda: batches.read()[-1]["step"] > saved, "it resumes")
     finally:
         job.stop()
     assert ended(job).state == "stopped"

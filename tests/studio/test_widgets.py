@@ -73,12 +73,12 @@ def test_a_job_that_ends_during_rendering_is_not_shown_as_running(
 ) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(trained))
     outcome = Job.outcome
-    told = [jobs.Outcome("running")]
-    monkeypatch.setattr(Job, "outcome", lambda self: told.pop() if told else outcome(self))
+    reported = [jobs.Outcome("running")]
+    monkeypatch.setattr(Job, "outcome", lambda self: reported.pop() if reported else outcome(self))
     at = opened("train")
-    told[:] = [jobs.Outcome("running")]
+    reported[:] = [jobs.Outcome("running")]
     labelled(at.selectbox, "Show").set_value("first").run()
-    assert told == []
+    assert reported == []
     assert "Stop" not in [button.label for button in at.button]
     assert [s.value for s in at.success] == ["Finished"]
 
@@ -87,25 +87,25 @@ def test_the_page_of_an_ended_job_notices_that_another_page_resumes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[tuple[Callable[[], None], float | None]] = []
-    anew: list[bool] = []
+    reruns: list[bool] = []
 
     def fragment(part: Callable[[], None], run_every: float | None = None) -> Callable[[], None]:
         begun.append((part, run_every))
         return part
 
     monkeypatch.setattr(st, "fragment", fragment)
-    monkeypatch.setattr(st, "rerun", lambda: anew.append(True))
+    monkeypatch.setattr(st, "rerun", lambda: reruns.append(True))
     job = Job(tmp_path / "one")
     shown: list[bool] = []
     widgets.live(job, lambda: shown.append(True), running=False)
     again = [part for part, run_every in begun if run_every == widgets.POLL_SECONDS]
-    assert (len(again), shown, anew) == (1, [True], [])
+    assert (len(again), shown, reruns) == (1, [True], [])
     again[0]()
-    assert (shown, anew) == ([True], [])  # nothing is drawn again for nothing
+    assert (shown, reruns) == ([True], [])  # nothing is drawn again for nothing
     job.start(["-c", "print"], program="this")
     ended(job)
     again[0]()
-    assert anew == [True]  # though it has ended again
+    assert reruns == [True]  # though it has ended again
 
 
 def test_a_restarted_job_gets_a_new_follower(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

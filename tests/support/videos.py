@@ -371,7 +371,7 @@ def make_rich(path: Path, clip: Path | None = None) -> Path:
         *("-metadata:s:a:1", "title=Kommentar", "-disposition:a:1", "hearing_impaired"),
         *("-metadata:s:s:0", "language=fra", "-metadata:s:s:1", "language=jpn"),
         *("-disposition:s:0", "forced", "-metadata:s:v:0", "language=eng"),
-        *("-metadata", "title=A film", "-metadata", "artist=Somebody"),
+        *("-metadata", "title=A title", "-metadata", "artist=Somebody"),
         *("-metadata", "comment=Two words", path),
     )
     return path

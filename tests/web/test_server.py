@@ -21,11 +21,11 @@ def test_every_line_of_the_log_is_json_with_ids(
     response = running.client.request("GET", "/healthz", headers={"X-Request-ID": "my-own.id"})
     assert response.headers["x-request-id"] == "my-own.id"
 
-    def told(name: str, value: str) -> bool:
+    def logged(name: str, value: str) -> bool:
         return any(json.loads(line).get(name) == value for line in list(running.log))
 
-    wait_until(lambda: told("request_id", "my-own.id"))
-    wait_until(lambda: told("job_id", finished[1]["id"]))
+    wait_until(lambda: logged("request_id", "my-own.id"))
+    wait_until(lambda: logged("job_id", finished[1]["id"]))
 
 
 def test_werkzeug_serves_the_site_without_gunicorn(tmp_path: Path) -> None:
@@ -51,9 +51,9 @@ def test_ten_concurrent_clients_each_get_their_own_video(tmp_path: Path) -> None
 
         def one(clip: Path) -> list[str]:
             job = site.client.wait_until_done(site.client.job(site.client.upload(clip)))
-            film = clip.with_name(f"made-{clip.name}")
-            film.write_bytes(site.client.request("GET", job["urls"]["result"]).body)
-            return verify(clip, film)
+            result = clip.with_name(f"made-{clip.name}")
+            result.write_bytes(site.client.request("GET", job["urls"]["result"]).body)
+            return verify(clip, result)
 
         with ThreadPoolExecutor(10) as pool:
             assert list(pool.map(one, clips)) == [[]] * 10

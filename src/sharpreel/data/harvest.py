@@ -190,7 +190,7 @@ class _Window:
             jump=jump(steps),
             detail=float(np.mean([detail(luma) for luma in some])),
             blockiness=float(np.mean(self.blockiness)),
-            combing=max(self.combing),  # telecined film has two combed frames in five
+            combing=max(self.combing),  # telecined video has two combed frames in five
             brightness=float(np.mean([luma.mean() for luma in some])),
             contrast=float(np.mean([luma.std() for luma in some])),
         )

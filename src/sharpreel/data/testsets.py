@@ -77,7 +77,7 @@ def find(name: str) -> LocalTestSet | None:
     """Find the test set of this name; None if it is not the name of a set, or is a path.
 
     Raises:
-        InputError: The set is not on the disk; the message tells how to get it.
+        InputError: The set is not on the disk; the message states how to get it.
     """
     if name not in TEST_SETS or Path(name).exists():
         return None

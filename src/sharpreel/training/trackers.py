@@ -204,7 +204,7 @@ def closing_with_status(
     """Close the tracker after the block with the status of the run.
 
     Args:
-        interrupted: Tells "KILLED" from "FAILED" by what the block raises.
+        interrupted: Distinguishes "KILLED" from "FAILED" by what the block raises.
     """
     try:
         yield

@@ -125,7 +125,7 @@ def test_ms_ssim_is_torchmetrics() -> None:
     for scale, weight in enumerate(MS_SSIM_WEIGHTS):
         if scale < 4:
             _, value = similarity(a, b, data_range=255.0, return_contrast_sensitivity=True)
-        else:  # its own MS-SSIM takes borders that are made up into this one; Wang's does not
+        else:  # its own MS-SSIM includes padded borders; Wang's does not
             _, full = similarity(a, b, data_range=255.0, return_full_image=True)
             value = full[..., 5:-5, 5:-5].mean()
         wanted *= float(value) ** weight

@@ -195,7 +195,7 @@ def reset(page: Page) -> Iterator[None]:
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six seconds of 160x90 with audio."""
     folder = tmp_path_factory.mktemp("video")
-    return make_clip(folder / "holiday film.mp4", size=(160, 90), frames=150)
+    return make_clip(folder / "holiday video.mp4", size=(160, 90), frames=150)
 
 
 @pytest.fixture(scope="module")
@@ -400,7 +400,7 @@ def test_the_comparison_has_the_aspect_ratio_of_the_video(
 
 def test_a_video_goes_from_upload_to_download(page: Page, video: Path) -> None:
     page.upload(video)
-    assert "holiday film.mp4" in page.text("#input-facts")
+    assert "holiday video.mp4" in page.text("#input-facts")
     assert SIZE.format(160, 90) in page.text("#input-facts")
     assert SIZE.format(320, 180) in page.text("#plan-figures")
     assert "audio" in page.text("#streams")

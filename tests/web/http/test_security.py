@@ -209,7 +209,7 @@ def test_a_browser_logs_in_once_and_is_redirected_within_this_site(tmp_path: Pat
 
 
 def test_a_site_that_other_machines_can_reach_always_has_a_token(tmp_path: Path) -> None:
-    for values in ({"host": "0.0.0.0"}, {"public_hosts": ("film.example",)}, {"proxies": 1}):
+    for values in ({"host": "0.0.0.0"}, {"public_hosts": ("video.example",)}, {"proxies": 1}):
         with pytest.raises(UsageError, match="needs a token"):
             make_app(tmp_path, **values)
     with running_site(tmp_path / "data", "--host", "0.0.0.0") as site:
@@ -225,14 +225,14 @@ def test_behind_a_proxy_the_client_is_the_one_that_the_proxy_names(tmp_path: Pat
         tmp_path,
         token=TOKEN,
         proxies=1,
-        public_hosts=("film.example",),
+        public_hosts=("video.example",),
         limits=replace(LIMITS, uploads_per_client=1),
     )
     client = app.test_client(use_cookies=False)
     right = {"Authorization": f"Bearer {TOKEN}"}
 
     def of(address: str) -> int:
-        headers = {**right, "X-Forwarded-For": address, "X-Forwarded-Host": "film.example"}
+        headers = {**right, "X-Forwarded-For": address, "X-Forwarded-Host": "video.example"}
         return begin_upload(client, headers=headers).status_code
 
     assert [of("1.1.1.1"), of("1.1.1.1"), of("9.9.9.9, 2.2.2.2"), of("8.8.8.8, 2.2.2.2")] == [

@@ -1,4 +1,4 @@
-"""Requests and responses of the API as types, which validate requests and make up OpenAPI."""
+"""Requests and responses of the API as types, which validate requests and form the OpenAPI document."""
 
 from __future__ import annotations
 
