@@ -36,7 +36,7 @@ def test_settings_are_names_and_values() -> None:
 
 @pytest.mark.parametrize("assignment", ["residual", "=true", "residual="])
 def test_a_setting_without_name_or_value_is_refused(assignment: str) -> None:
-    with pytest.raises(UsageError, match=f"choices={assignment}: write NAME=VALUE"):
+    with pytest.raises(UsageError, match=f"{assignment}: write NAME=VALUE"):
         parse_settings([assignment])
 
 

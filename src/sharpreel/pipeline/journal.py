@@ -145,7 +145,12 @@ class Journal:
         text = json.dumps(settings, sort_keys=True, indent=1)
         try:
             self.folder.mkdir(exist_ok=True)
-            self._lock = _lock(self.folder / "lock")
+            self._lock = FileLock(self.folder / "lock").or_raise(
+                ResumableError(
+                    f"{self.folder}: another run is writing this output. Wait for it, or stop it "
+                    "first."
+                )
+            )
             stored = settings_of(self.folder)
             if stored is None or not resume:  # None: nothing yet, or clearing was cut short
                 self._clear()
@@ -248,16 +253,6 @@ class Journal:
 def _size(path: Path) -> int:
     """Bytes of a file, or the number of files in a folder."""
     return sum(1 for _ in path.iterdir()) if path.is_dir() else path.stat().st_size
-
-
-def _lock(path: Path) -> FileLock:
-    """Lock the folder, or raise ResumableError if another run has it."""
-    lock = FileLock(path)
-    if not lock.acquire(wait=False):
-        raise ResumableError(
-            f"{path.parent}: another run is writing this output. Wait for it, or stop it first."
-        )
-    return lock
 
 
 def _what_changed(before: Any, now: Any) -> str:

@@ -34,7 +34,7 @@ def parse_settings(assignments: list[str] | None) -> dict[str, str]:
     for assignment in assignments or []:
         name, equals, value = assignment.partition("=")
         if not (name and equals and value):
-            raise UsageError(f"choices={assignment}: write NAME=VALUE, such as residual=true.")
+            raise UsageError(f"{assignment}: write NAME=VALUE, such as residual=true.")
         settings[name] = value
     return settings
 

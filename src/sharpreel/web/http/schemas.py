@@ -1,4 +1,4 @@
-"""Requests and responses of the API as types, which validate requests and form the OpenAPI document."""
+"""Requests and responses of the API as types: they validate requests and make the OpenAPI page."""
 
 from __future__ import annotations
 
