@@ -238,7 +238,7 @@ def progress_printer(console: Console) -> ProgressCallback:
         gain = "" if p.gain_db is None else f"  {p.psnr:.3f} dB, {p.gain_db:+z.3f} over bicubic"
         left = format_duration((p.steps - p.step) * p.seconds_per_step) if p.step else "?"
         loss = f"loss {p.loss:.5g}  " if p.step else ""
-        pace = f"{p.seconds_per_step:.3f} s a step, {left} left"
+        pace = f"{p.seconds_per_step:.3f} s per step, {left} left"
         console.info(f"  step {p.step}/{p.steps}  {loss}{pace}{gain}")
 
     return on_progress
