@@ -99,8 +99,9 @@ def enlarger(name: str, threads: int = 2) -> Callable[[Iterator[Pixels]], Iterat
             raise SystemExit(f"{name}: ncnn returned {code}.")
         y = np.array(made)
         # Some networks lose a border: what is left of the padding lies evenly around the frame.
-        top, left = ((side - want * s) // 2 for side, want in zip(y.shape[1:], (height, width),
-                                                                 strict=True))  # fmt: skip
+        top, left = (
+            (side - want * s) // 2 for side, want in zip(y.shape[1:], (height, width), strict=True)
+        )
         y = y[:, top : top + height * s, left : left + width * s].transpose(1, 2, 0)
         sr: Pixels = np.rint(y.clip(0, 1) * 255).astype(np.uint8)
         return sr

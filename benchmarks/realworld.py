@@ -82,10 +82,15 @@ def vmaf_neg(sr: list[Pixels], hr: list[Pixels]) -> float:
         for name, frames in (("sr", sr), ("hr", hr)):
             paths.append(Path(folder) / f"{name}.mkv")
             settings = EncodeSettings(
-                codec="ffv1", pix_fmt="bgr0", width=frames[0].shape[1], height=frames[0].shape[0],
-                crf=None, preset=None, color=ColorInfo(RGB, full_range=True),
+                codec="ffv1",
+                pix_fmt="bgr0",
+                width=frames[0].shape[1],
+                height=frames[0].shape[0],
+                crf=None,
+                preset=None,
+                color=ColorInfo(RGB, full_range=True),
                 time_base=Fraction(1, 25),
-            )  # fmt: skip
+            )
             encoder = SegmentWriter(paths[-1], settings)
             for number, frame in enumerate(frames):
                 encoder.write(Frame(frame, number))
@@ -216,10 +221,15 @@ def read_options() -> argparse.Namespace:
 def main() -> None:
     options = read_options()
     wanted = [
-        "psnr", "ssim", "grid", "flicker", *(["tof"] if options.tof else []),
-        *(["lite0"] if options.perceptual else []), *(["jod"] if options.jod else []),
+        "psnr",
+        "ssim",
+        "grid",
+        "flicker",
+        *(["tof"] if options.tof else []),
+        *(["lite0"] if options.perceptual else []),
+        *(["jod"] if options.jod else []),
         *(["vmaf_neg"] if options.vmaf else []),
-    ]  # fmt: skip
+    ]
     paths = sorted(p for p in options.folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
     paths = [p for p in paths if not options.clip or p.stem in options.clip]
     conditions = options.condition or list(CONDITIONS)

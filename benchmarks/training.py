@@ -70,8 +70,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(usable_cpus())
     chosen = precision.fastest_on_cpu()
-    print("| recipe | s a step, float32 | precision chosen | s a step in it | times faster "
-          "| lr clips a second | share of time without data |")  # fmt: skip
+    print(
+        "| recipe | s a step, float32 | precision chosen | s a step in it | times faster "
+        "| lr clips a second | share of time without data |"
+    )
     print("|---|---|---|---|---|---|---|")
     for name in [options.recipe] if options.recipe else RECIPES:
         config = recipes.configure(name, RECIPES[name])
