@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 REPO = Path(__file__).resolve().parent.parent
 WEIGHTS = REPO / "src" / "sharpreel" / "weights"
 EXAMPLES = {
-    "make_clip.py": ["film.mp4", "--size", "64x36", "--seconds", "0.5"],
+    "make_clip.py": ["clip.mp4", "--size", "64x36", "--seconds", "0.5"],
     "demo.py": ["--folder", "demo", "--size", "96x54", "--seconds", "0.6"],
     "compare_picture.py": ["pictures/compare.png", "--side", "32"],
     "learn_pictures.py": ["learn", "--frames", "4"],
@@ -62,11 +62,11 @@ def test_a_mixture_lies_between_its_parts(tmp_path: Path) -> None:
 
 def test_the_demo_makes_a_film_twice_as_large_with_its_sound(tmp_path: Path) -> None:
     run(REPO / "examples" / "demo.py", EXAMPLES["demo.py"], tmp_path)
-    with av.open(str(tmp_path / "demo" / "film_reel_x2.mp4")) as film:
-        picture, sound = film.streams.video[0], film.streams.audio[0]
+    with av.open(str(tmp_path / "demo" / "film_reel_x2.mp4")) as video:
+        picture, sound = video.streams.video[0], video.streams.audio[0]
         assert (picture.codec_context.width, picture.codec_context.height) == (192, 108)
         assert picture.frames == 15
-        loud = np.concatenate([f.to_ndarray() for f in film.decode(sound)], axis=1)
+        loud = np.concatenate([f.to_ndarray() for f in video.decode(sound)], axis=1)
     assert loud.shape[0] == 2
     assert np.abs(loud).max() > 0.05
 
