@@ -1,13 +1,18 @@
+"""Whole runs: resumed, interrupted, refused; frames in and out; memory."""
+
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,6 +30,7 @@ from sharpreel.media import encoders, writer
 from sharpreel.media.frame import Frame
 from sharpreel.media.reader import read_frames
 from sharpreel.models.weights import load_model
+from sharpreel.pipeline.options import UpscaleOptions
 from sharpreel.pipeline.stages import Progress
 from sharpreel.upscale import upscale_frames, upscale_video
 from tests.support.resuming import (
@@ -556,3 +562,65 @@ def test_memory_does_not_depend_on_length_with_the_default_network(tmp_path: Pat
         for n in (250, 5000)
     ]
     assert peaks[1] <= 1.1 * peaks[0], peaks
+
+
+def test_upscale_video_has_a_parameter_for_each_option_but_live() -> None:
+    parameters = inspect.signature(upscale_video).parameters.values()
+    named = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert named.pop("on_progress") is None
+    assert named.pop("choices") is None  # an empty mapping, which a default cannot be
+    expected = {
+        field.name: field.default
+        for field in fields(UpscaleOptions)
+        if field.name not in ("live", "choices")
+    }
+    assert MISSING not in expected.values()
+    assert named == expected
+    assert list(named) == list(expected)  # in the same order
+
+
+def test_every_parameter_of_upscale_video_is_documented() -> None:
+    text = (inspect.getdoc(upscale_video) or "").partition("Args:")[2].partition("Returns:")[0]
+    documented = re.findall(r"^    ([a-z_]+(?:, [a-z_]+)*): ", text, re.MULTILINE)
+    names = [name for line in documented for name in line.split(", ")]
+    assert names == list(inspect.signature(upscale_video).parameters)
+
+
+def test_every_parameter_of_upscale_video_reaches_the_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[UpscaleOptions] = []
+
+    def planned(source: Path, output: Path | None, options: UpscaleOptions) -> None:
+        seen.append(options)
+        raise InputError("seen")
+
+    monkeypatch.setattr("sharpreel.upscale.make_plan", planned)
+    values: dict[str, Any] = {
+        "model": "bicubic",
+        "scale": 4,
+        "height": 720,
+        "size": (320, 200),
+        "device": "cpu",
+        "engine": "torch",
+        "precision": "float32",
+        "choices": {"residual": "true"},
+        "tile": 0,
+        "max_memory": 1 << 30,
+        "codec": "hevc",
+        "crf": 20,
+        "preset": "slow",
+        "pix_fmt": "yuv444p",
+        "start": Fraction(1, 2),
+        "end": Fraction(2),
+        "allow_audio_transcode": True,
+        "overwrite": True,
+        "resume": False,
+        "skip_existing": True,
+        "strict": True,
+        "segment_seconds": 2.5,
+        "batch": 4,
+    }
+    with pytest.raises(InputError, match="seen"):
+        upscale_video(tmp_path / "in.mp4", **values)
+    assert {**vars(seen[0])} == {**values, "live": False}

@@ -1,8 +1,10 @@
+"""Values of options as they are typed."""
+
 from __future__ import annotations
 
 import pytest
 
-from sharpreel.cli.arguments import seconds_of, size_of
+from sharpreel.cli.arguments import seconds_of, size_of, tile_of
 from sharpreel.errors import UsageError
 
 
@@ -29,3 +31,14 @@ def test_text_that_is_not_a_size_is_refused(text: str) -> None:
 def test_a_size_is_parsed_to_width_and_height() -> None:
     assert size_of("1920x1080") == size_of("1920X1080") == (1920, 1080)
     assert size_of(None) is None
+
+
+@pytest.mark.parametrize(("text", "tile"), [("auto", None), ("0", 0), ("256", 256)])
+def test_a_tile_is_parsed_to_pixels(text: str, tile: int | None) -> None:
+    assert tile_of(text) == tile
+
+
+@pytest.mark.parametrize("text", ["", "some", "-1", "1.5"])
+def test_text_that_is_not_a_tile_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="write auto, or a number of pixels"):
+        tile_of(text)

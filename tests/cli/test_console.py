@@ -1,12 +1,24 @@
+"""Console output: options in messages, what is printed where, exit codes, signals."""
+
 from __future__ import annotations
 
 import json
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+import typer
 
+from sharpreel.cli.console import (
+    RUNNING,
+    Console,
+    errors_as_exit_codes,
+    noted,
+    options_of,
+    with_options,
+)
+from sharpreel.errors import NothingToDoError, SharpreelError, UsageError
 from tests.support.commands import Answer, one_line, run, upscale
 from tests.support.terminal import events, sharpreel
 
@@ -80,3 +92,133 @@ def test_an_unexpected_error_of_several_lines_is_printed_as_one(
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert "unexpected KeyError" in result.stderr
+
+
+def command(
+    codec: Annotated[str, typer.Option("-c", "--codec")] = "",
+    pix_fmt: Annotated[str, typer.Option()] = "",
+    size: Annotated[str, typer.Option("--size")] = "",
+    output: Annotated[str, typer.Option("-o", "--output")] = "",
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite")] = False,
+    no_resume: Annotated[bool, typer.Option("--no-resume")] = False,
+    settings: Annotated[str, typer.Option("--set")] = "",
+    source: Annotated[str, typer.Argument()] = "",
+) -> None:
+    """A command with options of each kind."""
+
+
+def shown(message: str) -> str:
+    """A message while `command` is running."""
+    token = RUNNING.set(command)
+    try:
+        return with_options(message)
+    finally:
+        RUNNING.reset(token)
+
+
+def test_the_options_of_a_command_are_found_by_parameter() -> None:
+    assert options_of(command) == {
+        "codec": "--codec",
+        "pix_fmt": "--pix-fmt",
+        "size": "--size",
+        "output": "-o",
+        "overwrite": "--overwrite",
+        "no_resume": "--no-resume",
+        "settings": "--set",
+        "choices": "--set",
+        "resume": "--no-resume",
+    }
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("codec='x' is not known.", "--codec x is not known."),
+        ("pix_fmt='yuv420p': no.", "--pix-fmt yuv420p: no."),
+        ("size=[1, 2] is odd", "--size [1, 2] is odd"),
+        ("choose overwrite=True, or wait", "choose --overwrite, or wait"),
+        ("remove resume=False.", "remove --no-resume."),
+        ("size must be even", "--size must be even"),
+        ("Give `codec` or `size`, not both.", "Give --codec or --size, not both."),
+        ("choose another `output`", "choose another -o"),
+        ("choices=residual=true: unknown", "--set residual=true: unknown"),
+        ("tile=3 is odd; see `tile`", "tile=3 is odd; see `tile`"),  # not of this command
+        ("source='-': no pipe", "source='-': no pipe"),  # an argument has no option
+        ("a codec is a codec", "a codec is a codec"),
+        ("x264 takes codec names", "x264 takes codec names"),
+    ],
+)
+def test_parameters_in_a_message_become_options(message: str, expected: str) -> None:
+    assert shown(message) == expected
+
+
+def test_without_a_running_command_a_message_is_unchanged() -> None:
+    token = RUNNING.set(None)
+    try:
+        assert with_options("codec='x' is not known") == "codec='x' is not known"
+    finally:
+        RUNNING.reset(token)
+
+
+def test_a_noted_command_is_the_running_one() -> None:
+    seen: list[object] = []
+
+    def inner() -> None:
+        seen.append(RUNNING.get())
+
+    token = RUNNING.set(None)
+    try:
+        noted(inner)()
+    finally:
+        RUNNING.reset(token)
+    assert seen == [inner]
+
+
+def test_results_go_to_stdout_and_messages_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(as_json=False, quiet=False)
+    console.info("message")
+    console.result("result")
+    console.event("done", frames=3)
+    assert capsys.readouterr() == ("result\n", "message\n")
+
+
+def test_with_json_only_events_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(as_json=True, quiet=False)
+    console.info("message")
+    console.result("result")
+    console.event("done", output=Path("a.mp4"))
+    console.error(UsageError("no"), "in.mp4")
+    out, err = capsys.readouterr()
+    assert events(out) == [
+        {"event": "done", "output": "a.mp4"},
+        {"event": "error", "input": "in.mp4", "type": "UsageError", "message": "no"},
+    ]
+    assert err == "sharpreel: no\n"
+
+
+def test_with_quiet_warnings_and_errors_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(as_json=False, quiet=True)
+    console.info("message")
+    console.warn("careful")
+    assert capsys.readouterr() == ("", "sharpreel: warning: careful\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("x"), UsageError.exit_code),
+        (SharpreelError("x"), SharpreelError.exit_code),
+        (NothingToDoError("x"), NothingToDoError.exit_code),
+        (ValueError("x"), 1),
+        (MemoryError(), 4),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_an_error_has_an_exit_code_and_one_line(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = Console(as_json=False, quiet=True)
+    with pytest.raises(typer.Exit) as caught, errors_as_exit_codes(console, debug=False):
+        raise error
+    assert caught.value.exit_code == code
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1

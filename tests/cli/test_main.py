@@ -1,3 +1,5 @@
+"""The application: commands, options, documentation, and what a start loads."""
+
 from __future__ import annotations
 
 import re

@@ -1,3 +1,5 @@
+"""`sharpreel plan` and `verify`: what is shown and how they exit."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""`sharpreel upscale`: outputs, folders, exit codes."""
+
 from __future__ import annotations
 
 import shutil

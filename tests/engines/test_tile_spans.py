@@ -1,3 +1,5 @@
+"""Tiles of a frame: how they cover it, and how they are joined."""
+
 from __future__ import annotations
 
 import itertools

@@ -1,3 +1,5 @@
+"""Scene cuts between photographs that stand, move and fade."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable

@@ -1,3 +1,5 @@
+"""The journal of a run: what is found again after a crash, and what is not trusted."""
+
 from __future__ import annotations
 
 import itertools

@@ -1,3 +1,5 @@
+"""Plans: model, size, notes, and what is refused before the first frame."""
+
 from __future__ import annotations
 
 import json

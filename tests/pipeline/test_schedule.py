@@ -1,3 +1,5 @@
+"""The schedule of frames: segments, warm-up, scene cuts, windows."""
+
 from __future__ import annotations
 
 import itertools

@@ -1,17 +1,35 @@
+"""Segments: where they begin, what is read again before them, how they are written."""
+
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from sharpreel.engines.openvino import OpenVinoEngine
 from sharpreel.media import reader as video_reader
 from sharpreel.media import writer
 from sharpreel.media.encoders import EncodeSettings
-from sharpreel.media.frame import VideoInfo
+from sharpreel.media.frame import Frame, VideoInfo
+from sharpreel.models.weights import load_model
+from sharpreel.pipeline.journal import ResumePoint
+from sharpreel.pipeline.segments import (
+    InputChangedError,
+    lookback,
+    open_at,
+    remaining_segments,
+    write_segment,
+)
+from sharpreel.pipeline.stages import UpscaledFrame
+from tests.support.plans import plan_of
 from tests.support.resuming import (
     FRAMES,
     SMALL,
@@ -137,3 +155,97 @@ def test_real_files_resume_to_the_same_bytes_and_losses(
     assert result.resumed_frames > 0
     assert (result.frames, result.lost) == (whole.frames, whole.lost)
     assert sha256(output) == sha256(whole.output)
+
+
+@dataclass
+class Needs:
+    """The context of an engine."""
+
+    warm_up: int = 0
+    clip_len: int = 0
+    past: int = 0
+
+
+@pytest.mark.parametrize(
+    ("needs", "frames"),
+    [
+        (Needs(), 1),  # one, to identify the resume point
+        (Needs(warm_up=7), 7),
+        (Needs(clip_len=5), 2),
+        (Needs(clip_len=5, past=3, warm_up=9), 5),
+    ],
+)
+def test_a_resumed_run_reads_as_many_frames_again_as_the_network_needs(
+    needs: Needs, frames: int
+) -> None:
+    assert lookback(needs) == frames
+
+
+class Sink:
+    """Keeps the pts of its frames, and how it ended."""
+
+    def __init__(self) -> None:
+        self.pts: list[int] = []
+        self.order: list[int] = []
+        self.ended = ""
+
+    def write(self, frame: Frame) -> None:
+        self.pts.append(frame.pts)
+
+    def close(self) -> None:
+        self.ended = "closed"
+
+    def abandon(self) -> None:
+        self.ended = "abandoned"
+
+
+def frames_up_to(count: int, error: Exception | None = None) -> Iterator[UpscaledFrame]:
+    for pts in range(count):
+        frame = Frame(np.zeros((2, 2, 3), np.uint8), pts)
+        yield UpscaledFrame(0, frame, frame)
+    if error is not None:
+        raise error
+
+
+def test_a_written_segment_keeps_its_last_input_frames() -> None:
+    sink, tail = Sink(), deque[Frame](maxlen=2)
+    seen: list[int] = []
+    write_segment(frames_up_to(4), sink, tail, lambda frame: seen.append(frame.sr.pts))
+    assert sink.pts == seen == [0, 1, 2, 3]
+    assert [frame.pts for frame in tail] == [2, 3]
+    assert sink.ended == "closed"
+
+
+def test_a_segment_that_fails_is_abandoned() -> None:
+    sink = Sink()
+    with pytest.raises(ValueError, match="broken"):
+        write_segment(frames_up_to(2, ValueError("broken")), sink, deque())
+    assert (sink.pts, sink.ended) == ([0, 1], "abandoned")
+
+
+def test_the_scan_finds_each_segment_with_its_resume_point(
+    sources: dict[str, Path], tmp_path: Path
+) -> None:
+    plan = plan_of(sources["mp4"], tmp_path / "out.mp4", model="bicubic", segment_seconds=0.5)
+    engine = OpenVinoEngine(load_model("bicubic"))
+    whole = open_at(plan, ResumePoint(), lookback(engine))
+    tasks = list(remaining_segments(plan, whole, engine, {}))
+    assert sum(len(record.pts) for _, record in tasks) == FRAMES
+    assert [point.segment for point, _ in tasks] == list(range(len(tasks)))
+    assert tasks[0][0] == ResumePoint()
+    for (point, record), (following, _) in itertools.pairwise(tasks):
+        assert following == point.after(record, lookback(engine))
+        resumed = open_at(plan, following, lookback(engine))
+        assert [frame.pts for frame in resumed.tail] == list(following.pts)
+    first = open_at(plan, ResumePoint(), lookback(engine))
+    done = {record.after for _, record in tasks[1:]}
+    assert list(remaining_segments(plan, first, engine, done)) == tasks[:1]
+
+
+def test_a_resume_point_of_other_frames_is_refused(
+    sources: dict[str, Path], tmp_path: Path
+) -> None:
+    plan = plan_of(sources["mp4"], tmp_path / "out.mp4", model="bicubic")
+    point = ResumePoint(1, 3, (0,), "of another input")
+    with pytest.raises(InputChangedError):
+        open_at(plan, point, 1)

@@ -1,5 +1,10 @@
+"""The network over scheduled frames: its state, valid frames, progress and notes."""
+
 from __future__ import annotations
 
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,10 +12,23 @@ import pytest
 import skimage.data
 
 from sharpreel.engines.openvino import OpenVinoEngine
-from sharpreel.media.reader import read_frames
+from sharpreel.media.frame import Frame
+from sharpreel.media.reader import ReadReport, read_frames
 from sharpreel.models import MODELS
 from sharpreel.models.weights import load_model
+from sharpreel.pipeline.journal import Journal
+from sharpreel.pipeline.schedule import FrameCue
+from sharpreel.pipeline.stages import (
+    Progress,
+    ProgressMeter,
+    checked_frames,
+    engine_for,
+    input_notes,
+    single_segment,
+    upscaled,
+)
 from sharpreel.upscale import upscale_frames
+from tests.support.plans import plan_of
 from tests.support.videos import Pixels, moving
 
 SMALL = "reel-fast"  # as any causal network, and in the least time
@@ -78,3 +96,86 @@ def test_within_a_scene_the_state_is_kept() -> None:
 def test_invalid_frames_are_refused_with_what_was_received(frames: list[Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         list(upscale_frames(frames, "bicubic"))
+
+
+def test_valid_frames_pass_one_by_one() -> None:
+    taken = 0
+
+    def source() -> Iterator[Pixels]:
+        nonlocal taken
+        for _ in range(3):
+            taken += 1
+            yield np.zeros((4, 6, 3), np.uint8)
+
+    checked = checked_frames(source())
+    next(checked)
+    assert taken == 1
+    assert len(list(checked)) == 2
+
+
+def test_alpha_is_enlarged_with_its_frame() -> None:
+    alpha = np.full((4, 6, 1), 255, np.uint8)
+    cue = FrameCue(2, Frame(np.zeros((4, 6, 3), np.uint8), 7, alpha=alpha), True, True)
+    result = upscaled(cue, np.zeros((8, 12, 3), np.uint8))
+    assert (result.segment, result.sr.pts) == (2, 7)
+    assert result.lr is cue.frame
+    assert result.sr.alpha is not None
+    assert result.sr.alpha.shape == (8, 12, 1)
+    assert (result.sr.alpha == 255).all()
+
+
+def test_a_single_segment_never_ends() -> None:
+    engine = OpenVinoEngine(load_model("bicubic"))
+    frames = (Frame(np.zeros((8, 8, 3), np.uint8), k) for k in range(3000))
+    cues = list(single_segment(frames, engine, Fraction(1)))
+    assert {(cue.segment, cue.shown) for cue in cues} == {(0, True)}
+    assert len(cues) == 3000
+
+
+@pytest.mark.parametrize(
+    ("total", "fps", "eta"), [(100, 10.0, 6.0), (None, 10.0, None), (100, 0.0, None), (30, 10.0, 0)]
+)
+def test_the_eta_needs_a_total_and_a_rate(total: int | None, fps: float, eta: float | None) -> None:
+    assert Progress("progress", 40, total, fps, 0).eta_seconds == eta
+
+
+def test_notes_count_what_the_reader_reports() -> None:
+    errors = [(0, "bad packet"), (1, "bad packet"), (2, "cut short")]
+    report = ReadReport(missing=2, damaged=3, retimed=4, errors=errors)
+    assert input_notes(report) == [
+        "bad packet (2 times)",
+        "cut short (1 times)",
+        "the file ends 2 frames before its index does",
+        "3 frames are damaged but were decoded",
+        "4 frames had no later timestamp of their own and were given one",
+    ]
+    assert input_notes(ReadReport()) == []
+
+
+def test_a_meter_counts_frames_and_lost_ones(clip: Path, tmp_path: Path) -> None:
+    plan = plan_of(clip, tmp_path / "out.mp4", model="bicubic")
+    seen: list[Progress] = []
+    work = Journal(plan.output, {})
+    meter = ProgressMeter(plan, work, seen.append)
+    meter.add(0)
+    meter.add(1, frames=5, nodes={"a": 1.0})
+    meter.report("segment", "note")
+    work.close()
+    assert [(p.event, p.frames) for p in seen] == [
+        ("start", 0),
+        ("progress", 1),
+        ("progress", 6),
+        ("segment", 6),
+    ]
+    assert seen[-1].note == "note"
+    assert seen[-1].nodes == {"a": 1.0}
+    assert seen[-1].fps > 0
+    result = meter.result(plan, work, ReadReport(missing=1, errors=[(3, "bad")]), "engine")
+    assert (result.frames, result.lost, result.engine) == (6, 2, "engine")
+    assert result.output == plan.output
+
+
+def test_an_engine_is_used_as_it_is() -> None:
+    engine = OpenVinoEngine(load_model("bicubic"))
+    assert engine_for("reel", None, "auto", engine) is engine
+    assert engine_for("bicubic", 4, "cpu", "auto").scale == 4
