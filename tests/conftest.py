@@ -51,7 +51,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def uncut(
     sources: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, str], str]:
-    """SHA-256 of what an uninterrupted run makes of a source with a network."""
+    """SHA-256 of the output of an uninterrupted run, by source and model."""
     folder = tmp_path_factory.mktemp("uncut")
 
     @lru_cache

@@ -22,9 +22,9 @@ def test_verify_exits_with_zero_or_five(clip: Path, tmp_path: Path) -> None:
     bad = run("verify", other, output)
     assert bad.exit_code == 5
     assert bad.stdout
-    said = run("verify", other, output, "--json")
-    assert said.exit_code == 5
-    (one,) = events(said.stdout)
+    reported = run("verify", other, output, "--json")
+    assert reported.exit_code == 5
+    (one,) = events(reported.stdout)
     assert one["ok"] is False
     assert one["differences"]
 
@@ -62,18 +62,20 @@ def test_plan_of_a_folder_names_each_video_and_the_bad_ones(folder: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("words", "code"),
+    ("arguments", "code"),
     [
         (["-d", "cuda"], 4),
         (["-m", "bicubic", "--precision", "int8"], 2),
         (["-m", "reel-quality", "-s", "4", "--engine", "openvino"], 2),
     ],
 )
-def test_plan_refuses_what_the_run_would_refuse(clip: Path, words: list[str], code: int) -> None:
-    if cuda_available() and "cuda" in words:
+def test_plan_refuses_what_the_run_would_refuse(
+    clip: Path, arguments: list[str], code: int
+) -> None:
+    if cuda_available() and "cuda" in arguments:
         pytest.skip("there is a GPU")
-    planned = run("plan", clip, "--no-trial", *words)
-    refused = run("upscale", clip, *words)
+    planned = run("plan", clip, "--no-trial", *arguments)
+    refused = run("upscale", clip, *arguments)
     assert planned.exit_code == refused.exit_code == code
     assert planned.stderr.splitlines()[-1] == refused.stderr.splitlines()[-1]
     assert "sharpreel export" not in planned.stderr  # which cannot do it either

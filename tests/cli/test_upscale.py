@@ -117,10 +117,10 @@ def test_a_broken_file_does_not_stop_the_others(folder: Path, tmp_path: Path) ->
     result = upscale(folder, "-o", tmp_path / "out", "--recursive", "--json")
     assert result.exit_code == 1
     assert tree(tmp_path / "out") == {"a_bicubic_x2.mp4", "sub/deep/b_bicubic_x2.mkv"}
-    said = events(result.stdout)
-    assert [one["input"] for one in said if one["event"] == "error"] == [str(bad)]
-    assert sum(one["event"] == "done" for one in said) == 2
-    assert said[-1] == {"event": "finished", "inputs": 3, "failed": 1}
+    reported = events(result.stdout)
+    assert [one["input"] for one in reported if one["event"] == "error"] == [str(bad)]
+    assert sum(one["event"] == "done" for one in reported) == 2
+    assert reported[-1] == {"event": "finished", "inputs": 3, "failed": 1}
     assert str(bad) in result.stderr
 
 
@@ -130,8 +130,8 @@ def test_a_second_run_over_a_folder_upscales_only_new_videos(folder: Path) -> No
     make_clip(folder / "new.mp4", frames=2)
     result = upscale(folder, "-r", "--skip-existing", "--json")
     assert result.exit_code == 0
-    said = events(result.stdout)
-    assert sum(one["event"] == "skipped" for one in said) == 2
+    reported = events(result.stdout)
+    assert sum(one["event"] == "skipped" for one in reported) == 2
     assert tree(folder) == first | {"new.mp4", "new_bicubic_x2.mp4"}
 
 
@@ -186,7 +186,7 @@ def test_a_terminated_folder_run_does_not_start_the_next_video(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    ("name", "content", "message"),
     [
         ("gone.mp4", None, "no such file"),
         ("empty.mp4", b"", "empty"),
@@ -195,7 +195,7 @@ def test_a_terminated_folder_run_does_not_start_the_next_video(tmp_path: Path) -
     ],
 )
 def test_an_input_that_is_not_a_video_exits_with_three(
-    name: str, content: bytes | None, words: str, tmp_path: Path
+    name: str, content: bytes | None, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / name
     if content is not None:
@@ -203,7 +203,7 @@ def test_an_input_that_is_not_a_video_exits_with_three(
     result = upscale(path)
     assert result.exit_code == 3
     assert str(path) in one_line(result)
-    assert words in result.stderr
+    assert message in result.stderr
 
 
 def test_a_sound_file_exits_with_three(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_sound_file_exits_with_three(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["-m", "reel-fats"], "Did you mean reel-fast?"),
         (["-m", "nothing-like-it"], "Known models"),
@@ -251,7 +251,7 @@ def test_a_sound_file_exits_with_three(tmp_path: Path) -> None:
 )
 def test_a_request_that_cannot_be_fulfilled_exits_with_two(
     arguments: list[str],
-    words: str,
+    message: str,
     clip: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -260,7 +260,7 @@ def test_a_request_that_cannot_be_fulfilled_exits_with_two(
     target = [] if "-o" in arguments else ["-o", "out.mp4"]
     result = run("upscale", clip, *target, *arguments)
     assert result.exit_code == 2
-    assert any(word in one_line(result) for word in words.split("|"))
+    assert any(word in one_line(result) for word in message.split("|"))
     assert list(tmp_path.iterdir()) == []
 
 

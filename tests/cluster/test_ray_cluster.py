@@ -70,10 +70,10 @@ def test_a_lost_client_server_stops_the_run_and_starts_nothing_here(
         for one in with_word("ray.util.client.server"):
             one.kill()
         assert process.stderr is not None
-        said = process.stderr.read()
-        assert process.wait() == 6, said
-    assert "lost connection to the cluster" in said
-    assert "Started a local Ray instance" not in said
+        reported = process.stderr.read()
+        assert process.wait() == 6, reported
+    assert "lost connection to the cluster" in reported
+    assert "Started a local Ray instance" not in reported
 
 
 def test_an_interrupt_is_not_lost_while_videos_run() -> None:

@@ -176,17 +176,17 @@ def test_the_videos_of_a_folder_share_the_cluster_and_a_broken_one_fails_alone(
     command = ["upscale", videos, "-o", large, "-m", "bicubic", "--segment-seconds", SEGMENT]
     done = sharpreel(*command, "--json", "--cluster", "auto", "--cpus-per-task", 1)
     assert done.returncode == 1, done.stderr
-    said = events(done.stdout)
-    (shown,) = (one for one in said if one["event"] == "cluster")
+    reported = events(done.stdout)
+    (shown,) = (one for one in reported if one["event"] == "cluster")
     assert shown["nodes"] >= NODES
-    assert said[-1] == {"event": "finished", "inputs": 4, "failed": 1}
+    assert reported[-1] == {"event": "finished", "inputs": 4, "failed": 1}
     assert "bad.mp4: not a readable video" in done.stderr
-    outputs = sorted(one["output"] for one in said if one["event"] == "done")
+    outputs = sorted(one["output"] for one in reported if one["event"] == "done")
     assert len(outputs) == 3
     for path in outputs:
         assert sha256(Path(path)) == sha256(alone("bicubic"))
     # All of them were under way before the first was done.
-    order = [one["event"] for one in said]
+    order = [one["event"] for one in reported]
     assert order.index("done") > max(k for k, event in enumerate(order) if event == "start")
 
 

@@ -121,7 +121,7 @@ def test_an_image_folder_can_be_batched(video: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"engine": "auto"}, "run by PyTorch; reel-fast by openvino"),
         ({"model": "reel-quality", "scale": 4}, "networks that carry a state"),
@@ -130,16 +130,18 @@ def test_an_image_folder_can_be_batched(video: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_run_that_cannot_be_batched_is_refused(
-    video: Path, tmp_path: Path, options: dict[str, Any], words: str
+    video: Path, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=message):
         upscale_video(video, tmp_path / "out.mkv", **{**LOSSLESS, "batch": 2, **options})
 
 
 def test_the_command_takes_a_batch(video: Path, tmp_path: Path) -> None:
-    words = ("-m", "reel-fast", "--engine", "torch", "-d", "cpu", "--batch", 2, "--json")
-    done = sharpreel("upscale", video, "-o", tmp_path / "out.mkv", *words, "--segment-seconds", 0.4)
+    arguments = ("-m", "reel-fast", "--engine", "torch", "-d", "cpu", "--batch", 2, "--json")
+    done = sharpreel(
+        "upscale", video, "-o", tmp_path / "out.mkv", *arguments, "--segment-seconds", 0.4
+    )
     assert done.returncode == 0, done.stderr
     assert events(done.stdout)[-1]["engine"] == "torch-cpu-batch2"
-    assert sharpreel("upscale", video, "-o", "-", *words).returncode == 2
-    assert sharpreel("upscale", video, *words, "--cluster", "local").returncode == 2
+    assert sharpreel("upscale", video, "-o", "-", *arguments).returncode == 2
+    assert sharpreel("upscale", video, *arguments, "--cluster", "local").returncode == 2

@@ -275,7 +275,7 @@ def test_a_folder_is_identified_by_its_files(tmp_path: Path) -> None:
 
 
 def chained(number: int) -> SegmentRecord:
-    """The segment of two frames behind segment `number` - 1."""
+    """The segment of two frames after segment `number` - 1."""
     after = "" if number == 0 else f"tail {number - 1}"
     first = 10 * number
     return SegmentRecord(

@@ -53,7 +53,7 @@ def test_a_network_that_is_too_slow_drops_frames_and_takes_the_newest() -> None:
 
 
 def test_a_frame_is_at_most_one_frame_older_than_the_network_needs() -> None:
-    """However far behind the network is, what it takes next is what came last."""
+    """However late the network is, the frame it takes next is the newest."""
     behind = []
 
     def source() -> Iterator[Pixels]:

@@ -150,11 +150,11 @@ def test_an_unreadable_model_file_is_named(clip: Path, tmp_path: Path) -> None:
 
 def test_every_stream_and_note_is_in_the_plan_as_data(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=25)
-    said = json.loads(json.dumps(plan_of(source).as_dict()))
-    assert said["output"] == str(tmp_path / "in_reel_x2.mp4")
-    assert (said["from"]["width"], said["to"]["width"]) == (64, 128)
-    assert [s["action"] for s in said["streams"]] == ["upscale", "copy"]
-    assert said["segments"] == 1
+    reported = json.loads(json.dumps(plan_of(source).as_dict()))
+    assert reported["output"] == str(tmp_path / "in_reel_x2.mp4")
+    assert (reported["from"]["width"], reported["to"]["width"]) == (64, 128)
+    assert [s["action"] for s in reported["streams"]] == ["upscale", "copy"]
+    assert reported["segments"] == 1
 
 
 def test_segments_are_counted_by_their_length(clip: Path) -> None:

@@ -251,7 +251,7 @@ def test_every_frame_is_computed_once_with_the_neighbours_of_its_scene(
     for pts, past, future in computed:
         scene = int(np.searchsorted(ends, pts, side="right"))
         first, last = int(ends[scene]) - lengths[scene], int(ends[scene]) - 1
-        # At least what was asked for, as far as the scene goes, and nothing of another scene.
+        # At least as many as requested, as far as the scene reaches, and nothing of another scene.
         assert past[-before or len(past) :] == list(range(max(first, pts - before), pts))
         assert future[:after] == list(range(pts + 1, min(last, pts + after) + 1))
         assert all(first <= p <= last for p in (*past, *future))

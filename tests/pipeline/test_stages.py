@@ -83,7 +83,7 @@ def test_within_a_scene_the_state_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frames", "words"),
+    ("frames", "message"),
     [
         ([np.zeros((8, 8, 3), np.float32)], "Frame 0 must be an array of uint8 or uint16, got f"),
         ([[[1, 2, 3]]], "Frame 0 must be an array of uint8 or uint16, got list"),
@@ -93,8 +93,8 @@ def test_within_a_scene_the_state_is_kept() -> None:
         ([np.zeros((8, 8, 3), k) for k in (np.uint8, np.uint16)], "Frame 1 is uint16"),
     ],
 )
-def test_invalid_frames_are_refused_with_what_was_received(frames: list[Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_invalid_frames_are_refused_with_what_was_received(frames: list[Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         list(upscale_frames(frames, "bicubic"))
 
 

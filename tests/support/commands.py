@@ -33,7 +33,7 @@ def upscale(*arguments: str | Path) -> Answer:
 
 
 def one_line(result: Answer) -> str:
-    """What an error says: one line on stderr, no traceback, nothing on stdout."""
+    """An error: one line on stderr, no traceback, nothing on stdout."""
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
     lines = result.stderr.splitlines()

@@ -61,7 +61,7 @@ def test_the_source_runs_a_few_items_ahead_and_no_further() -> None:
     with closing(prefetch(items(), size=3)) as taken:
         for _ in range(10):
             next(taken)
-        # Ten taken, three waiting, one in the producer's hand.
+        # Ten taken, three waiting, one held by the producer.
         assert until(lambda: produced == 14)
         assert not until_more(lambda: produced, 14)
 
