@@ -9,7 +9,7 @@ is the ground truth downscaled with MATLAB's bicubic, the one that papers use. A
 in .webp is an animation of every frame of one clip; any other is a still image of the last frame,
 with the ground truth as a fourth panel.
 
-The picture in the README is made from a clip of the validation set:
+The image in the README is made from a clip of the validation set:
 
     python examples/compare_picture.py docs/images/compare.webp \\
         --clip assetsforapi_butterfly.mp4 --frames 28 --scale 4 --side 288
@@ -58,7 +58,7 @@ def upscaled(hr: list[Pixels], model: str, scale: int) -> list[Panels]:
 def crops(frames: list[Panels], model: str, side: int) -> list[Panels]:
     """The same square of every frame: where bicubic and sharpreel differ most in the last one."""
     _, bicubic, sr, truth = frames[-1]
-    before, after = (psnr_y(picture, truth) for picture in (bicubic, sr))
+    before, after = (psnr_y(image, truth) for image in (bicubic, sr))
     print(f"PSNR on Y: bicubic {before:.2f} dB, {model} {after:.2f} dB")
     window = telling_window(bicubic, sr, side, side)
     return [(a[window], b[window], c[window], d[window]) for a, b, c, d in frames]

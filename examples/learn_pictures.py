@@ -114,10 +114,10 @@ def motion(folder: Path, frames: int) -> Numbers:
     flow = estimate_flow(as_tensor(a), as_tensor(b))
     warped = np.round(255 * flow_warp(as_tensor(b), flow)[0].permute(1, 2, 0).numpy())
     before, after = (amplified(a, x) for x in (b, warped))
-    pictures = [b, a, before, colours(flow[0].numpy()), after]
+    panels = [b, a, before, colours(flow[0].numpy()), after]
     inside = (slice(20, -20), slice(100, -100))
     labels = ("earlier", "now", "difference", "motion", "difference, aligned")
-    save(side_by_side(labels, [[p[inside] for p in pictures]], zoom=1), folder / "motion.webp")
+    save(side_by_side(labels, [[p[inside] for p in panels]], zoom=1), folder / "motion.webp")
     apart = [float(np.abs(x[inside].astype(float) - a[inside]).mean()) for x in (b, warped)]
     return {"apart_before": apart[0], "apart_after": apart[1]}
 
@@ -137,8 +137,8 @@ def colours(flow: np.ndarray) -> Pixels:
     hue = (np.arctan2(flow[1], flow[0]) / (2 * np.pi)) % 1
     strength = np.clip(length / np.percentile(length, 99), 0, 1)
     hsv = np.stack([hue, strength, np.ones_like(hue)], axis=-1)
-    picture = Image.fromarray(np.round(255 * hsv).astype(np.uint8), "HSV").convert("RGB")
-    return np.asarray(picture)
+    image = Image.fromarray(np.round(255 * hsv).astype(np.uint8), "HSV").convert("RGB")
+    return np.asarray(image)
 
 
 def back_projection(folder: Path, frames: int) -> Numbers:
@@ -220,11 +220,11 @@ def artefacts(folder: Path, frames: int) -> Numbers:
     }
 
 
-def save(picture: Image.Image | Pixels, path: Path) -> None:
-    if not isinstance(picture, Image.Image):
-        picture = Image.fromarray(picture)
-    picture.save(path, quality=QUALITY, method=6)
-    print(f"{path}: {picture.width}x{picture.height}, {path.stat().st_size / 1000:.0f} kB")
+def save(image: Image.Image | Pixels, path: Path) -> None:
+    if not isinstance(image, Image.Image):
+        image = Image.fromarray(image)
+    image.save(path, quality=QUALITY, method=6)
+    print(f"{path}: {image.width}x{image.height}, {path.stat().st_size / 1000:.0f} kB")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Every awkward file of the corpus is upscaled faithfully, or refused for the true reason."""
+"""Every awkward file of the corpus is upscaled faithfully, or refused with the right reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REFUSED = {
     "gen_truncated_nomoov.mp4": "not a readable video",
     "sample_ac4_level4.mp4": "no video stream",
 }
-# Large pictures or long ones: their beginning is enough, and a network of 4K frames takes long.
+# Large videos or long ones: their beginning is enough, and a network of 4K frames takes long.
 UNTIL = {
     "av1_video.mkv": Fraction(2),
     "bbb_800x640_768kbps_30fps_avc_non_reference_3b.mp4": Fraction(1),
@@ -41,13 +41,13 @@ UNTIL = {
     "sample_with_increasing_timestamps_320w_240h.mp4": Fraction(2),
     "sample_with_vtt_subtitles.mkv": Fraction(1, 3),
 }
-# What no container can be given, because FFmpeg does not know it: said before the run.
+# Streams that no container can hold because FFmpeg does not know them: noted in the plan.
 LOST = {"sample_with_vtt_subtitles.mkv": "subtitle stream 2 (unknown)"}
 DAMAGED = {"annex-b.mp4", "gen_damaged.mp4", "gen_truncated_faststart.mp4"}
 FILES = sorted(p.name for p in CORPUS.iterdir()) if CORPUS.is_dir() else []
 
 
-@pytest.mark.skipif(not FILES, reason="the corpus of real clips is not here")
+@pytest.mark.skipif(not FILES, reason="the corpus of real clips is not available")
 def test_the_lists_above_name_files_of_the_corpus() -> None:
     assert {*REFUSED, *UNTIL, *LOST, *DAMAGED} <= set(FILES)
 
@@ -80,7 +80,7 @@ def test_a_real_file_is_upscaled_with_everything_kept(tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("name", [n for n in FILES if n in REFUSED])
-def test_a_file_that_cannot_be_upscaled_is_refused_for_the_true_reason(
+def test_a_file_that_cannot_be_upscaled_is_refused_with_the_right_reason(
     tmp_path: Path, name: str
 ) -> None:
     source = tmp_path / name

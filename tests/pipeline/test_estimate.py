@@ -1,4 +1,4 @@
-"""trial.py: a few seconds, timed."""
+"""An estimate from the first seconds of the input: speed, memory, size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plan_of(source: Path, output: Path | None = None, **options: Any) -> Plan:
 
 
 @pytest.mark.parametrize("model", ["bicubic", "reel-fast"])
-def test_a_trial_measures_speed_and_memory_and_leaves_nothing(
+def test_an_estimate_measures_speed_and_memory_and_writes_nothing(
     model: str, clip: Path, tmp_path: Path
 ) -> None:
     plan = plan_of(clip, tmp_path / "out.mp4", model=model)
@@ -42,17 +42,17 @@ def test_a_trial_measures_speed_and_memory_and_leaves_nothing(
     json.dumps(estimate.as_dict())
 
 
-def test_a_trial_of_one_frame_does(tmp_path: Path) -> None:
+def test_one_frame_is_enough_for_an_estimate(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mp4", frames=1, audio=False)
     estimate = measure(plan_of(source, model="bicubic"))
     assert estimate.frames == 1
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_a_trial_on_a_device_that_is_not_there_says_so(clip: Path) -> None:
+def test_an_estimate_on_a_missing_device_is_an_error(clip: Path) -> None:
     if cuda_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(SharpreelError, match="device='cuda'"):
+    with pytest.raises(SharpreelError, match=r"device.'?cuda"):
         measure(plan_of(clip, device="cuda"))
 
 
@@ -63,7 +63,7 @@ def test_a_trial_on_a_device_that_is_not_there_says_so(clip: Path) -> None:
         ("basicvsr", {"channels": 8, "blocks": 1, "scale": 2}),
     ],
 )
-def test_a_network_that_looks_at_neighbours_is_timed_as_it_runs(
+def test_a_network_that_uses_neighbouring_frames_is_timed(
     name: str, arguments: dict[str, Any], tmp_path: Path
 ) -> None:
     torch.save(MODELS[name].build(arguments).state_dict(), tmp_path / "m.pth")

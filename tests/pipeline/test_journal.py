@@ -1,3 +1,5 @@
+"""The journal of a run: what is found again after a crash, and what is not trusted."""
+
 from __future__ import annotations
 
 import itertools
@@ -15,7 +17,6 @@ from sharpreel.errors import DiskFullError, ResumableError, UsageError
 from sharpreel.media.frame import Frame
 from sharpreel.pipeline import journal
 from sharpreel.pipeline.journal import Journal, ResumePoint, SegmentRecord, digest, identify
-from sharpreel.system.files import atomic_write
 
 SETTINGS: dict[str, Any] = {"scale": 2, "encoder": {"crf": "17"}}
 
@@ -27,7 +28,9 @@ def entry(name: str, first: int = 0) -> SegmentRecord:
     )
 
 
-def made(output: Path, names: tuple[str, ...] = ("seg-0", "seg-1"), **settings: Any) -> None:
+def write_work_folder(
+    output: Path, names: tuple[str, ...] = ("seg-0", "seg-1"), **settings: Any
+) -> None:
     """A work folder with these segments, as a run that was killed leaves it."""
     work = Journal(output, {**SETTINGS, **settings})
     for number, name in enumerate(names):
@@ -37,15 +40,15 @@ def made(output: Path, names: tuple[str, ...] = ("seg-0", "seg-1"), **settings: 
     work.close()
 
 
-def test_the_work_folder_stands_beside_the_output(tmp_path: Path) -> None:
-    work = Journal(tmp_path / "film.mp4", SETTINGS)
-    assert work.folder == tmp_path / "film.mp4.sharpreel"
+def test_the_work_folder_is_next_to_the_output(tmp_path: Path) -> None:
+    work = Journal(tmp_path / "clip.mp4", SETTINGS)
+    assert work.folder == tmp_path / "clip.mp4.sharpreel"
     assert json.loads((work.folder / "settings.json").read_text()) == SETTINGS
     work.close()
 
 
-def test_what_was_committed_is_found_again(tmp_path: Path) -> None:
-    made(tmp_path / "o.mp4")
+def test_committed_segments_are_found_again(tmp_path: Path) -> None:
+    write_work_folder(tmp_path / "o.mp4")
     work = Journal(tmp_path / "o.mp4", SETTINGS)
     assert work.entries == [
         replace(entry("seg-0"), size=10),
@@ -56,16 +59,16 @@ def test_what_was_committed_is_found_again(tmp_path: Path) -> None:
     work.close()
 
 
-def test_a_part_that_was_not_committed_does_not_count(tmp_path: Path) -> None:
-    made(tmp_path / "o.mp4")
+def test_a_part_that_was_not_committed_is_ignored(tmp_path: Path) -> None:
+    write_work_folder(tmp_path / "o.mp4")
     (tmp_path / "o.mp4.sharpreel" / "part-seg-2").write_bytes(b"half")
     work = Journal(tmp_path / "o.mp4", SETTINGS)
     assert [e.name for e in work.entries] == ["seg-0", "seg-1"]
     work.close()
 
 
-def test_a_segment_renamed_but_not_journalled_does_not_count(tmp_path: Path) -> None:
-    made(tmp_path / "o.mp4")
+def test_a_segment_that_was_not_journalled_is_ignored(tmp_path: Path) -> None:
+    write_work_folder(tmp_path / "o.mp4")
     (tmp_path / "o.mp4.sharpreel" / "seg-2").write_bytes(b"whole, but the power went off")
     work = Journal(tmp_path / "o.mp4", SETTINGS)
     assert [e.name for e in work.entries] == ["seg-0", "seg-1"]
@@ -73,8 +76,8 @@ def test_a_segment_renamed_but_not_journalled_does_not_count(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("keep", [1, 20, -1])
-def test_a_torn_last_line_is_left_out(tmp_path: Path, keep: int) -> None:
-    made(tmp_path / "o.mp4")
+def test_a_torn_last_line_is_skipped(tmp_path: Path, keep: int) -> None:
+    write_work_folder(tmp_path / "o.mp4")
     path = tmp_path / "o.mp4.sharpreel" / "journal.jsonl"
     first, second = path.read_bytes().splitlines()
     path.write_bytes(first + b"\n" + second[:keep])
@@ -90,8 +93,8 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path, keep: int) -> None:
 
 
 @pytest.mark.parametrize("line", ["null", "[]", "{}", '{"name": 3}', "7", "\x00\x00\x00"])
-def test_a_line_that_is_no_entry_ends_the_journal(tmp_path: Path, line: str) -> None:
-    made(tmp_path / "o.mp4")
+def test_a_line_that_is_not_a_record_ends_the_journal(tmp_path: Path, line: str) -> None:
+    write_work_folder(tmp_path / "o.mp4")
     path = tmp_path / "o.mp4.sharpreel" / "journal.jsonl"
     path.write_text(path.read_text().splitlines()[0] + f"\n{line}\n")
     work = Journal(tmp_path / "o.mp4", SETTINGS)
@@ -99,16 +102,16 @@ def test_a_line_that_is_no_entry_ends_the_journal(tmp_path: Path, line: str) -> 
     work.close()
 
 
-def test_a_journal_of_bytes_that_are_no_text_starts_over(tmp_path: Path) -> None:
-    made(tmp_path / "o.mp4")
+def test_a_journal_that_is_not_text_starts_over(tmp_path: Path) -> None:
+    write_work_folder(tmp_path / "o.mp4")
     (tmp_path / "o.mp4.sharpreel" / "journal.jsonl").write_bytes(b"\xff\xfe\x80\n")
     work = Journal(tmp_path / "o.mp4", SETTINGS)
     assert work.entries == []
     work.close()
 
 
-def test_a_segment_taken_away_ends_the_journal_there(tmp_path: Path) -> None:
-    made(tmp_path / "o.mp4", ("seg-0", "seg-1", "seg-2"))
+def test_a_missing_segment_ends_the_journal_there(tmp_path: Path) -> None:
+    write_work_folder(tmp_path / "o.mp4", ("seg-0", "seg-1", "seg-2"))
     (tmp_path / "o.mp4.sharpreel" / "seg-1").unlink()
     work = Journal(tmp_path / "o.mp4", SETTINGS)
     assert [e.name for e in work.entries] == ["seg-0"]
@@ -116,7 +119,7 @@ def test_a_segment_taken_away_ends_the_journal_there(tmp_path: Path) -> None:
 
 
 def test_a_segment_cut_short_ends_the_journal_there(tmp_path: Path) -> None:
-    made(tmp_path / "o.mp4", ("seg-0", "seg-1", "seg-2"))
+    write_work_folder(tmp_path / "o.mp4", ("seg-0", "seg-1", "seg-2"))
     (tmp_path / "o.mp4.sharpreel" / "seg-2").write_bytes(b"x")
     work = Journal(tmp_path / "o.mp4", SETTINGS)
     assert [e.name for e in work.entries] == ["seg-0", "seg-1"]
@@ -124,7 +127,7 @@ def test_a_segment_cut_short_ends_the_journal_there(tmp_path: Path) -> None:
 
 
 def test_a_changed_setting_starts_over_and_is_named(tmp_path: Path) -> None:
-    made(tmp_path / "o.mp4")
+    write_work_folder(tmp_path / "o.mp4")
     work = Journal(tmp_path / "o.mp4", {**SETTINGS, "scale": 4})
     assert work.entries == []
     assert work.restarted == "scale changed since the earlier run"
@@ -133,7 +136,7 @@ def test_a_changed_setting_starts_over_and_is_named(tmp_path: Path) -> None:
 
 
 def test_settings_that_cannot_be_read_start_over(tmp_path: Path) -> None:
-    made(tmp_path / "o.mp4")
+    write_work_folder(tmp_path / "o.mp4")
     (tmp_path / "o.mp4.sharpreel" / "settings.json").write_text("{")
     work = Journal(tmp_path / "o.mp4", SETTINGS)
     assert work.entries == []
@@ -142,15 +145,15 @@ def test_settings_that_cannot_be_read_start_over(tmp_path: Path) -> None:
 
 
 def test_segments_without_settings_are_not_trusted(tmp_path: Path) -> None:
-    made(tmp_path / "o.mp4")
+    write_work_folder(tmp_path / "o.mp4")
     (tmp_path / "o.mp4.sharpreel" / "settings.json").unlink()
     work = Journal(tmp_path / "o.mp4", SETTINGS)
     assert work.entries == []
     work.close()
 
 
-def test_no_resume_throws_the_earlier_run_away(tmp_path: Path) -> None:
-    made(tmp_path / "o.mp4")
+def test_without_resume_the_earlier_run_is_discarded(tmp_path: Path) -> None:
+    write_work_folder(tmp_path / "o.mp4")
     work = Journal(tmp_path / "o.mp4", SETTINGS, resume=False)
     assert work.entries == []
     assert not work.path("seg-0").exists()
@@ -166,8 +169,8 @@ def test_two_runs_cannot_share_a_work_folder(tmp_path: Path) -> None:
     Journal(tmp_path / "o.mp4", SETTINGS).close()
 
 
-def test_a_refused_run_leaves_the_other_ones_segments_alone(tmp_path: Path) -> None:
-    made(tmp_path / "o.mp4")
+def test_a_refused_run_keeps_the_segments_of_the_other(tmp_path: Path) -> None:
+    write_work_folder(tmp_path / "o.mp4")
     first = Journal(tmp_path / "o.mp4", SETTINGS)
     with pytest.raises(ResumableError):
         Journal(tmp_path / "o.mp4", {"scale": 3}, resume=False)
@@ -176,7 +179,7 @@ def test_a_refused_run_leaves_the_other_ones_segments_alone(tmp_path: Path) -> N
 
 
 def test_forgetting_keeps_nothing_for_the_next_run(tmp_path: Path) -> None:
-    made(tmp_path / "o.mp4")
+    write_work_folder(tmp_path / "o.mp4")
     work = Journal(tmp_path / "o.mp4", SETTINGS)
     work.forget("because")
     assert (work.entries, work.restarted) == ([], "because")
@@ -186,13 +189,13 @@ def test_forgetting_keeps_nothing_for_the_next_run(tmp_path: Path) -> None:
     again.close()
 
 
-def test_removing_leaves_nothing(tmp_path: Path) -> None:
-    made(tmp_path / "o.mp4")
+def test_removing_deletes_the_work_folder(tmp_path: Path) -> None:
+    write_work_folder(tmp_path / "o.mp4")
     Journal(tmp_path / "o.mp4", SETTINGS).remove()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_pictures_is_a_segment_too(tmp_path: Path) -> None:
+def test_a_folder_of_images_can_be_a_segment(tmp_path: Path) -> None:
     work = Journal(tmp_path / "o", SETTINGS)
     part = work.path("part")
     part.mkdir()
@@ -209,7 +212,7 @@ def test_a_folder_of_pictures_is_a_segment_too(tmp_path: Path) -> None:
     third.close()
 
 
-def test_a_full_disk_while_committing_is_named_as_such(
+def test_a_full_disk_while_committing_is_reported_as_such(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path) -> None:
@@ -235,7 +238,7 @@ def frame(value: int, pts: int) -> Frame:
     return Frame(np.full((4, 6, 3), value, np.uint8), pts)
 
 
-def test_the_digest_knows_pixels_and_times() -> None:
+def test_the_digest_depends_on_pixels_and_timestamps() -> None:
     frames = [frame(1, 0), frame(2, 40)]
     assert digest(frames) == digest([frame(1, 0), frame(2, 40)])
     assert digest(frames) != digest([frame(1, 0), frame(2, 41)])
@@ -244,13 +247,13 @@ def test_the_digest_knows_pixels_and_times() -> None:
     assert digest(frames) != digest(frames[1:])
 
 
-def test_the_digest_does_not_depend_on_how_pixels_lie_in_memory() -> None:
+def test_the_digest_does_not_depend_on_memory_layout() -> None:
     wide = np.arange(4 * 12 * 3, dtype=np.uint8).reshape(4, 12, 3)
     view = wide[:, ::2]
     assert digest([Frame(view, 0)]) == digest([Frame(view.copy(), 0)])
 
 
-def test_a_file_is_known_by_size_time_and_beginning(tmp_path: Path) -> None:
+def test_a_file_is_identified_by_size_time_and_head(tmp_path: Path) -> None:
     path = tmp_path / "in.mp4"
     path.write_bytes(b"one")
     first = identify(path)
@@ -263,7 +266,7 @@ def test_a_file_is_known_by_size_time_and_beginning(tmp_path: Path) -> None:
     assert identify(path)["size"] == 6
 
 
-def test_a_folder_is_known_by_its_files(tmp_path: Path) -> None:
+def test_a_folder_is_identified_by_its_files(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"a")
     first = identify(tmp_path)
     assert identify(tmp_path) == first
@@ -271,19 +274,8 @@ def test_a_folder_is_known_by_its_files(tmp_path: Path) -> None:
     assert identify(tmp_path) != first
 
 
-def test_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "settings.json"
-    atomic_write(path, "old")
-    atomic_write(path, "new")
-    assert path.read_text() == "new"
-    assert [p.name for p in tmp_path.iterdir()] == ["settings.json"]
-
-
-# Segments that are finished in another order than they are shown in.
-
-
 def chained(number: int) -> SegmentRecord:
-    """The segment of two frames behind segment `number` - 1."""
+    """The segment of two frames after segment `number` - 1."""
     after = "" if number == 0 else f"tail {number - 1}"
     first = 10 * number
     return SegmentRecord(
@@ -302,7 +294,7 @@ def names(entries: Iterable[SegmentRecord]) -> list[str]:
     return [entry.name for entry in entries]
 
 
-def test_segments_that_come_early_wait_for_those_before_them(tmp_path: Path) -> None:
+def test_early_segments_wait_for_those_before_them(tmp_path: Path) -> None:
     work = Journal(tmp_path / "o.mp4", SETTINGS)
     commit(work, 2, 0)
     assert (names(work.entries), names(work.waiting.values())) == (["seg-0"], ["seg-2"])
@@ -313,7 +305,7 @@ def test_segments_that_come_early_wait_for_those_before_them(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
-def test_in_whatever_order_segments_come_a_later_run_finds_them_in_theirs(
+def test_a_later_run_finds_segments_in_their_order_however_they_were_finished(
     order: tuple[int, ...], tmp_path: Path
 ) -> None:
     work = Journal(tmp_path / "o.mp4", SETTINGS)
@@ -328,7 +320,7 @@ def test_in_whatever_order_segments_come_a_later_run_finds_them_in_theirs(
     again.close()
 
 
-def test_a_place_is_known_by_the_last_frames_before_it(tmp_path: Path) -> None:
+def test_a_resume_point_is_identified_by_the_frames_before_it(tmp_path: Path) -> None:
     work = Journal(tmp_path / "o.mp4", SETTINGS)
     assert work.resume_point(3) == ResumePoint()
     assert work.resume_point(3).done_until is None
@@ -339,7 +331,7 @@ def test_a_place_is_known_by_the_last_frames_before_it(tmp_path: Path) -> None:
     work.close()
 
 
-def test_forgetting_forgets_those_that_wait_too(tmp_path: Path) -> None:
+def test_forgetting_discards_waiting_segments_too(tmp_path: Path) -> None:
     work = Journal(tmp_path / "o.mp4", SETTINGS)
     commit(work, 0, 2)
     work.forget("because")

@@ -1,4 +1,4 @@
-"""pipes.py: y4m in and out, for programs joined by pipes."""
+"""Runs that read or write y4m pipes, in this process and as commands."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def planes(stream: bytes) -> list[Any]:
 @pytest.mark.parametrize(
     ("pix_fmt", "bits"), [("yuv420p", 8), ("yuv444p", 8), ("yuv420p10le", 10), ("yuv422p10le", 10)]
 )
-def test_y4m_goes_through_with_its_size_doubled_and_its_format_kept(
+def test_y4m_is_doubled_in_size_and_keeps_its_format(
     tmp_path: Path, pix_fmt: str, bits: int
 ) -> None:
     clip = make_clip(tmp_path / "in.mkv", pix_fmt=pix_fmt, frames=9, rate=Fraction(30000, 1001))
@@ -111,7 +111,7 @@ def test_odd_lines_are_written_without_padding(tmp_path: Path) -> None:
     assert len(rest) == 2 * (len(b"FRAME\n") + 3 * 66 * 38)
 
 
-def test_the_command_is_a_link_of_a_chain(tmp_path: Path) -> None:
+def test_the_command_reads_and_writes_pipes(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", frames=6)
     first = sharpreel("upscale", clip, "-o", "-", "-m", "bicubic", "-q")
     assert first.returncode == 0, first.stderr
@@ -125,7 +125,7 @@ def test_the_command_is_a_link_of_a_chain(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir() if "sharpreel" in p.name] == []
 
 
-def test_standard_input_that_is_no_y4m_is_refused_with_code_3(tmp_path: Path) -> None:
+def test_standard_input_that_is_not_y4m_exits_with_three(tmp_path: Path) -> None:
     done = sharpreel("upscale", "-", "-o", tmp_path / "out.mp4", stdin=b"GIF89a" + bytes(100))
     assert done.returncode == 3
     assert done.stdout == b""
@@ -134,7 +134,7 @@ def test_standard_input_that_is_no_y4m_is_refused_with_code_3(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"YUV4MPEG2 W64 H48 F25:1 C420\n"])
-def test_what_is_no_y4m_is_refused(data: bytes) -> None:
+def test_a_stream_that_is_not_y4m_is_refused(data: bytes) -> None:
     with pytest.raises(InputError, match=r"standard input: (not )?a y4m stream"):
         through(data)
 
@@ -144,13 +144,13 @@ def test_a_file_made_from_a_pipe_needs_a_name(tmp_path: Path) -> None:
         run(PIPE, None, BICUBIC, io.BytesIO(b""), io.BytesIO())
 
 
-def test_a_suffix_we_do_not_write_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_suffix_for_a_pipe_is_refused(tmp_path: Path) -> None:
     data = y4m(make_clip(tmp_path / "in.mp4", frames=2))
     with pytest.raises(UsageError, match="name the output with one of"):
         run(PIPE, tmp_path / "out.avi", BICUBIC, io.BytesIO(data), io.BytesIO())
 
 
-def test_a_window_of_a_pipe_begins_at_zero(tmp_path: Path) -> None:
+def test_a_time_range_of_a_pipe_begins_at_zero(tmp_path: Path) -> None:
     data = y4m(make_clip(tmp_path / "in.mp4", frames=20))
     out = tmp_path / "out.mp4"
     options = UpscaleOptions(
@@ -161,7 +161,7 @@ def test_a_window_of_a_pipe_begins_at_zero(tmp_path: Path) -> None:
     assert video_pts(out) == [Fraction(k, 25) for k in range(10)]
 
 
-def test_the_network_remembers_across_frames_of_a_pipe(tmp_path: Path) -> None:
+def test_the_state_is_kept_across_frames_of_a_pipe(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mkv", frames=5, audio=False)
     upscale_video(clip, tmp_path / "out.mkv", codec="ffv1")
     with av.open(str(tmp_path / "out.mkv")) as file:
@@ -171,7 +171,7 @@ def test_the_network_remembers_across_frames_of_a_pipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "matrix"), [((640, 360), "bt601"), ((1280, 720), "bt709")])
-def test_a_y4m_has_the_colours_that_its_reader_takes_it_for(
+def test_y4m_has_the_colours_that_readers_assume(
     tmp_path: Path, size: tuple[int, int], matrix: str
 ) -> None:
     """The readers' rule goes by size, and the size has changed."""
@@ -186,11 +186,11 @@ def test_a_y4m_has_the_colours_that_its_reader_takes_it_for(
         out,
     )
     (tmp_path / "out.y4m").write_bytes(out.getvalue())
-    made = next(iter(video_reader.VideoReader(probe(tmp_path / "out.y4m")))).pixels
-    np.testing.assert_allclose(patches(made), patches(wanted), atol=3)
+    shown = next(iter(video_reader.VideoReader(probe(tmp_path / "out.y4m")))).pixels
+    np.testing.assert_allclose(patches(shown), patches(wanted), atol=3)
 
 
-def test_a_stream_that_ends_within_a_frame_is_told(tmp_path: Path) -> None:
+def test_a_stream_that_ends_within_a_frame_is_reported(tmp_path: Path) -> None:
     data = y4m(make_clip(tmp_path / "in.mkv", frames=5, audio=False))
     whole = run(PIPE, PIPE, BICUBIC, io.BytesIO(data), io.BytesIO())
     assert (whole.frames, whole.lost, whole.notes) == (5, 0, [])
@@ -202,7 +202,7 @@ def test_a_stream_that_ends_within_a_frame_is_told(tmp_path: Path) -> None:
     assert b"ends within a frame" in done.stderr
 
 
-def test_a_pipe_leaves_the_run_of_a_file_alone(tmp_path: Path) -> None:
+def test_a_piped_run_keeps_the_work_folder_of_a_file_run(tmp_path: Path) -> None:
     clip, out = make_clip(tmp_path / "in.mp4", frames=6), tmp_path / "out.mp4"
     begun = folder_of(out)
     begun.mkdir()
@@ -214,7 +214,7 @@ def test_a_pipe_leaves_the_run_of_a_file_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 6)])
-def test_a_command_that_waits_for_a_pipe_ends_when_it_is_told(
+def test_a_command_that_waits_for_a_pipe_ends_on_a_signal(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     data = y4m(make_clip(tmp_path / "in.mkv", frames=9, audio=False))
@@ -232,3 +232,38 @@ def test_a_command_that_waits_for_a_pipe_ends_when_it_is_told(
             assert process.wait(60) == code
         finally:
             process.kill()
+
+
+def test_each_frame_of_a_live_pipe_leaves_before_the_next_arrives(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mkv", frames=6, audio=False)  # 64x48
+    stream = ffmpeg("-i", clip, "-f", "yuv4mpegpipe", "-")
+    header, *frames = stream.split(b"FRAME\n")
+    command = [sys.executable, "-m", "sharpreel", "upscale", "-", "-o", "-", "--live"]
+    command += ["-m", "bicubic"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        one = len(b"FRAME\n") + 128 * 96 * 3 // 2
+        process.stdin.write(header + b"".join(b"FRAME\n" + f for f in frames[:3]))
+        process.stdin.flush()
+        read_header = process.stdout.readline()
+        assert read_header.startswith(b"YUV4MPEG2 W128 H96 ")
+        seen = 0
+        while seen < 3:  # repeats stand for frames that were dropped while the command began
+            assert len(process.stdout.read(one)) == one
+            seen += 1
+        for frame in frames[3:]:
+            process.stdin.write(b"FRAME\n" + frame)
+            process.stdin.flush()
+            assert len(process.stdout.read(one)) == one
+        process.stdin.close()
+        assert process.stdout.read() == b""
+        assert process.wait(60) == 0
+
+
+def test_a_live_file_is_read_at_its_own_frame_rate(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mkv", frames=12, audio=False)
+    command = [sys.executable, "-m", "sharpreel", "upscale", str(clip), "-o", "-", "--live"]
+    command += ["-m", "bicubic"]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=120)
+    assert done.stdout.count(b"FRAME\n") == 12

@@ -1,3 +1,5 @@
+"""The schedule of frames: segments, warm-up, scene cuts, windows."""
+
 from __future__ import annotations
 
 import itertools
@@ -7,13 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import skimage.data
 
-from sharpreel.engines.tiles import Span, paste, smallest_side, spans, tiles
 from sharpreel.media import reader as video_reader
 from sharpreel.media.frame import Frame
 from sharpreel.media.probe import probe
-from sharpreel.media.scene_cut import SceneCutDetector
 from sharpreel.pipeline.schedule import (
     SEGMENT_SECONDS,
     ClipWindow,
@@ -21,37 +20,23 @@ from sharpreel.pipeline.schedule import (
     clip_windows,
     frame_cues,
 )
+from tests.support.photographs import ASTRONAUT, CAT, COFFEE, pan, still
 from tests.support.videos import Pixels, make_clip
 
 RATE = 32  # so that times are exact in floating point
+
+
 UNIT = Fraction(1, RATE)
-ASTRONAUT: Pixels = skimage.data.astronaut()
-COFFEE: Pixels = skimage.data.coffee()
-CAT: Pixels = skimage.data.chelsea()
-
-
-def still(picture: Pixels, frames: int) -> list[Pixels]:
-    return [picture[:96, :128]] * frames
-
-
-def pan(picture: Pixels, frames: int, speed: int) -> list[Pixels]:
-    """The camera moves right by `speed` pixels a frame."""
-    return [picture[100:196, 40 + speed * t : 168 + speed * t] for t in range(frames)]
-
-
-def cuts_in(pictures: Iterable[Pixels]) -> list[int]:
-    find_cut = SceneCutDetector()
-    return [index for index, pixels in enumerate(pictures) if find_cut(pixels)]
 
 
 def stream(
-    pictures: Iterable[Pixels], keys: Iterable[int] = (0,), pts: list[int] | None = None
+    images: Iterable[Pixels], keys: Iterable[int] = (0,), pts: list[int] | None = None
 ) -> list[Frame]:
     """Frames one tick apart, or at `pts`; those numbered in `keys` are key frames."""
     places = set(keys)
     return [
         Frame(pixels, index if pts is None else pts[index], 1, key=index in places)
-        for index, pixels in enumerate(pictures)
+        for index, pixels in enumerate(images)
     ]
 
 
@@ -76,37 +61,7 @@ def starts(cues: Iterable[FrameCue]) -> list[int]:
     return list(found.values())
 
 
-def test_a_hard_cut_between_different_pictures_is_found_where_it_is() -> None:
-    pictures = [*still(ASTRONAUT, 7), *still(COFFEE, 5), *still(CAT, 6)]
-    assert cuts_in(pictures) == [7, 12]
-
-
-def test_a_cut_inside_motion_is_found() -> None:
-    assert cuts_in([*pan(ASTRONAUT, 10, 3), *pan(COFFEE, 10, 3)]) == [10]
-
-
-def test_sixteen_bit_frames_are_cut_where_eight_bit_ones_are() -> None:
-    pictures = [*pan(ASTRONAUT, 6, 2), *pan(CAT, 6, 2)]
-    deep = [p.astype(np.uint16) * 257 for p in pictures]
-    assert cuts_in(deep) == cuts_in(pictures) == [6]
-
-
-@pytest.mark.parametrize("speed", [1, 3, 8])
-def test_a_steady_pan_is_one_scene(speed: int) -> None:
-    assert cuts_in(pan(ASTRONAUT, 20, speed)) == []
-
-
-def test_a_fade_to_another_picture_is_one_scene() -> None:
-    a, b = still(ASTRONAUT, 1)[0], still(COFFEE, 1)[0]
-    share = np.linspace(0, 1, 25)
-    assert cuts_in([np.rint(a * (1 - s) + b * s).astype(np.uint8) for s in share]) == []
-
-
-def test_the_first_frame_is_no_cut() -> None:
-    assert not SceneCutDetector()(still(CAT, 1)[0])
-
-
-def test_a_cut_makes_the_state_fresh_and_nothing_else_does() -> None:
+def test_only_a_cut_resets_the_state() -> None:
     frames = stream([*still(ASTRONAUT, 7), *still(COFFEE, 5)])
     cues = list(frame_cues(frames, UNIT, warm_up=3))
     assert [c.frame.pts for c in cues if c.fresh] == [0, 7]
@@ -142,18 +97,18 @@ def test_a_segment_without_key_frames_ends_at_half_as_much_again() -> None:
     assert starts(frame_cues(stream(grey(40)), UNIT, 3, segment_seconds=10 / RATE)) == [0, 15, 30]
 
 
-def test_a_segment_has_no_more_frames_than_its_bound() -> None:
+def test_a_segment_has_at_most_max_frames_frames() -> None:
     frames = stream(grey(10), pts=[0] * 10)  # a clock that stands still
     segments = [c.segment for c in frame_cues(frames, UNIT, 0, max_frames=4)]
     assert segments == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
 
 
-def test_without_a_bound_and_a_clock_all_is_one_segment() -> None:
+def test_without_a_bound_and_timestamps_all_frames_are_one_segment() -> None:
     cues = frame_cues(stream(grey(3000)), Fraction(0), 0, max_frames=None)
     assert {c.segment for c in cues} == {0}
 
 
-def test_the_length_of_a_segment_is_counted_in_time_and_not_in_frames() -> None:
+def test_the_length_of_a_segment_is_measured_in_time_and_not_in_frames() -> None:
     pts = [0, 1, 2, 3, 100, 101, 102, 350, 351]
     frames = stream(grey(9), keys=range(9), pts=pts)
     assert starts(frame_cues(frames, Fraction(1, 10), 0, segment_seconds=SEGMENT_SECONDS)) == [
@@ -201,27 +156,27 @@ def test_a_segment_that_begins_at_a_cut_needs_no_warm_up() -> None:
     assert plain(second)[0] == (1, 12, True, True)
 
 
-def film(count: int, seed: int) -> list[Frame]:
+def random_video(count: int, seed: int) -> list[Frame]:
     """Scenes of random length, panned or still, key frames at random, uneven times."""
     random = np.random.default_rng(seed)
-    pictures: list[Pixels] = []
-    while len(pictures) < count:
+    images: list[Pixels] = []
+    while len(images) < count:
         source = (ASTRONAUT, COFFEE, CAT)[random.integers(3)]
         length = int(random.integers(1, 19))
         make = random.integers(2)
-        pictures += pan(source, length, 3) if make else still(source, length)
+        images += pan(source, length, 3) if make else still(source, length)
     keys = np.flatnonzero(random.random(count) < 0.15)
     pts = np.cumsum(random.choice([1, 1, 1, 2, 5], count)).tolist()
-    return stream(pictures[:count], {0, *keys.tolist()}, pts)
+    return stream(images[:count], {0, *keys.tolist()}, pts)
 
 
 @pytest.mark.parametrize("segment_frames", [1, 4, 10])
 @pytest.mark.parametrize("warm_up", [0, 1, 5, 16])
 @pytest.mark.parametrize("seed", range(3))
-def test_what_is_left_after_any_segment_is_cued_as_the_uncut_run_would(
+def test_the_rest_after_any_segment_is_cued_as_in_an_uncut_run(
     seed: int, warm_up: int, segment_frames: int
 ) -> None:
-    frames = film(70, seed)
+    frames = random_video(70, seed)
     seconds = segment_frames / RATE
     uncut = list(frame_cues(frames, UNIT, warm_up, segment_seconds=seconds))
     assert shown(uncut) == [f.pts for f in frames]
@@ -233,7 +188,7 @@ def test_what_is_left_after_any_segment_is_cued_as_the_uncut_run_would(
         assert plain(resumed) == plain(c for c in uncut if c.segment >= done)
 
 
-def test_cues_are_made_as_frames_come() -> None:
+def test_cues_are_yielded_as_frames_arrive() -> None:
     taken: list[int] = []
 
     def frames() -> Iterable[Frame]:
@@ -256,15 +211,12 @@ def test_the_frames_of_a_real_file_are_cut_at_its_key_frames(tmp_path: Path) -> 
     assert starts(cues) == keys[::2]  # every 16 frames: the first key frame 10 frames on
 
 
-# Stretches: for networks that look at neighbours and keep no state.
-
-
 def scenes(*lengths: int) -> list[Frame]:
     """Scenes of these many frames, each of another grey; a key frame every seven."""
-    pictures = [
+    images = [
         np.full((8, 8, 3), 60 * k % 256, np.uint8) for k, n in enumerate(lengths) for _ in range(n)
     ]
-    return stream(pictures, keys=range(0, sum(lengths), 7))
+    return stream(images, keys=range(0, sum(lengths), 7))
 
 
 def without_state(
@@ -275,7 +227,7 @@ def without_state(
 
 
 def neighbours(part: ClipWindow) -> list[tuple[int, list[int], list[int]]]:
-    """(frame, those before it, those after it) by pts, for each frame a stretch makes."""
+    """(frame, those before it, those after it) by pts, for each frame a window makes."""
     all_pts = [f.pts for f in (*part.before, *(c.frame for c in part.cues), *part.after)]
     first = len(part.before)
     return [
@@ -285,27 +237,27 @@ def neighbours(part: ClipWindow) -> list[tuple[int, list[int], list[int]]]:
 
 @pytest.mark.parametrize("length", [1, 3, 5])
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (1, 1), (3, 3), (2, 0), (0, 4)])
-def test_every_frame_is_made_once_with_the_neighbours_of_its_scene(
+def test_every_frame_is_computed_once_with_the_neighbours_of_its_scene(
     length: int, before: int, after: int
 ) -> None:
     lengths = (5, 3, 12, 2)
-    made = [
+    computed = [
         one
         for part in clip_windows(without_state(scenes(*lengths)), length, before, after)
         for one in neighbours(part)
     ]
-    assert [pts for pts, _, _ in made] == list(range(sum(lengths)))
+    assert [pts for pts, _, _ in computed] == list(range(sum(lengths)))
     ends = np.cumsum(lengths)
-    for pts, past, future in made:
+    for pts, past, future in computed:
         scene = int(np.searchsorted(ends, pts, side="right"))
         first, last = int(ends[scene]) - lengths[scene], int(ends[scene]) - 1
-        # At least what was asked for, as far as the scene goes, and nothing of another scene.
+        # At least as many as requested, as far as the scene reaches, and nothing of another scene.
         assert past[-before or len(past) :] == list(range(max(first, pts - before), pts))
         assert future[:after] == list(range(pts + 1, min(last, pts + after) + 1))
         assert all(first <= p <= last for p in (*past, *future))
 
 
-def test_a_stretch_ends_with_its_segment() -> None:
+def test_a_window_ends_with_its_segment() -> None:
     cues = without_state(scenes(40))
     for part in clip_windows(cues, 100, 2, 2):
         assert len({c.segment for c in part.cues}) == 1
@@ -313,7 +265,7 @@ def test_a_stretch_ends_with_its_segment() -> None:
 
 
 @pytest.mark.parametrize("done", [13, 20, 27])
-def test_stretches_go_on_as_if_nothing_had_happened(done: int) -> None:
+def test_windows_of_a_resumed_run_are_those_of_an_uncut_run(done: int) -> None:
     past, after = 3, 2
     frames = scenes(6, 9, 3, 16)
     cues = without_state(frames)
@@ -333,68 +285,3 @@ def test_stretches_go_on_as_if_nothing_had_happened(done: int) -> None:
         for c in part.cues
     ]
     assert resumed == whole
-
-
-# Tiles.
-
-
-@pytest.mark.parametrize("multiple_of", [1, 2, 8])
-@pytest.mark.parametrize("overlap", [0, 3, 16])
-@pytest.mark.parametrize("length", [64, 96, 184, 1000])
-@pytest.mark.parametrize("soft", [False, True])
-def test_spans_cover_an_axis_evenly_and_stay_off_their_edges(
-    length: int, overlap: int, multiple_of: int, soft: bool
-) -> None:
-    side = smallest_side(overlap, multiple_of) + 3 * multiple_of
-    made = spans(length, side, overlap, multiple_of, soft)
-    assert made[0].start == made[0].first == 0
-    assert made[-1].stop == made[-1].last == length
-    for one, two in itertools.pairwise(made):
-        assert two.start % multiple_of == 0
-        assert one.last - two.first == two.fade  # what fades is shown by both
-        margin = overlap // 2 if soft else overlap
-        assert one.stop - one.last >= margin
-        assert two.first - two.start >= margin
-    if length > side:
-        sizes = {s.stop - s.start for s in made[:-1]}
-        assert sizes == {side // multiple_of * multiple_of}
-        steps = [b.start - a.start for a, b in itertools.pairwise(made)]
-        assert max(steps) - min(steps) <= 2 * multiple_of
-
-
-def test_an_axis_that_fits_is_one_span() -> None:
-    assert spans(50, 64, 16) == [Span(0, 50, 0, 50, 0)]
-
-
-def test_a_tile_that_shows_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="for an overlap of 16 pixels, got 32"):
-        spans(100, 32, 16)
-
-
-@pytest.mark.parametrize("soft", [False, True])
-@pytest.mark.parametrize("scale", [1, 2, 1.5])
-def test_tiles_of_a_picture_join_to_the_picture(scale: float, soft: bool) -> None:
-    rng = np.random.default_rng(1)
-    height, width = 70, 101
-    whole = rng.integers(0, 255, (round(height * scale), round(width * scale), 3), np.uint8)
-    picture = np.zeros_like(whole)
-    for tile in tiles(height, width, 32, 8, multiple_of=2, soft=soft):
-        rows, columns = tile.seen
-        y, x = round(rows.start * scale), round(columns.start * scale)
-        bottom, right = round(rows.stop * scale), round(columns.stop * scale)
-        paste(picture, whole[y:bottom, x:right], tile, scale)
-    np.testing.assert_array_equal(picture, whole)
-
-
-def test_tiles_that_differ_fade_into_each_other() -> None:
-    picture = np.zeros((40, 100, 3), np.uint8)
-    for k, tile in enumerate(tiles(40, 100, 60, 16, soft=True)):
-        rows, columns = tile.seen
-        shape = (rows.stop - rows.start, columns.stop - columns.start, 3)
-        paste(picture, np.full(shape, 100 * k, np.uint8), tile, 1)
-    line = picture[20, :, 0].astype(int)
-    steps = np.diff(line)
-    assert line[0] == 0
-    assert line[-1] > 90
-    assert steps.min() >= 0
-    assert steps.max() <= 8  # no seam: a hundred levels over sixteen pixels

@@ -63,7 +63,7 @@ class Console:
             self._print(text)
 
     def error(self, error: BaseException, source: str | None = None) -> None:
-        """Print an error, in the words of the command line."""
+        """Print an error, with options of the command line for the parameters it names."""
         message = with_options(str(error))
         self.event("error", input=source, type=type(error).__name__, message=message)
         self._print(f"sharpreel: {message}", to_stderr=True)

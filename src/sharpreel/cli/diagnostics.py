@@ -13,7 +13,7 @@ from sharpreel.system.resources import instruction_sets
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Say what this installation has: versions, devices, codecs, instruction sets."""
+    """Show what this installation has: versions, devices, codecs, instruction sets."""
     found = facts()
     console = Console(as_json, quiet=False)
     console.event("doctor", **found)

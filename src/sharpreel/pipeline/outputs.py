@@ -95,8 +95,8 @@ class Output(Protocol):
 class VideoFileOutput:
     """A video file, with the input's other streams where it comes from a file.
 
-    `source` is None for an input that was a pipe. `losses` are the differences to it, in `verify`'s
-    words, that this kind of file cannot be without.
+    `source` is None for an input that was a pipe. `losses` are the differences to it, as
+    `verify` reports them, that this kind of file cannot avoid.
     """
 
     path: Path
