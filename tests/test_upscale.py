@@ -411,7 +411,7 @@ def test_no_space_for_a_packet_is_a_full_disk(
     output = tmp_path / "out.mp4"
     with monkeypatch.context() as patched:
         patched.setattr(writer.SegmentWriter, "write", full)
-        with pytest.raises(DiskFullError, match=r"(give|run) the same command again"):
+        with pytest.raises(DiskFullError, match="run the same command again"):
             resume(sources["mp4"], output)
     assert not output.exists()
     resume(sources["mp4"], output)

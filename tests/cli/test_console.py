@@ -127,13 +127,19 @@ def test_the_options_of_a_command_are_found_by_parameter() -> None:
     }
 
 
-@pytest.mark.xfail(
-    strict=True, reason="typer keeps the first name of an option in `default`, which is not read"
-)
 def test_an_option_with_a_name_of_its_own_is_found_by_parameter() -> None:
     def other(settings: Annotated[str, typer.Option("--set")] = "") -> None: ...
 
     assert options_of(other) == {"settings": "--set", "choices": "--set"}
+
+
+def test_of_several_names_the_first_long_one_is_used() -> None:
+    def other(
+        model: Annotated[str, typer.Option("-m", "--model", "-n", "--model-name")] = "",
+        output: Annotated[str, typer.Option("-o")] = "",
+    ) -> None: ...
+
+    assert options_of(other) == {"model": "--model", "output": "-o"}
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ def test_a_sound_file_exits_with_three(tmp_path: Path) -> None:
         (["-o", "o.mkv", "--codec", "ffv1", "--crf", "9"], "--crf 9: ffv1 has no such setting"),
         (["--preset", "warp"], "--preset warp: h264 takes ultrafast, superfast"),
         (["--codec", "av1", "--preset", "fast"], "--preset fast: av1 takes 0, 1"),
-        (["--size", "16384x16384"], "16384x16384"),
+        (["--size", "16384x16384"], "libx264 cannot encode 16384x16384"),
         (["--device", "tpu"], "--device tpu is not known"),
         (["--engine", "caffe"], "--engine caffe is not known"),
         (["--segment-seconds", "0"], "--segment-seconds"),

@@ -52,7 +52,7 @@ def test_one_frame_is_enough_for_an_estimate(tmp_path: Path) -> None:
 def test_an_estimate_on_a_missing_device_is_an_error(clip: Path) -> None:
     if cuda_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(SharpreelError, match=r"device.'?cuda"):
+    with pytest.raises(SharpreelError, match="device='cuda'"):
         measure(plan_of(clip, device="cuda"))
 
 

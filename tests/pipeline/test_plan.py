@@ -101,8 +101,8 @@ def test_a_size_that_is_larger_on_one_side_only_is_accepted(clip: Path) -> None:
         ({"segment_seconds": 0}, "segment_seconds must be above 0"),
         ({"segment_seconds": float("nan")}, "segment_seconds must be"),
         ({"model": "real-fast"}, "Did you mean reel-fast"),
-        ({"codec": "mpeg1"}, "codec.'?mpeg1'? is not known"),
-        ({"codec": "h264", "pix_fmt": "gray16le"}, "pix.fmt.'?gray16le"),
+        ({"codec": "mpeg1"}, "codec='mpeg1' is not known"),
+        ({"codec": "h264", "pix_fmt": "gray16le"}, "pix_fmt='gray16le'"),
     ],
 )
 def test_a_request_that_cannot_be_fulfilled_is_refused_with_the_reason(
@@ -113,7 +113,7 @@ def test_a_request_that_cannot_be_fulfilled_is_refused_with_the_reason(
 
 
 def test_a_tile_that_is_too_small_is_refused_before_the_run(clip: Path) -> None:
-    with pytest.raises(UsageError, match=r"tile.20 is too small"):
+    with pytest.raises(UsageError, match="tile=20 is too small"):
         plan_of(clip, tile=20)
 
 

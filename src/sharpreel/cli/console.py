@@ -22,8 +22,13 @@ from sharpreel.errors import SharpreelError, TerminatedError
 
 INTERRUPTED = 130
 MENTION = re.compile(r"`(\w+)`|\b(\w+)(?:=('[^']*'|\[[^]]*\]|[^\s'\[,;:)]*[^\s'\[,;:.)])| must )")
-OPTION_OF = {"choices": "--set", "output": "-o", "resume": "--no-resume"}  # of other names
-SHORT = {"--output": "-o"}
+OPTION_OF = {  # of parameters whose option has another name
+    "choices": "--set",
+    "degradation": "--degrade",
+    "lr_folder": "--lr",
+    "output": "-o",
+    "resume": "--no-resume",
+}
 RUNNING: ContextVar[Callable[..., None] | None] = ContextVar("RUNNING", default=None)
 
 
@@ -95,15 +100,21 @@ def with_options(message: str) -> str:
 
 def options_of(command: Callable[..., None]) -> dict[str, str]:
     """A command's options, by the names of the library's parameters that they set."""
-    options = {}
+    options, names = {}, set()
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
         for info in getattr(parameter.annotation, "__metadata__", ()):
             if isinstance(info, typer.models.OptionInfo):
-                named = [d for d in info.param_decls or () if d.startswith("-")]
-                plain = f"--{parameter.name.replace('_', '-')}"
-                options[parameter.name] = max(named, key=len, default=plain)
-    known = {*options.values(), *(SHORT[o] for o in options.values() if o in SHORT)}
-    return options | {name: option for name, option in OPTION_OF.items() if option in known}
+                declared = _declared(info) or [f"--{parameter.name.replace('_', '-')}"]
+                long = [name for name in declared if name.startswith("--")]
+                options[parameter.name] = (long or declared)[0]
+                names |= {*declared}
+    return options | {name: option for name, option in OPTION_OF.items() if option in names}
+
+
+def _declared(info: typer.models.OptionInfo) -> list[str]:
+    """The names of an option; in `Annotated`, Typer keeps the first one as the default."""
+    first = info.default if isinstance(info.default, str) else ""
+    return [name for name in (first, *(info.param_decls or ())) if name.startswith("-")]
 
 
 def noted(command: Callable[..., None]) -> Callable[..., None]:
