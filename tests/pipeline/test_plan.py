@@ -93,7 +93,7 @@ def test_a_size_that_is_larger_on_one_side_only_is_accepted(clip: Path) -> None:
         ({"size": (129, 96)}, "129x96 is odd.*pix_fmt='yuv444p'"),
         ({"size": (128, 97)}, "128x97 is odd"),
         ({"height": 97}, "x97 is odd"),
-        ({"scale": 3}, "2 or 4 times, not 3"),
+        ({"scale": 3}, "scale=3: reel exists for 2x and 4x"),
         ({"scale": 0}, "scale=0 is not possible; choose 2 or 4"),
         ({"start": Fraction(-1)}, "start must be 0 or more"),
         ({"start": Fraction(2), "end": Fraction(1)}, "`end` must be greater than `start`"),
