@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from sharpreel.media.scene_cut import SceneCutDetector
-from sharpreel.ops import Pixels
 from tests.support.photographs import ASTRONAUT, CAT, COFFEE, pan, still
 from tests.support.videos import Pixels
 
