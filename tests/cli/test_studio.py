@@ -23,7 +23,7 @@ def test_without_streamlit_the_extra_is_named_in_one_line(monkeypatch: pytest.Mo
     done = run("studio")
     assert done.exit_code == 2
     assert done.stderr == (
-        "sharpreel: The studio needs an extra part: pip install 'sharpreel[studio]'.\n"
+        "sharpreel: The studio requires an optional dependency: pip install 'sharpreel[studio]'.\n"
     )
 
 

@@ -224,7 +224,7 @@ def test_a_sound_file_exits_with_three(tmp_path: Path) -> None:
     [
         (["-m", "reel-fats"], "Did you mean reel-fast?"),
         (["-m", "nothing-like-it"], "Known models"),
-        (["-s", "3"], "2 or 4 times, not 3"),
+        (["-s", "3"], "--scale 3: reel exists for 2x and 4x"),
         (["--height", "15"], "A side of 15 pixels"),
         (["--height", "0"], "A side of 0 pixels"),
         (["--height", "20000"], "A side of 20000 pixels"),

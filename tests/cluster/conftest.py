@@ -67,9 +67,12 @@ def there(nodes: Any) -> Iterator[Cluster]:
         yield connected
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def head(ray_token: None) -> Iterator[tuple[str, str]]:
-    """A head as docs/cluster.md starts it; its address and that of its client server."""
+    """A head as docs/cluster.md starts it; its address and that of its client server.
+
+    One for each file: a test in `test_ray_cluster.py` ends its client server.
+    """
     port, client = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:  # sockets: short paths
         command = [str(Path(sys.executable).with_name("ray")), "start", "--head", f"--port={port}"]

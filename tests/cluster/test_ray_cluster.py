@@ -59,23 +59,6 @@ def test_the_token_of_a_cluster_is_sent_to_its_address(
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_lost_client_server_stops_the_run_and_starts_nothing_here(
-    head: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAY_CLIENT_RECONNECT_GRACE_PERIOD", "1")
-    path = make_clip(tmp_path / "in.mp4", size=(192, 128), frames=96, options={"g": "12"})
-    command = ["upscale", path, "-o", tmp_path / "out.mp4", "-m", SMALL, "--json"]
-    with started(*command, "--segment-seconds", SEGMENT, "--cluster", head[1]) as process:
-        wait_for(process, "segment")
-        for one in with_word("ray.util.client.server"):
-            one.kill()
-        assert process.stderr is not None
-        reported = process.stderr.read()
-        assert process.wait() == 6, reported
-    assert "lost connection to the cluster" in reported
-    assert "Started a local Ray instance" not in reported
-
-
 def test_an_interrupt_is_not_lost_while_videos_run() -> None:
     there = Cluster("auto")
 
@@ -203,3 +186,21 @@ def test_invalid_cluster_options_are_refused_in_one_line(
     assert result.exit_code == 2
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+# The last test: it ends the client server of `head`.
+def test_a_lost_client_server_stops_the_run_and_starts_nothing_here(
+    head: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_CLIENT_RECONNECT_GRACE_PERIOD", "1")
+    path = make_clip(tmp_path / "in.mp4", size=(192, 128), frames=96, options={"g": "12"})
+    command = ["upscale", path, "-o", tmp_path / "out.mp4", "-m", SMALL, "--json"]
+    with started(*command, "--segment-seconds", SEGMENT, "--cluster", head[1]) as process:
+        wait_for(process, "segment")
+        for one in with_word("ray.util.client.server"):
+            one.kill()
+        assert process.stderr is not None
+        reported = process.stderr.read()
+        assert process.wait() == 6, reported
+    assert "lost connection to the cluster" in reported
+    assert "Started a local Ray instance" not in reported
