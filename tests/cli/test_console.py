@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,12 +108,8 @@ def command(
 
 
 def shown(message: str) -> str:
-    """A message while `command` is running."""
-    token = RUNNING.set(command)
-    try:
-        return with_options(message)
-    finally:
-        RUNNING.reset(token)
+    """A message with the options of `command`."""
+    return with_options(message, command)
 
 
 def test_the_options_of_a_command_are_found_by_parameter() -> None:
@@ -163,12 +160,20 @@ def test_parameters_in_a_message_become_options(message: str, expected: str) -> 
     assert shown(message) == expected
 
 
-def test_without_a_running_command_a_message_is_unchanged() -> None:
-    token = RUNNING.set(None)
+def test_without_a_command_a_message_stays_as_it_is() -> None:
+    assert with_options("codec='x' is not known", None) == "codec='x' is not known"
+
+
+def test_errors_of_other_threads_name_the_options_too(capsys: pytest.CaptureFixture[str]) -> None:
+    token = RUNNING.set(command)
     try:
-        assert with_options("codec='x' is not known") == "codec='x' is not known"
+        console = Console(as_json=False, quiet=False)
     finally:
         RUNNING.reset(token)
+    thread = threading.Thread(target=console.error, args=(UsageError("codec='x' is not known"),))
+    thread.start()
+    thread.join()
+    assert capsys.readouterr().err == "sharpreel: --codec x is not known\n"
 
 
 def test_a_noted_command_is_the_running_one() -> None:

@@ -41,6 +41,7 @@ class Console:
 
     def __init__(self, as_json: bool, quiet: bool) -> None:
         self.as_json, self.quiet = as_json, quiet
+        self._command = RUNNING.get()  # other threads do not see it
         self._stdout = sys.stdout
         self._lock = threading.Lock()
 
@@ -69,19 +70,18 @@ class Console:
 
     def error(self, error: BaseException, source: str | None = None) -> None:
         """Print an error, with options of the command line for the parameters it names."""
-        message = with_options(str(error))
+        message = with_options(str(error), self._command)
         self.event("error", input=source, type=type(error).__name__, message=message)
         self._print(f"sharpreel: {message}", to_stderr=True)
 
 
-def with_options(message: str) -> str:
-    """A message of the library, with the running command's options for its parameters.
+def with_options(message: str, command: Callable[..., None] | None) -> str:
+    """A message of the library, with a command's options for its parameters.
 
     "codec='x' is not known"         ->  "--codec x is not known"
     "tile must be auto or a number"  ->  "--tile must be auto or a number"
     "Give `height` or `size`"        ->  "Give --height or --size"
     """
-    command = RUNNING.get()
     options = {} if command is None else options_of(command)
 
     def replaced(match: re.Match[str]) -> str:
