@@ -146,10 +146,14 @@ def test_up_training_from_the_command_line(videos: Path, tmp_path: Path) -> None
     [
         (["train", "real-fast"], 2, "Did you mean reel-fast"),
         (["train", "reel-fast", "--set", "step=4"], 2, "Did you mean steps"),
-        (["train", "reel-fast", "--set", "patch=64"], 2, "64 pixels: reduced they are 48x40"),
+        (
+            ["train", "reel-fast", "--set", "patch=64"],
+            2,
+            "patch=64 is larger than every clip: in low resolution they are 48x40",
+        ),
         (["train", "reel-fast", "--set", "degradation=bix"], 2, "bi"),
         (["train", "reel-fast", "--device", "cuda"], 4, "no CUDA GPU"),
-        (["train", "reel-fast", "--list", "LIST"], 3, "names what is not in"),
+        (["train", "reel-fast", "--list", "LIST"], 3, "names clips that are not in"),
         (["train", "iseebetter-4x", "--set", "patch=8"], 2, "vgg16-397923af.pth"),
     ],
 )

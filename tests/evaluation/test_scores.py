@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sharpreel.engines.base import EngineKind
 from sharpreel.evaluation import runners
 from sharpreel.evaluation.metric_set import MetricSet
 from sharpreel.evaluation.metrics import temporal
@@ -73,6 +74,7 @@ class Broken:
     """An engine with broken frames: one of one colour, one equal to the reference."""
 
     name, scale, warm_up, clip_len, past, future, tile = "broken", 2.0, 0, 0, 0, 0, None
+    kind = EngineKind("torch", "cpu", "float32")
 
     def __init__(self, hr: list[Any]) -> None:
         self.hr = hr

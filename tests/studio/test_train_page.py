@@ -54,7 +54,7 @@ def test_a_failed_run_shows_its_error_and_the_end_of_its_log(home: Path, videos:
     assert ended(job).state == "failed"
     at.run()
     (message,) = errors(at)
-    assert "a patch of 64 pixels: reduced they are 48x40" in message
+    assert "patch=64 is larger than every clip: in low resolution they are 48x40" in message
     log = " ".join(code.value for code in at.code)
     assert f"sharpreel: {message}" in log
     assert "sharpreel train reel-fast" in log
